@@ -1,0 +1,1 @@
+"""Images in, verified TFRecord shards and a manifest out. NumPy, OpenCV and Spark; never TensorFlow."""

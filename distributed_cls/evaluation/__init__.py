@@ -1,0 +1,1 @@
+"""Counts in; metrics, calibration, figures and the report out."""

@@ -1,0 +1,1 @@
+"""Model names in, stock Keras 3 models out."""

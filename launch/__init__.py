@@ -1,0 +1,1 @@
+"""How a run starts: command line, configuration, Spark session, job."""
