@@ -1,0 +1,217 @@
+"""The figures of a report: plain numbers in, inline SVG out. All are legible at the width of a phone."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from distributed_cls.evaluation.drawing import BLUE, GRID, INK, MUTED, ORANGE, PAPER, canvas, styled, to_svg
+from distributed_cls.evaluation.history import Curve, History
+from distributed_cls.evaluation.labels import number, percent, plural, readable, shorten
+from distributed_cls.evaluation.metrics import Calibration, ClassScores, share
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Beyond these, text in a confusion matrix would overlap: first the counts go, then the names.
+_MOST_COUNTED_CLASSES = 14
+_MOST_NAMED_CLASSES = 40
+# The colours of heat lie over the page with varying opacity, so that 0 looks like the page, light or dark.
+_BLUE_HEAT, _ORANGE_HEAT = (0, 114, 178), (213, 94, 0)
+
+
+@styled
+def learning_curve(history: History, metric: str) -> str | None:
+    """Loss or accuracy of train and val over the epochs; None when no epoch has ended yet."""
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    train, val = history.per_epoch("train", metric), history.per_epoch("val", metric)
+    if not train and not val:
+        return None
+    figure, axes = canvas()
+    _line(axes, train, "train", color=ORANGE, linestyle=(0, (4, 2)), marker="o" if len(train) < 3 else None)
+    _line(axes, val, "val", color=BLUE, marker="o", markersize=3.5 if len(val) < 40 else 0)
+    best = _best(val, metric)
+    if best is not None:
+        axes.plot(*best, "o", color=BLUE, markersize=7, markerfacecolor=PAPER, markeredgewidth=1.8, label="best val")
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if metric == "accuracy":
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.legend(loc="best")
+    words = [f"{split} ends at {number(curve[-1][1])}" for split, curve in (("train", train), ("val", val)) if curve]
+    return to_svg(figure, f"curve-{metric}", f"{metric} over the epochs: {', '.join(words)}")
+
+
+def _best(curve: Curve, metric: str) -> tuple[float, float] | None:
+    """The first best point of a val curve, when there is a choice."""
+    if len(curve) < 2:
+        return None
+    return (min if metric == "loss" else max)(curve, key=lambda point: point[1])
+
+
+def _line(axes: "Axes", curve: Curve, label: str, **look: Any) -> None:
+    if curve:
+        axes.plot([x for x, _ in curve], [y for _, y in curve], label=label, **look)
+
+
+@styled
+def learning_rate_curve(history: History) -> str | None:
+    """Learning rate over the steps; None when fewer than two values are known."""
+    from matplotlib.ticker import MaxNLocator
+
+    curve = history.learning_rate()
+    if len(curve) < 2:
+        return None
+    figure, axes = canvas(height=2.4)
+    _line(axes, curve, "learning rate", color=BLUE)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    peak = max(rate for _, rate in curve)
+    return to_svg(figure, "learning-rate", f"learning rate over the steps, at most {number(peak)}")
+
+
+@styled
+def throughput_curve(history: History) -> str | None:
+    """Training images per second over the run; None when fewer than two values are known."""
+    from matplotlib.ticker import StrMethodFormatter
+
+    curve = history.throughput()
+    if len(curve) < 2:
+        return None
+    median = float(np.median([speed for _, speed in curve]))
+    figure, axes = canvas(height=2.4)
+    _line(axes, curve, "images/s", color=BLUE, marker="o" if len(curve) < 40 else None, markersize=3)
+    axes.axhline(median, color=ORANGE, linestyle=(0, (4, 2)), linewidth=1.2, label=f"median {median:,.0f}")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("seconds of training")
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.legend(loc="lower right")
+    return to_svg(figure, "throughput", f"training speed over time, median {median:,.0f} images per second")
+
+
+@styled
+def reliability_diagram(calibrated: Calibration) -> str:
+    """Accuracy against confidence in each bin, with the share of images in it as a faint bar."""
+    from matplotlib.ticker import PercentFormatter
+
+    figure, axes = canvas(4.4, 3.6)
+    filled = calibrated.count > 0
+    width = 1 / len(calibrated.count)
+    left = np.arange(len(calibrated.count)) * width
+    shares = share(calibrated.count, calibrated.count.sum())
+    axes.bar(left, shares, width, align="edge", color=MUTED, alpha=0.25, label="share of images")
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)), label="perfect")
+    axes.vlines(
+        calibrated.confidence[filled], calibrated.confidence[filled], calibrated.accuracy[filled],
+        color=ORANGE, linewidth=2,
+    )
+    axes.plot(calibrated.confidence[filled], calibrated.accuracy[filled], "o", color=BLUE, label="accuracy")
+    axes.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="confidence", ylabel="accuracy")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0))
+    axes.legend(loc="upper left")
+    return to_svg(figure, "reliability", f"accuracy against confidence, calibration error {percent(calibrated.error)}")
+
+
+@styled
+def f1_bars(scores: ClassScores, names: Sequence[str], limit: int = 30) -> str:
+    """F1 of each class that occurs, worst first; of many classes the worst ``limit``."""
+    from matplotlib.ticker import PercentFormatter
+
+    occurring = np.flatnonzero(scores.support)
+    worst = occurring[np.argsort(scores.f1[occurring], kind="stable")][:limit]
+    figure, axes = canvas(5.0, 0.55 + 0.21 * max(len(worst), 2))
+    rows = np.arange(len(worst))
+    axes.barh(rows, scores.f1[worst], height=0.62, color=BLUE)
+    for row, index in enumerate(worst):
+        inside = scores.f1[index] > 0.2
+        axes.text(
+            scores.f1[index] + (-0.012 if inside else 0.012), row, percent(scores.f1[index]),
+            ha="right" if inside else "left", va="center", fontsize=7, color=PAPER if inside else INK,
+        )
+    axes.set_yticks(rows, [_tick(names[index], 24) for index in worst])
+    axes.set(xlim=(0, 1), ylim=(len(worst) - 0.4, -0.6))
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    return to_svg(figure, "f1", f"F1 of {plural(len(worst), 'class', 'classes')}, worst first")
+
+
+def _tick(name: object, limit: int) -> str:
+    return shorten(readable(name), limit)
+
+
+@styled
+def confusion_matrix(confusion: ArrayLike, names: Sequence[str]) -> str:
+    """Rows are true classes, columns predicted ones; blue is right, vermilion wrong.
+
+    The shade is the square root of the share of the row: with the share itself, one mistake in a hundred could not be
+    seen. Counts are written in up to 14 classes and names up to 40; beyond, classes are numbered in their order.
+    """
+    matrix = np.asarray(confusion, np.int64)
+    classes = len(matrix)
+    size = 4.6 if classes <= _MOST_COUNTED_CLASSES else 6.6
+    figure, axes = canvas(size, size)
+    axes.imshow(_heat(matrix), interpolation="none", extent=(-0.5, classes - 0.5, classes - 0.5, -0.5))
+    axes.grid(visible=False)
+    axes.spines[["top", "right"]].set_visible(True)
+    axes.set(xlabel="predicted", ylabel="true")
+    if classes <= _MOST_NAMED_CLASSES:
+        labels = [_tick(name, 16) for name in names]
+        size_of_text = 8.0 if classes <= _MOST_COUNTED_CLASSES else 6.5
+        axes.set_xticks(range(classes), labels, rotation=90)
+        axes.set_yticks(range(classes), labels)
+        axes.tick_params(labelsize=size_of_text, labelcolor=INK, length=0)
+    else:
+        axes.set(xlabel="predicted (number of the class)", ylabel="true (number of the class)")
+    if classes <= _MOST_COUNTED_CLASSES:
+        _write_counts(axes, matrix)
+    wrong = int(matrix.sum() - np.trace(matrix))
+    return to_svg(figure, "confusion", f"confusion matrix of {classes} classes, {plural(wrong, 'mistake')}")
+
+
+def _heat(matrix: np.ndarray) -> np.ndarray:
+    """RGBA image, float64 of shape (classes, classes, 4) in [0, 1], of a confusion matrix."""
+    image = np.empty((*matrix.shape, 4))
+    image[..., :3] = np.array(_ORANGE_HEAT) / 255
+    image[np.eye(len(matrix), dtype=bool), :3] = np.array(_BLUE_HEAT) / 255
+    image[..., 3] = heat_opacity(matrix)
+    return image
+
+
+def heat_opacity(matrix: np.ndarray) -> np.ndarray:
+    """Opacity of each cell, (classes, classes) in [0, 1]: the square root of its share of the row."""
+    return np.sqrt(share(matrix, matrix.sum(axis=1, keepdims=True)))
+
+
+def _write_counts(axes: "Axes", matrix: np.ndarray) -> None:
+    opacity = heat_opacity(matrix)
+    for row, column in zip(*np.nonzero(matrix), strict=True):
+        colour = "#ffffff" if opacity[row, column] > 0.6 else INK
+        axes.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center", fontsize=7.5, color=colour)
+
+
+@styled
+def trial_dots(trials: Sequence[tuple[str, float | None, float | None]]) -> str:
+    """Val and test accuracy of the trials of a sweep, in the order given: (label, val, test) with None for unknown."""
+    from matplotlib.ticker import PercentFormatter
+
+    figure, axes = canvas(5.0, 0.7 + 0.24 * max(len(trials), 2))
+    for row, (_, val, test) in enumerate(trials):
+        if val is not None and test is not None:
+            axes.plot([val, test], [row, row], color=GRID, linewidth=2, zorder=1)
+    nothing = float("nan")  # is not drawn
+    vals = [nothing if val is None else val for _, val, _ in trials]
+    tests = [nothing if test is None else test for _, _, test in trials]
+    axes.plot(vals, range(len(trials)), "o", color=BLUE, markersize=5, label="val")
+    axes.plot(tests, range(len(trials)), "D", color=ORANGE, markersize=5, label="test")
+    axes.set_yticks(range(len(trials)), [_tick(label, 30) for label, _, _ in trials])
+    axes.set_ylim(len(trials) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel("accuracy")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    return to_svg(figure, "trials", f"val and test accuracy of {plural(len(trials), 'trial')}, best first")
