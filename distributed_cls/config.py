@@ -197,7 +197,54 @@ class ClusterConfig(Section):
     max_attempts: int = setting(2, "how often a failed stage is started, the first time included", at_least=1)
 
 
-JOBS = ("pipeline", "prepare", "train", "evaluate")
+@dataclass
+class PredictConfig(Section):
+    """How images are classified in bulk; the stream job uses it as well."""
+
+    section = "predict"
+
+    batch_size: int = setting(64, "images per call of the model", at_least=1)
+    top_k: int = setting(5, "how many of the likeliest classes a row holds", at_least=1)
+    part_images: int = setting(2000, "most images of one output file; a restarted job loses at most such a part", at_least=1)
+    part_megabytes: int = setting(512, "most bytes of images behind one output file, 2**20 bytes", at_least=1)
+    threads: int = setting(1, "threads of the model in each Python worker; a Spark slot is usually one core", at_least=1)
+
+
+@dataclass
+class StreamConfig(Section):
+    """How arriving images are classified."""
+
+    section = "stream"
+
+    once: bool = setting(False, "classify what is there and end; false: wait for more")
+    batch_images: int = setting(512, "most images of one micro-batch", at_least=1)
+    interval: float = setting(1.0, "time between two looks for new images, seconds", above=0)
+    checkpoint: str | None = setting(None, "folder of Spark's progress log; null: _checkpoint in the output")
+
+
+@dataclass
+class ServeConfig(Section):
+    """The web page and the HTTP API."""
+
+    section = "serve"
+
+    host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 opens the service to the network")
+    port: int = setting(8000, "port to listen on; 0: any free one", at_least=0, at_most=65535)
+    threads: int | None = setting(None, "threads of the model; null: every core", at_least=1)
+    max_batch: int = setting(32, "most images per call of the model", at_least=1)
+    max_wait: float = setting(0.005, "longest wait for further images of a batch, seconds", at_least=0, at_most=1)
+    queue: int = setting(256, "images that may wait for the model; beyond it requests get 503", at_least=1)
+    timeout: float = setting(30.0, "longest time from a request's last byte to its answer, seconds", above=0)
+    receive_timeout: float = setting(30.0, "longest time for a request's body to arrive, seconds", above=0)
+    max_requests: int = setting(512, "requests handled at one time; beyond it 503", at_least=1)
+    max_body_megabytes: float = setting(16.0, "largest request body, 2**20 bytes", above=0)
+    max_bodies_megabytes: float = setting(256.0, "largest sum of the bodies held at one time, 2**20 bytes", above=0)
+    max_images: int = setting(32, "most images in one request", at_least=1)
+    reload: float = setting(2.0, "time between two looks for a new model version, seconds", above=0)
+    drain: float = setting(20.0, "longest time to finish open requests after SIGTERM, seconds", above=0)
+
+
+JOBS = ("pipeline", "prepare", "train", "evaluate", "predict", "stream", "serve")
 
 
 @dataclass
@@ -219,13 +266,22 @@ class Config(Section):
     train: TrainConfig = field(default_factory=TrainConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     job: JobConfig = field(default_factory=JobConfig)
+    predict: PredictConfig = field(default_factory=PredictConfig)
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
     dataset_root: str = setting("datasets", "folder of prepared data sets, which driver and executors can reach")
     model_dir: str | None = setting(None, "jobs that use a trained model: its run folder, or the model folder in it")
+    output: str | None = setting(None, "job=predict and job=stream: folder of the results (path or URL)")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.job.name == "evaluate" and not self.model_dir:
+        if self.job.name in ("evaluate", "predict", "stream", "serve") and not self.model_dir:
             self.refuse("model_dir", self.model_dir, "the run folder of a trained model", "Set model_dir=runs/….")
+        if self.job.name in ("predict", "stream"):
+            if not self.data.path:
+                self.data.refuse("path", self.data.path, "the images to classify", "Set data.path=/path/to/images.")
+            if not self.output:
+                self.refuse("output", self.output, "the folder of the results", "Set output=/path/to/results.")
         if self.train.batch_size < self.cluster.workers:
             self.train.refuse(
                 "batch_size",
@@ -241,3 +297,18 @@ class Config(Section):
                 f"a multiple of cluster.workers={self.cluster.workers}, so that every rank takes an equal share",
                 f"Set train.batch_size={below}.",
             )
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The configuration as plain JSON values, as it travels to the executors and into summary.json."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(values: dict[str, Any]) -> Config:
+    """The configuration again, every check included, from what ``to_dict`` gave."""
+    sections = {item.name: item.type for item in dataclasses.fields(Config)}
+    made: dict[str, Any] = {}
+    for name, value in values.items():
+        kind = MODELS[value["name"]] if name == "model" else sections[name]
+        made[name] = kind(**value) if dataclasses.is_dataclass(kind) else value
+    return Config(**made)

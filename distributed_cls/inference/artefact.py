@@ -100,7 +100,7 @@ def _check_schema(folder: Path, about: Any) -> None:
 def _check_file(folder: Path, name: str, stamp: dict[str, Any]) -> None:
     file = folder / name
     if not file.is_file():
-        raise UserError(f"Expected {folder} to be a whole exported model. Received: {name} is missing. Export it again.")
+        raise UserError(f"Expected {folder} to be a whole export. Received: {name} is missing. Export the model again.")
     checksum = google_crc32c.Checksum()
     with file.open("rb") as stream:
         while block := stream.read(1 << 20):
