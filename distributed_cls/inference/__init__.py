@@ -1,1 +1,1 @@
-"""An exported model in use: batch, stream, web."""
+"""One exported model, used three ways: whole tables (Spark), arriving images (Spark), and a web page (no Spark)."""

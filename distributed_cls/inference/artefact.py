@@ -11,7 +11,7 @@ from distributed_cls.files import read_json
 
 SCHEMA_VERSION = 1
 _REMEDY = "Set model_dir=<the run folder of a finished job=pipeline, or the model folder in it>."
-_FIELDS = {"name": str, "created": str, "classes": list, "image_size": int, "files": dict}
+_FIELDS = {"name": str, "created": str, "classes": list, "image_size": int, "resize": str, "files": dict}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Export:
     version: str  # changes exactly when a file of the model changes
     classes: list[str]
     image_size: int  # edge, pixels
+    resize: str  # how a picture becomes a square, as in dataset/pixels.py
     metrics: dict[str, Any]
     dataset: dict[str, Any]
 
@@ -76,6 +77,7 @@ def load_export(model_dir: str) -> Export:
         version=version,
         classes=about["classes"],
         image_size=about["image_size"],
+        resize=about["resize"],
         metrics=about.get("metrics", {}),
         dataset=about.get("dataset", {}),
     )

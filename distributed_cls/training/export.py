@@ -32,7 +32,7 @@ SCHEMA_VERSION = 1
 class _Classifier(tf.Module):
     """What is saved: the model's variables, and one traced function that both signatures share."""
 
-    def __init__(self, model: keras.Model, image_size: int) -> None:
+    def __init__(self, model: keras.Model, image_size: int, resize: str) -> None:
         super().__init__(name="classifier")
         # The bare variables, not the Keras model: tracking the model would write its whole object graph as well.
         self.model_variables = [variable.value for variable in model.variables]
@@ -47,26 +47,33 @@ class _Classifier(tf.Module):
 
         @tf.function(input_signature=[encoded])
         def serving_default(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-            return images(decode_images(image_bytes, image_size))
+            return images(decode_images(image_bytes, image_size, resize))
 
         self.images = images
         self.serving_default = serving_default
 
 
 def export_model(
-    model: keras.Model, folder: str | os.PathLike[str], *, classes: list[str], image_size: int, card: Mapping[str, Any]
+    model: keras.Model,
+    folder: str | os.PathLike[str],
+    *,
+    classes: list[str],
+    image_size: int,
+    card: Mapping[str, Any],
+    resize: str = "stretch",
 ) -> None:
     """Write the artefact of ``model`` to ``folder``, whole or not at all; an older one there is replaced.
 
     ``model`` takes images [N, image_size, image_size, 3] with values 0 to 255 and gives logits [N, len(classes)];
     its variables are plain ones (no distribution strategy). ``card`` holds ``model`` (name), ``dataset``, ``val``,
-    ``test`` (each a dict of figures, maybe empty) and ``config``. Raises UserError when the folder cannot be written.
+    ``test`` (each a dict of figures, maybe empty) and ``config``. ``resize`` is how the preparation made a picture
+    square: stretch, crop or pad. Raises UserError when the folder cannot be written.
     """
     assert model.output_shape[-1] == len(classes), (model.output_shape, classes)
     target = Path(folder).absolute()
     try:
         with _replacing_folder(target) as temporary:
-            _write(model, temporary, classes, image_size, card)
+            _write(model, temporary, classes, image_size, resize, card)
     except OSError as error:
         raise UserError(
             f"Expected to write the exported model to {target}. Received: {error.strerror or error}. "
@@ -74,8 +81,10 @@ def export_model(
         ) from error
 
 
-def _write(model: keras.Model, folder: Path, classes: list[str], image_size: int, card: Mapping[str, Any]) -> None:
-    classifier = _Classifier(model, image_size)
+def _write(
+    model: keras.Model, folder: Path, classes: list[str], image_size: int, resize: str, card: Mapping[str, Any]
+) -> None:
+    classifier = _Classifier(model, image_size, resize)
     tf.saved_model.save(
         classifier,
         str(folder / "saved_model"),
@@ -95,6 +104,7 @@ def _write(model: keras.Model, folder: Path, classes: list[str], image_size: int
             "created": created,
             "classes": classes,
             "image_size": image_size,
+            "resize": resize,
             "metrics": {split: _figures(card.get(split, {})) for split in ("val", "test")},
             "dataset": {"name": dataset.get("name"), "fingerprint": dataset.get("fingerprint")},
             "files": {str(file.relative_to(folder)): _stamp(file) for file in files},

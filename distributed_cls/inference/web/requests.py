@@ -1,0 +1,91 @@
+"""From a request's body to named image bytes. Everything a caller can get wrong has its own clear refusal."""
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+_LONGEST_NAME = 200
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as it was sent."""
+
+    name: str
+    data: bytes
+
+
+async def uploaded(request: Request, most: int) -> list[Picture]:
+    """The files of a multipart body, whatever their fields are called. Raises HTTPException 400, 413, 415 or 422."""
+    _expect_type(request, "multipart/form-data")
+    try:
+        # One more than allowed, so that too many is told apart from a body that cannot be understood.
+        form = await request.form(max_files=most + 1, max_fields=16)
+    except HTTPException as error:
+        if "Too many files" in str(error.detail):
+            raise _too_many(most) from None
+        raise
+    except (ValueError, KeyError, LookupError) as error:
+        raise HTTPException(400, f"The multipart body cannot be understood: {error}.") from None
+    try:
+        files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+        if not files:
+            raise HTTPException(422, "Expected at least one file in the form. Received: none.")
+        if len(files) > most:
+            raise _too_many(most)
+        return [Picture(shown_name(file.filename or ""), await file.read()) for file in files]
+    finally:
+        await form.close()
+
+
+async def instances(request: Request, most: int) -> list[Picture]:
+    """The images of a TensorFlow Serving (KServe V1) body. Raises HTTPException 400, 413 or 415."""
+    _expect_type(request, "application/json")
+    try:
+        body = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "The body is not JSON.") from None
+    rows = body.get("instances") if isinstance(body, dict) else None
+    if not isinstance(rows, list) or not rows:
+        raise HTTPException(400, 'Expected {"instances": [{"b64": "…"}, …]}. Received: no list of instances.')
+    signature = body.get("signature_name", "serving_default")
+    if signature != "serving_default":
+        raise HTTPException(400, f"Expected signature_name to be serving_default. Received: {str(signature)[:100]!r}.")
+    if len(rows) > most:
+        raise _too_many(most)
+    return [Picture(f"instance {index}", _decoded(row, index)) for index, row in enumerate(rows)]
+
+
+def _decoded(row: Any, index: int) -> bytes:
+    if isinstance(row, dict) and isinstance(row.get("image_bytes"), dict):
+        row = row["image_bytes"]
+    encoded = row.get("b64") if isinstance(row, dict) else None
+    if not isinstance(encoded, str):
+        raise HTTPException(400, f'Expected instance {index} to be {{"b64": "…"}}.')
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise HTTPException(400, f"Expected instance {index} in base64. Received: something else.") from None
+
+
+def shown_name(name: str) -> str:
+    """A file name fit to be shown: without folders or control characters, and not too long. It is never opened."""
+    last = name.replace("\\", "/").rsplit("/", 1)[-1]
+    printable = "".join(character for character in last if character.isprintable())
+    return printable[:_LONGEST_NAME] or "image"
+
+
+def _expect_type(request: Request, expected: str) -> None:
+    received = request.headers.get("content-type", "")
+    if received.split(";")[0].strip().lower() != expected:
+        raise HTTPException(415, f"Expected content-type {expected}. Received: {received[:100] or 'none'}.")
+
+
+def _too_many(most: int) -> HTTPException:
+    return HTTPException(413, f"Expected at most {most} images in one request.")

@@ -1,0 +1,86 @@
+"""The story of the serve job: load the model, listen, answer until told to stop."""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+
+import uvicorn
+
+from distributed_cls.config import Config, ServeConfig
+from distributed_cls.errors import UserError
+from distributed_cls.inference.model import bound_threads
+from distributed_cls.inference.web.app import create_app
+from distributed_cls.inference.web.metrics import Metrics
+from distributed_cls.inference.web.service import Service
+from distributed_cls.inference.web.versions import Versions
+
+
+def run(config: Config) -> None:
+    """Serve until SIGTERM or Ctrl-C, then finish the open requests and return. Raises UserError."""
+    assert config.model_dir, "the configuration asks for model_dir when job=serve"
+    settings = config.serve
+    # The address first: a port in use should not be found out after a minute of loading.
+    with _listening(settings) as listener:
+        bound_threads(settings.threads or os.cpu_count() or 1)
+        metrics = Metrics()
+        versions = Versions(config.model_dir, (1, settings.max_batch), metrics.on_load)
+        host, port = listener.getsockname()[:2]
+        export = versions.current.export
+        address = f"[{host}]" if ":" in host else host
+        print(
+            f"Serving {versions.name} ({len(export.classes)} classes, version {export.version}) "
+            f"at http://{address}:{port}/ · API at /docs · stop with Ctrl-C",
+            flush=True,
+        )
+        app = create_app(lambda: Service(settings, versions, metrics))
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                lifespan="on",
+                log_level="warning",
+                access_log=False,  # /metrics counts them; names of visitors' pictures belong in no log
+                server_header=False,
+                proxy_headers=False,
+                ws="none",
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=int(settings.drain) or 1,
+            )
+        )
+        with _quiet_stop():
+            server.run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def _listening(settings: ServeConfig) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, settings.port))
+            listener.listen(2048)
+        except OSError as error:
+            raise UserError(
+                f"Expected to listen on {settings.host}:{settings.port}. Received: {error.strerror or error}. "
+                "Set serve.port to a free port (0: any), and serve.host to an address of this machine."
+            ) from error
+        yield listener
+
+
+@contextlib.contextmanager
+def _quiet_stop() -> Iterator[None]:
+    """Let the server end on SIGTERM and Ctrl-C as a job that is done, with exit code 0.
+
+    The server catches both signals while it runs and raises them again when it has drained.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
