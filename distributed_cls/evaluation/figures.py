@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from distributed_cls.evaluation.drawing import BLUE, GRID, INK, MUTED, ORANGE, PAPER, canvas, styled, to_svg
 from distributed_cls.evaluation.history import Curve, History
-from distributed_cls.evaluation.labels import number, percent, plural, readable, shorten
+from distributed_cls.evaluation.labels import number, percent, plural, readable, short_names, shorten
 from distributed_cls.evaluation.metrics import Calibration, ClassScores, share
 
 if TYPE_CHECKING:
@@ -30,13 +30,16 @@ def learning_curve(history: History, metric: str) -> str | None:
     if not train and not val:
         return None
     figure, axes = canvas()
-    _line(axes, train, "train", color=ORANGE, linestyle=(0, (4, 2)), marker="o" if len(train) < 3 else None)
-    _line(axes, val, "val", color=BLUE, marker="o", markersize=3.5 if len(val) < 40 else 0)
+    _line(axes, train, "train", color=ORANGE, linestyle=(0, (4, 2)), marker="D", markersize=5 * (len(train) == 1))
+    _line(axes, val, "val", color=BLUE, marker="o", markersize=5 if len(val) == 1 else 3.5 * (len(val) < 40))
     best = _best(val, metric)
     if best is not None:
-        axes.plot(*best, "o", color=BLUE, markersize=7, markerfacecolor=PAPER, markeredgewidth=1.8, label="best val")
+        look = {"markersize": 7, "markerfacecolor": PAPER, "markeredgewidth": 1.8}
+        _line(axes, [best], f"best {metric}", color=BLUE, marker="o", linestyle="", **look)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if max(len(train), len(val)) == 1:  # Two points would else be a whole axis apart, however close they are.
+        axes.set_ylim(0, 1.03 if metric == "accuracy" else 1.1 * axes.get_ylim()[1])
     if metric == "accuracy":
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.legend(loc="best")
@@ -112,7 +115,7 @@ def reliability_diagram(calibrated: Calibration) -> str:
     axes.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="confidence", ylabel="accuracy")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1.0))
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, columnspacing=1.2)
     return to_svg(figure, "reliability", f"accuracy against confidence, calibration error {percent(calibrated.error)}")
 
 
@@ -123,7 +126,8 @@ def f1_bars(scores: ClassScores, names: Sequence[str], limit: int = 30) -> str:
 
     occurring = np.flatnonzero(scores.support)
     worst = occurring[np.argsort(scores.f1[occurring], kind="stable")][:limit]
-    figure, axes = canvas(5.0, 0.55 + 0.21 * max(len(worst), 2))
+    labels = short_names(names, 22)
+    figure, axes = canvas(4.0, 0.55 + 0.2 * max(len(worst), 2))
     rows = np.arange(len(worst))
     axes.barh(rows, scores.f1[worst], height=0.62, color=BLUE)
     for row, index in enumerate(worst):
@@ -132,16 +136,12 @@ def f1_bars(scores: ClassScores, names: Sequence[str], limit: int = 30) -> str:
             scores.f1[index] + (-0.012 if inside else 0.012), row, percent(scores.f1[index]),
             ha="right" if inside else "left", va="center", fontsize=7, color=PAPER if inside else INK,
         )
-    axes.set_yticks(rows, [_tick(names[index], 24) for index in worst])
+    axes.set_yticks(rows, [labels[index] for index in worst])
     axes.set(xlim=(0, 1), ylim=(len(worst) - 0.4, -0.6))
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     return to_svg(figure, "f1", f"F1 of {plural(len(worst), 'class', 'classes')}, worst first")
-
-
-def _tick(name: object, limit: int) -> str:
-    return shorten(readable(name), limit)
 
 
 @styled
@@ -160,7 +160,7 @@ def confusion_matrix(confusion: ArrayLike, names: Sequence[str]) -> str:
     axes.spines[["top", "right"]].set_visible(True)
     axes.set(xlabel="predicted", ylabel="true")
     if classes <= _MOST_NAMED_CLASSES:
-        labels = [_tick(name, 16) for name in names]
+        labels = short_names(names, 16)
         size_of_text = 8.0 if classes <= _MOST_COUNTED_CLASSES else 6.5
         axes.set_xticks(range(classes), labels, rotation=90)
         axes.set_yticks(range(classes), labels)
@@ -208,7 +208,7 @@ def trial_dots(trials: Sequence[tuple[str, float | None, float | None]]) -> str:
     tests = [nothing if test is None else test for _, _, test in trials]
     axes.plot(vals, range(len(trials)), "o", color=BLUE, markersize=5, label="val")
     axes.plot(tests, range(len(trials)), "D", color=ORANGE, markersize=5, label="test")
-    axes.set_yticks(range(len(trials)), [_tick(label, 30) for label, _, _ in trials])
+    axes.set_yticks(range(len(trials)), [shorten(readable(label), 36) for label, _, _ in trials])
     axes.set_ylim(len(trials) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))

@@ -35,17 +35,14 @@ class History:
         """(seconds since the first event, training images per second of all ranks)."""
         events = self.progress if len(self.progress) > 1 else self.epochs
         events = [event for event in events if event["split"] == "train" and "time" in event]
-        return _curve(
-            (event["time"] - events[0]["time"], event["values"].get("images_per_second")) for event in events
-        )
+        speeds = [(event["time"] - events[0]["time"], event["values"].get("images_per_second")) for event in events]
+        return _curve((seconds, speed) for seconds, speed in speeds if speed)  # 0: nothing timed yet
 
 
 def _curve(points: Iterable[tuple[Any, Any]]) -> Curve:
     """Points in order of x; the last of several at one x; those without a finite value are left out."""
-    latest = {float(x): value for x, value in points if x is not None}
-    return [
-        (x, float(value)) for x, value in sorted(latest.items()) if value is not None and math.isfinite(float(value))
-    ]
+    latest = {float(x): float(y) for x, y in points if x is not None and y is not None}
+    return [(x, y) for x, y in sorted(latest.items()) if math.isfinite(y)]
 
 
 def read_history(path: Path) -> History:
@@ -59,7 +56,10 @@ def read_history(path: Path) -> History:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     for line_number, line in enumerate(lines, start=1):
         try:
-            event = _event(json.loads(line))
+            decoded = json.loads(line)
+            if decoded["event"] not in ("epoch", "progress"):
+                continue  # Other events, such as the phases of a rank, are no measurements.
+            event = _event(decoded)
         except (KeyError, TypeError, ValueError) as error:
             if line_number == len(lines):
                 break  # The run was ended while this line was being written.

@@ -26,6 +26,17 @@ def shorten(name: str, limit: int) -> str:
     return f"{name[:head]}…{name[len(name) - tail:]}"
 
 
+def short_names(names: Sequence[object], limit: int) -> list[str]:
+    """One label per class. When any name is longer than ``limit``, all are shortened and begin with their number.
+
+    Long names often differ where they are cut, and the number leads to the whole name in the table of classes.
+    """
+    shown = [readable(name) for name in names]
+    if all(len(name) <= limit for name in shown):
+        return shown
+    return [f"{index} {shorten(name, limit - len(str(index)) - 1)}" for index, name in enumerate(shown)]
+
+
 def percent(fraction: float, of: int | None = None) -> str:
     """``0.9926`` as ``99.3%``; with two decimals when it is a share ``of`` a thousand things or more."""
     return f"{100 * fraction:.{2 if of is not None and of >= 1000 else 1}f}%"
