@@ -66,13 +66,14 @@ def _with_feature_maps(model: keras.Model) -> keras.Model:
     """
     target = _last_maps(model)
     assert target is not None, "the caller has checked that there is a convolution"
+    maps = target.output
     found: dict[str, Any] = {}
 
     def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
         if isinstance(layer, keras.layers.Softmax):
             found["logits"] = args[0]
         if isinstance(layer, keras.Model) and _last_maps(layer) is target:
-            opened = keras.Model(layer.inputs[0], [target.output, layer.outputs[0]])
+            opened = keras.Model(layer.inputs[0], [maps, layer.outputs[0]])
             found["maps"], output = opened(*args)
             return output
         output = layer(*args, **kwargs)

@@ -17,7 +17,7 @@ _SAID = {
 }
 
 
-class BadImage(Exception):
+class BadImageError(Exception):
     """An image that cannot be classified. ``reason`` is one of ``dataset.decode``'s; the text is for people."""
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -32,10 +32,10 @@ def spec_for(export: Export) -> decode.Spec:
 
 
 def prepare(data: bytes, spec: decode.Spec) -> np.ndarray:
-    """An encoded image as the model sees it: uint8 [T, T, 3], bit-equal to the preparation. Raises BadImage."""
+    """An encoded image as the model sees it: uint8 [T, T, 3], bit-equal to the preparation. Raises BadImageError."""
     prepared = decode.prepare_image(data, spec)
     if isinstance(prepared, decode.Reject):
-        raise BadImage(prepared.reason, prepared.detail)
+        raise BadImageError(prepared.reason, prepared.detail)
     return prepared.rgb
 
 

@@ -1,4 +1,4 @@
-"""An exported model in memory: prepared pixels in, probabilities out. The only place that calls TensorFlow for answers."""
+"""An exported model in memory: prepared pixels in, probabilities out."""
 
 import numpy as np
 import tensorflow as tf

@@ -1,5 +1,7 @@
 """The web page and the HTTP API of one exported model. Neither Spark nor Java is needed here."""
 
+import os
+
 from distributed_cls.config import Config
 from distributed_cls.errors import UserError
 
@@ -9,6 +11,7 @@ def serve(config: Config) -> None:
 
     Raises UserError when the model, the address or the extra ``serve`` is missing.
     """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before its import: TensorFlow's greetings are no news
     try:
         # Only this job needs the web libraries; they are an extra.
         from distributed_cls.inference.web.server import run

@@ -1,7 +1,6 @@
 """The routes. Each is short: what is asked, by whom it is answered, how the answer looks."""
 
 import contextlib
-import importlib.resources
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
@@ -9,20 +8,17 @@ from fastapi import FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.staticfiles import StaticFiles
 
 from distributed_cls import __version__
 from distributed_cls.inference.answers import top
-from distributed_cls.inference.images import BadImage
-from distributed_cls.inference.web import shapes
-from distributed_cls.inference.web.batching import Overloaded
-from distributed_cls.inference.web.documentation import documentation_page
+from distributed_cls.inference.images import BadImageError
+from distributed_cls.inference.web import page, shapes
+from distributed_cls.inference.web.batching import OverloadedError
 from distributed_cls.inference.web.guard import Guard
 from distributed_cls.inference.web.requests import Picture, instances, uploaded
 from distributed_cls.inference.web.service import Answer, Service
 from distributed_cls.inference.web.versions import Loaded
 
-_STATIC = importlib.resources.files("distributed_cls.inference.web") / "static"
 _FRESH = {"cache-control": "no-cache"}
 _PRIVATE = {"cache-control": "no-store"}
 
@@ -51,7 +47,6 @@ def create_app(make_service: Callable[[], Service]) -> FastAPI:
     _add_classify(app, service)
     _add_predict(app, service)
     app.add_middleware(Guard, settings=service.settings, metrics=service.metrics)
-    app.mount("/static", StaticFiles(directory=str(_STATIC)), name="static")
     return app
 
 
@@ -69,28 +64,35 @@ def _add_error_answers(app: FastAPI) -> None:
         return answer(422, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}.")
 
     async def on_overload(_: Request, error: Exception) -> Response:
-        assert isinstance(error, Overloaded)
+        assert isinstance(error, OverloadedError)
         return answer(503, str(error), {"retry-after": str(error.retry_after)})
 
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(RequestValidationError, on_parameter)
-    app.add_exception_handler(Overloaded, on_overload)
+    app.add_exception_handler(OverloadedError, on_overload)
 
 
 def _add_page(app: FastAPI, service: Service) -> None:
-    page = (_STATIC / "index.html").read_text(encoding="utf-8")
+    max_bytes = int(service.settings.max_body_megabytes * 2**20)
 
     @app.get("/", include_in_schema=False)
     async def index() -> HTMLResponse:
-        return HTMLResponse(page, headers=_FRESH)
+        about = _about(service.versions.current, service.versions.name)
+        return HTMLResponse(page.index(about, max_bytes), headers=_FRESH)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return HTMLResponse(documentation_page(app.openapi(), service.versions.name), headers=_FRESH)
+        return HTMLResponse(page.documentation(app.openapi(), service.versions.name), headers=_FRESH)
 
     @app.get("/favicon.ico", include_in_schema=False)
     async def favicon() -> Response:
-        return Response((_STATIC / "icon.svg").read_bytes(), media_type="image/svg+xml", headers=_FRESH)
+        return Response(page.static("icon.svg"), media_type="image/svg+xml", headers=_FRESH)
+
+    @app.get("/static/{name}", include_in_schema=False)
+    async def static(name: str) -> Response:
+        if name not in page.STATIC:
+            raise HTTPException(404, "No such file.")
+        return Response(page.static(name), media_type=page.STATIC[name], headers=_FRESH)
 
 
 def _add_state(app: FastAPI, service: Service) -> None:
@@ -151,8 +153,7 @@ def _about(loaded: Loaded, name: str) -> dict[str, Any]:
 
 def _add_classify(app: FastAPI, service: Service) -> None:
     @app.post(
-        "/classify", response_model=shapes.Classified, responses=shapes.errors(400, 408, 413, 415, 503)
-        | {422: {"model": shapes.Classified | shapes.Error, "description": "no image could be read; each says why"}},
+        "/classify", response_model=shapes.Classified, responses=shapes.errors(400, 408, 413, 415, 422, 503),
         openapi_extra=shapes.MANY_IMAGES, tags=["answers"], summary="Classify uploaded images",
     )  # fmt: skip
     async def classify(
@@ -162,15 +163,13 @@ def _add_classify(app: FastAPI, service: Service) -> None:
         loaded = service.versions.current
         answers = await service.classify(loaded, pictures)
         results = [_result(picture, answer, loaded, top_k) for picture, answer in zip(pictures, answers, strict=True)]
-        all_bad = all(isinstance(answer, BadImage) for answer in answers)
         version = {"name": service.versions.name, "version": loaded.export.version}
-        return JSONResponse({"model": version, "results": results}, 422 if all_bad else 200, headers=_PRIVATE)
+        return JSONResponse({"model": version, "results": results}, headers=_PRIVATE)
 
     @app.post(
         "/explain", response_class=Response, openapi_extra=shapes.ONE_IMAGE, tags=["answers"],
         summary="Where the model found the class (Grad-CAM), as a PNG to lay over the image",
-        responses={200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}}
-        | shapes.errors(400, 408, 413, 415, 422, 503),
+        responses=shapes.PNG | shapes.errors(400, 408, 413, 415, 422, 503),
     )  # fmt: skip
     async def explain(
         request: Request, label: Annotated[str | None, Query(description="a class; by default the likeliest")] = None
@@ -183,13 +182,13 @@ def _add_classify(app: FastAPI, service: Service) -> None:
             raise HTTPException(422, "Expected label to be a class of the model. Received: another word.")
         try:
             png = await service.explain(loaded, pictures[0], label)
-        except BadImage as bad:
+        except BadImageError as bad:
             raise HTTPException(422, str(bad)) from None
         return Response(png, media_type="image/png", headers=_PRIVATE)
 
 
 def _result(picture: Picture, answer: Answer, loaded: Loaded, top_k: int) -> dict[str, Any]:
-    if isinstance(answer, BadImage):
+    if isinstance(answer, BadImageError):
         return {"name": picture.name, "label": None, "confidence": None, "top": [], "error": str(answer)}
     guesses = [{"label": label, "confidence": share} for label, share in top(answer, loaded.export.classes, top_k)]
     return {"name": picture.name, **guesses[0], "top": guesses, "error": None}
@@ -206,9 +205,10 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         pictures = await instances(request, service.settings.max_images)
         answers = await service.classify(loaded, pictures)
         rows: list[list[float]] = []
+        labels: list[str] = []
         for picture, answer in zip(pictures, answers, strict=True):
-            if isinstance(answer, BadImage):
+            if isinstance(answer, BadImageError):
                 raise HTTPException(422, f"{picture.name}: {answer}")
             rows.append(answer.tolist())
-        labels = [top(answer, loaded.export.classes, 1)[0][0] for answer in answers if not isinstance(answer, BadImage)]
+            labels.append(top(answer, loaded.export.classes, 1)[0][0])
         return JSONResponse({"predictions": rows, "labels": labels}, headers=_PRIVATE)

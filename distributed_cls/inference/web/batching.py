@@ -15,10 +15,10 @@ import numpy as np
 class Model(Protocol):
     """What is batched for: uint8 [N, T, T, 3] → float32 [N, K]."""
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray: ...  # noqa: D102
+    def probabilities(self, images: np.ndarray) -> np.ndarray: ...
 
 
-class Overloaded(Exception):
+class OverloadedError(Exception):
     """More images are waiting than the service may hold; try again in ``retry_after`` seconds."""
 
     def __init__(self, retry_after: int) -> None:
@@ -67,10 +67,10 @@ class Batcher:
 
     @contextlib.contextmanager
     def admit(self, images: int) -> Iterator[Admission]:
-        """Take places for ``images``. Raises Overloaded when there are too few."""
+        """Take places for ``images``. Raises OverloadedError when there are too few."""
         if self.admitted + images > self._limit:
             seconds = math.ceil(self.admitted / self._images_per_second)
-            raise Overloaded(min(max(seconds, 1), 60))
+            raise OverloadedError(min(max(seconds, 1), 60))
         admission = Admission(images)
         self.admitted += images
         self._arriving += images

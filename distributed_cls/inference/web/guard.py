@@ -31,7 +31,7 @@ _HEADERS = {
 
 
 @dataclass
-class _Refusal(Exception):
+class _RefusalError(Exception):
     status: int
     message: str
     retry_after: int | None = None
@@ -86,17 +86,17 @@ class Guard:
 
         try:
             if self._open > self._settings.max_requests:
-                raise _Refusal(503, "The service is busy.", retry_after=1)
+                raise _RefusalError(503, "The service is busy.", retry_after=1)
             await self._read(scope, receive, body)
             await self._app(scope, _replay(bytes(body), receive), send_and_note)
-        except _Refusal as refusal:
+        except _RefusalError as refusal:
             await _refuse(send, refusal)
         except asyncio.CancelledError:
             raise
         except Exception:
             log.exception("A request to %s failed.", scope["path"])
             if not begun:
-                await _refuse(send, _Refusal(500, "Something went wrong here. The operator finds it in the log."))
+                await _refuse(send, _RefusalError(500, "Something went wrong here. The operator finds it in the log."))
         finally:
             self._held -= len(body)
             self._metrics.body_bytes.set(self._held)
@@ -109,26 +109,27 @@ class Guard:
         try:
             await asyncio.wait_for(self._read_chunks(receive, body), self._settings.receive_timeout)
         except asyncio.TimeoutError:
-            raise _Refusal(408, f"The body took longer than {self._settings.receive_timeout:g} s to arrive.") from None
+            limit = self._settings.receive_timeout
+            raise _RefusalError(408, f"The body took longer than {limit:g} s to arrive.") from None
 
     async def _read_chunks(self, receive: Receive, body: bytearray) -> None:
         more = True
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise _Refusal(400, "The connection ended before the body did.")
+                raise _RefusalError(400, "The connection ended before the body did.")
             chunk = message.get("body", b"")
             if len(body) + len(chunk) > self._largest_body:
                 raise self._too_large()
             if self._held + len(chunk) > self._largest_sum:
-                raise _Refusal(503, "The service is busy.", retry_after=1)
+                raise _RefusalError(503, "The service is busy.", retry_after=1)
             body += chunk
             self._held += len(chunk)
             self._metrics.body_bytes.set(self._held)
             more = message.get("more_body", False)
 
-    def _too_large(self) -> _Refusal:
-        return _Refusal(413, f"The body is larger than {self._settings.max_body_megabytes:g} MiB.")
+    def _too_large(self) -> _RefusalError:
+        return _RefusalError(413, f"The body is larger than {self._settings.max_body_megabytes:g} MiB.")
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -141,7 +142,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-async def _refuse(send: Send, refusal: _Refusal) -> None:
+async def _refuse(send: Send, refusal: _RefusalError) -> None:
     headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
     if refusal.retry_after is not None:
         headers.append((b"retry-after", str(refusal.retry_after).encode()))

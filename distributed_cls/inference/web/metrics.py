@@ -15,7 +15,7 @@ class Metrics:
         registry = self.registry
         self.requests = Counter("requests", "Answered requests.", ["route", "code"], registry=registry)
         self.seconds = Histogram(
-            "request_seconds", "From a request's first byte to its answer.", ["route"], buckets=_SECONDS, registry=registry
+            "request_seconds", "From first byte to answer.", ["route"], buckets=_SECONDS, registry=registry
         )
         self.images = Counter("images", "Images by what became of them.", ["outcome"], registry=registry)
         self.batch = Histogram(

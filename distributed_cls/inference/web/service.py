@@ -9,13 +9,13 @@ import numpy as np
 
 from distributed_cls.config import ServeConfig
 from distributed_cls.inference.heat_map import HeatMap
-from distributed_cls.inference.images import BadImage, colour_map, encode_png, prepare, spec_for
-from distributed_cls.inference.web.batching import Admission, Batcher, Overloaded
+from distributed_cls.inference.images import BadImageError, colour_map, encode_png, prepare, spec_for
+from distributed_cls.inference.web.batching import Admission, Batcher, OverloadedError
 from distributed_cls.inference.web.metrics import Metrics
 from distributed_cls.inference.web.requests import Picture
 from distributed_cls.inference.web.versions import Loaded, Versions
 
-Answer = np.ndarray | BadImage
+Answer = np.ndarray | BadImageError
 
 
 class Service:
@@ -50,14 +50,17 @@ class Service:
         self._explainer.shutdown(wait=False, cancel_futures=True)
 
     async def classify(self, loaded: Loaded, pictures: list[Picture]) -> list[Answer]:
-        """For each picture its probabilities, float32 [K], or why it is none. Raises Overloaded, also when late."""
+        """For each picture its probabilities, float32 [K], or why it is none.
+
+        Raises OverloadedError when too much is waiting, or the answer is late.
+        """
         with self.batcher.admit(len(pictures)) as admission:
             self.metrics.waiting.set(self.batcher.admitted)
             answers = await self._in_time(
                 asyncio.gather(*(self._classify_one(loaded, admission, picture) for picture in pictures))
             )
         self.metrics.waiting.set(self.batcher.admitted)
-        bad = sum(isinstance(answer, BadImage) for answer in answers)
+        bad = sum(isinstance(answer, BadImageError) for answer in answers)
         self.metrics.images.labels("classified").inc(len(answers) - bad)
         self.metrics.images.labels("unreadable").inc(bad)
         return answers
@@ -66,7 +69,7 @@ class Service:
         loop = asyncio.get_running_loop()
         try:
             pixels = await loop.run_in_executor(self._decoders, prepare, picture.data, spec_for(loaded.export))
-        except BadImage as bad:
+        except BadImageError as bad:
             self.batcher.reject(admission)
             return bad
         return await self.batcher.classify(admission, loaded.classifier, pixels)
@@ -74,7 +77,7 @@ class Service:
     async def explain(self, loaded: Loaded, picture: Picture, label: str | None) -> bytes:
         """A PNG (RGBA, the prepared image's edge) of where the model found ``label``, or its likeliest class.
 
-        Raises BadImage, and Overloaded when too much is waiting or the answer is late.
+        Raises BadImageError, and OverloadedError when too much is waiting or the answer is late.
         """
         with self.batcher.admit(1) as admission:
             # No image of this admission goes to the batcher; nobody need wait for it there.
@@ -86,7 +89,7 @@ class Service:
         try:
             return await asyncio.wait_for(work, self.settings.timeout)
         except asyncio.TimeoutError:
-            raise Overloaded(5) from None
+            raise OverloadedError(5) from None
 
 
 def _explain(loaded: Loaded, data: bytes, label: str | None) -> bytes:

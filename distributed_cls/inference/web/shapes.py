@@ -149,6 +149,11 @@ INSTANCES = {
 }
 
 
+PNG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
 def errors(*codes: int) -> dict[int | str, dict[str, Any]]:
     """The documentation of error answers: every one is ``{"error": …}``."""
     meaning = {
@@ -157,7 +162,7 @@ def errors(*codes: int) -> dict[int | str, dict[str, Any]]:
         408: "the body took too long to arrive",
         413: "the body, or the number of images, is larger than allowed",
         415: "another content type is expected",
-        422: "no image could be read, or a parameter is out of range",
+        422: "there is no image that can be read, or a parameter is out of range",
         503: "busy or shutting down; Retry-After says when to come back",
     }
     return {code: {"model": Error, "description": meaning[code]} for code in codes}
