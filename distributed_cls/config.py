@@ -5,6 +5,7 @@ The classes are plain dataclasses: the launcher composes them with Hydra, but an
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +62,9 @@ class Section:
         raise UserError(f"Expected {key} to be {expected}. Received: {key}={value}. {remedy}".rstrip())
 
 
+SOURCES = ("digits", "fashion_mnist", "folder", "split_folder", "table", "parquet")
+
+
 @dataclass
 class DataConfig(Section):
     """Where the images come from and how they are prepared."""
@@ -68,28 +72,53 @@ class DataConfig(Section):
     section = "data"
 
     name: str = setting("digits", "name of the data set; the first part of its prepared folder's name")
-    source: str = setting(
-        "digits", "where the images come from", choices=("digits", "fashion_mnist", "folder")
-    )
-    path: str | None = setting(None, "source=folder: folder with one sub-folder of images per class (path or URL)")
+    source: str = setting("digits", "where the images come from", choices=SOURCES)
+    path: str | None = setting(None, "the images (all sources but digits and fashion_mnist): path or URL")
     image_size: int = setting(32, "edge of the square prepared images, pixels", at_least=8, at_most=2048)
+    resize: str = setting(
+        "stretch",
+        "how a picture becomes square: stretched, cropped at its centre, or padded with white",
+        choices=("stretch", "crop", "pad"),
+    )
     split: list[float] = setting([0.7, 0.15, 0.15], "fractions of train, val and test; they sum to 1")
+    split_salt: str = setting("", "any text; another one gives another split of the same images")
     seed: int = setting(0, "seed of the split and of the order in which classes are mixed into shards")
     encoding: str = setting("png", "how a prepared image is stored", choices=("png", "jpeg", "raw"))
     jpeg_quality: int = setting(95, "quality of encoding=jpeg", at_least=1, at_most=100)
     shards: int | None = setting(
         None, "TFRecord shards of the train split; null: by size, a multiple of the workers", at_least=1
     )
+    shard_megabytes: float = setting(64.0, "size of a shard that shards=null aims for, MB", above=0)
+    min_edge: int = setting(8, "images with a shorter edge are rejected, pixels", at_least=1)
+    max_pixels: int = setting(64_000_000, "images with more pixels are rejected before they are decoded", at_least=1)
+    max_bytes: int = setting(64 * 2**20, "image files with more bytes are rejected unread", at_least=1)
+    max_reject_fraction: float = setting(0.05, "more rejects than this stop the run", at_least=0, at_most=1)
+    near_duplicates: int | None = setting(
+        6,
+        "images whose perceptual hashes differ in at most so many of 256 bits share a split; null: do not look",
+        at_least=0,
+        at_most=32,
+    )
+    path_column: str = setting("path", "source=table, parquet: column with the path of an image")
+    label_column: str = setting("label", "source=table, parquet: column with its class")
+    split_column: str = setting("split", "source=table, parquet: column with train, val or test; may be missing")
+    bytes_column: str = setting("image", "source=parquet: column with the encoded image")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.split = [float(part) for part in self.split]
         if len(self.split) != 3 or min(self.split) <= 0 or abs(sum(self.split) - 1) > 1e-6:
             self.refuse("split", self.split, "three fractions above 0 (train, val, test) that sum to 1")
-        if self.source == "folder" and not self.path:
-            self.refuse(
-                "path", self.path, "a folder with one sub-folder per class", "Set data.path=/path/to/images."
-            )
+        if not re.fullmatch(r"\w[\w.-]*", self.name):
+            self.refuse("name", self.name, "letters, digits, '.', '_' and '-' (it names a folder)")
+        if self.source not in ("digits", "fashion_mnist") and not self.path:
+            expected = {
+                "folder": "a folder with one sub-folder per class",
+                "split_folder": "a folder with train, val and test inside or outside its class folders",
+                "table": "a CSV or Parquet file with the columns path and label",
+                "parquet": "a Parquet file or folder that holds encoded images and labels",
+            }[self.source]
+            self.refuse("path", self.path, expected, "Set data.path=/path/to/images.")
 
 
 @dataclass
@@ -133,7 +162,9 @@ class ResnetConfig(Section):
         super().__post_init__()
         if self.freeze_backbone and self.weights is None:
             self.refuse(
-                "freeze_backbone", True, "false while model.weights is null (a random backbone cannot stay as it is)",
+                "freeze_backbone",
+                True,
+                "false while model.weights is null (a random backbone cannot stay as it is)",
                 "Set model.weights=imagenet, or model.freeze_backbone=false.",
             )
 
@@ -158,7 +189,9 @@ class TrainConfig(Section):
     warmup_fraction: float = setting(0.05, "fraction of all steps in which the rate rises from 0", at_least=0, below=1)
     label_smoothing: float = setting(0.0, "probability mass spread over the other classes", at_least=0, below=1)
     flip: bool = setting(False, "augmentation: mirror half of the training images left to right")
-    shift: float = setting(0.0, "augmentation: largest shift in each direction, fraction of the edge", at_least=0, below=1)
+    shift: float = setting(
+        0.0, "augmentation: largest shift in each direction, fraction of the edge", at_least=0, below=1
+    )
     seed: int = setting(0, "seed of initialisation, data order, augmentation and dropout", at_least=0)
     shuffle_buffer: int = setting(
         16384, "images of a rank that are shuffled together; 0 keeps the stored order", at_least=0
@@ -167,7 +200,9 @@ class TrainConfig(Section):
         1024, "memory per rank for decoded images; a split that needs more is decoded again each epoch", at_least=0
     )
     steps_per_call: int = setting(50, "most training steps inside one graph call", at_least=1)
-    patience: int | None = setting(None, "stop after this many epochs without a better val accuracy; null: never", at_least=1)
+    patience: int | None = setting(
+        None, "stop after this many epochs without a better val accuracy; null: never", at_least=1
+    )
     deterministic: bool = setting(False, "bit-for-bit repeatable kernels, somewhat slower")
     mixed_precision: bool = setting(False, "compute in float16 or bfloat16 (GPUs)")
     jit_compile: bool = setting(False, "compile the step with XLA; far slower for convolutions on CPUs")
@@ -205,9 +240,13 @@ class PredictConfig(Section):
 
     batch_size: int = setting(64, "images per call of the model", at_least=1)
     top_k: int = setting(5, "how many of the likeliest classes a row holds", at_least=1)
-    part_images: int = setting(2000, "most images of one output file; a restarted job loses at most such a part", at_least=1)
+    part_images: int = setting(
+        2000, "most images of one output file; a restarted job loses at most such a part", at_least=1
+    )
     part_megabytes: int = setting(512, "most bytes of images behind one output file, 2**20 bytes", at_least=1)
-    threads: int = setting(1, "threads of the model in each Python worker; a Spark slot is usually one core", at_least=1)
+    threads: int = setting(
+        1, "threads of the model in each Python worker; a Spark slot is usually one core", at_least=1
+    )
 
 
 @dataclass
@@ -254,7 +293,9 @@ class JobConfig(Section):
     section = "job"
 
     name: str = setting("pipeline", "which job", choices=JOBS)
-    console: str = setting("auto", "progress as a bar, as lines, or by what the terminal is", choices=("auto", "bar", "lines"))
+    console: str = setting(
+        "auto", "progress as a bar, as lines, or by what the terminal is", choices=("auto", "bar", "lines")
+    )
 
 
 @dataclass
@@ -306,9 +347,9 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def from_dict(values: dict[str, Any]) -> Config:
     """The configuration again, every check included, from what ``to_dict`` gave."""
-    sections = {item.name: item.type for item in dataclasses.fields(Config)}
+    sections: dict[str, Any] = {item.name: item.type for item in dataclasses.fields(Config)}
     made: dict[str, Any] = {}
     for name, value in values.items():
-        kind = MODELS[value["name"]] if name == "model" else sections[name]
+        kind: Any = MODELS[value["name"]] if name == "model" else sections[name]
         made[name] = kind(**value) if dataclasses.is_dataclass(kind) else value
     return Config(**made)

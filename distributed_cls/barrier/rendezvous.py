@@ -1,0 +1,110 @@
+"""How ranks meet: each says where it is and what it runs; all compare, and agree or refuse together."""
+
+import contextlib
+import json
+import os
+import platform
+import socket
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+# What must be the same on every rank, and what to do when it is not.
+_MUST_AGREE = {
+    "python": "Run the same Python on every node.",
+    "tensorflow": "Install the same TensorFlow on every node.",
+    "keras": "Install the same Keras on every node.",
+    "distributed_cls": "Install the same release on every node.",
+    "dataset": "Set dataset_root to storage that every node shares.",
+    "run_folder": "Set hydra.run.dir to storage that every node shares.",
+    "gpus": "Use nodes with as many GPUs, or set cluster.gpus_per_worker.",
+}
+
+
+@contextlib.contextmanager
+def held_port() -> Iterator[int]:
+    """Hold a free TCP port until the block ends.
+
+    The socket is bound with SO_REUSEADDR but does not listen, so TensorFlow's server can bind the same port while
+    nobody else is given it (Linux). Probing a port and letting it go, as is common, leaves a gap to lose it in.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("", 0))
+        yield holder.getsockname()[1]
+
+
+def local_facts(host: str, port: int, dataset: str, run_folder: str) -> dict[str, Any]:
+    """What this rank tells the others: its address, and what must agree."""
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return {
+        "host": host,
+        "port": port,
+        "python": platform.python_version(),
+        **{name: _version(name) for name in ("tensorflow", "keras")},
+        "distributed_cls": _version("distributed-cls"),
+        "dataset": _fingerprint(dataset),
+        "run_folder": Path(run_folder).is_dir(),
+        "gpus": len([gpu for gpu in gpus.split(",") if gpu]),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _fingerprint(dataset: str) -> str:
+    from distributed_cls.dataset import manifest
+    from distributed_cls.errors import UserError
+
+    try:
+        return manifest.load(dataset).fingerprint
+    except UserError as error:
+        return str(error)
+
+
+def refusal(everyone: Sequence[dict[str, Any]], dataset: str, gpus: int) -> str | None:
+    """Why these ranks must not train together, as one line for the user; None when they may.
+
+    ``everyone``: the facts of each rank; ``dataset``: the fingerprint that the driver means.
+    A pure function, so that every rank and the driver come to the same answer.
+    """
+    expected = {
+        **{name: everyone[0][name] for name in _MUST_AGREE},
+        "dataset": dataset,
+        "run_folder": True,
+        "gpus": gpus,
+    }
+    for name, remedy in _MUST_AGREE.items():
+        for rank, facts in enumerate(everyone):
+            if facts[name] != expected[name]:
+                return (
+                    f"Expected {name}={expected[name]} on every rank. Received: {name}={facts[name]} on rank {rank} "
+                    f"({facts['host']}). {remedy}"
+                )
+            if facts[name] == "not installed":
+                return (
+                    f"Expected {name} on every rank. Received: not installed on rank {rank} ({facts['host']}). {remedy}"
+                )
+    return None
+
+
+def tf_config(everyone: Sequence[dict[str, Any]], rank: int) -> str:
+    """TF_CONFIG for ``rank``: IP addresses, because TensorFlow cannot resolve the pod names of Kubernetes."""
+    workers = [f"{facts['host']}:{facts['port']}" for facts in everyone]
+    return json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}})
+
+
+def own_address(driver: tuple[str, int]) -> str:
+    """The IP address of this host on the way to the driver: one that the other executors reach as well.
+
+    Connecting a UDP socket sends nothing; it only asks the routing table.
+    """
+    family = socket.getaddrinfo(driver[0], driver[1], type=socket.SOCK_DGRAM)[0][0]
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect(driver)
+        return str(probe.getsockname()[0])

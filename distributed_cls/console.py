@@ -1,0 +1,111 @@
+"""What a person sees while a job runs: one progress bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+# Off a terminal rich would wrap at 80 columns and cut paths in two.
+console = Console(width=None if sys.stdout.isatty() else 160, soft_wrap=not sys.stdout.isatty())
+
+_LINE_SECONDS = 10.0  # between two plain lines of the same work
+
+
+class _Facts(ProgressColumn):
+    """The numbers of the moment: throughput, loss, accuracy."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields.get("facts", ""), style="cyan")
+
+
+class Display:
+    """Progress of one stage after the other, as a bar or as lines. Use it inside ``showing``."""
+
+    def __init__(self, bar: Progress | None) -> None:
+        self._bar = bar
+        self._task: Any = None
+        self._last_line = 0.0
+
+    def begin(self, title: str, total: float | None = None) -> None:
+        """A new stage; ``total`` units of work, None while unknown."""
+        self.end()
+        self._last_line = time.monotonic()
+        if self._bar is not None:
+            self._task = self._bar.add_task(title, total=total, facts="")
+
+    def update(self, title: str, done: float, total: float, facts: str = "") -> None:
+        """The stage stands at ``done`` of ``total``."""
+        if self._bar is not None:
+            if self._task is None:
+                self.begin(title, total)
+            self._bar.update(self._task, description=title, completed=done, total=total, facts=facts)
+        elif time.monotonic() - self._last_line >= _LINE_SECONDS:
+            self._last_line = time.monotonic()
+            self.line(f"{title}  {done:,.0f}/{total:,.0f}  {facts}".rstrip())
+
+    def line(self, text: str) -> None:
+        """A line that stays."""
+        stamp = time.strftime("%H:%M:%S")
+        console.print(f"[dim]{stamp}[/dim]  ", end="", highlight=False)
+        console.print(text, highlight=False, markup=False)
+
+    def end(self) -> None:
+        """The stage is over: its bar goes."""
+        if self._bar is not None and self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = None
+
+
+@contextmanager
+def showing(mode: str) -> Iterator[Display]:
+    """Show progress while the block runs. ``mode``: bar, lines, or auto (a bar on a terminal)."""
+    if mode == "lines" or (mode == "auto" and not console.is_terminal):
+        yield Display(None)
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.percentage:>3.0f}%"),
+        _Facts(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        yield Display(bar)
+
+
+class TrainingView:
+    """Turns the events of the ranks into progress and lines."""
+
+    def __init__(self, progress: Display) -> None:
+        self._progress = progress
+        self._epochs = 0
+        self._train: dict[str, float] = {}
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind == "phase" and event["rank"] == 0:
+            self._progress.begin(
+                {"rendezvous": "ranks meet", "tensorflow": "TensorFlow starts"}.get(event["name"], event["name"])
+            )
+        elif kind == "progress":
+            self._epochs = event["epochs"]
+            values = event["values"]
+            facts = f"loss {values['loss']:.3f}  accuracy {values['accuracy']:.3f}"
+            if values["images_per_second"]:
+                facts = f"{values['images_per_second']:,.0f} images/s  {facts}"
+            self._progress.update(f"epoch {event['epoch']}/{event['epochs']}", event["step"], event["steps"], facts)
+        elif kind == "epoch" and event["split"] == "train":
+            self._train = event["values"]
+        elif kind == "epoch":
+            train, val = self._train, event["values"]
+            self._progress.line(
+                f"epoch {event['epoch']:>3}/{self._epochs}  step {event['step']:>6,}  loss {train['loss']:.4f}  "
+                f"accuracy {train['accuracy']:.4f}  |  val loss {val['loss']:.4f}  accuracy {val['accuracy']:.4f}  |  "
+                f"{train['images_per_second']:,.0f} images/s"
+            )

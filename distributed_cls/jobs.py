@@ -1,0 +1,206 @@
+"""The story of each job, top to bottom."""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distributed_cls import console
+from distributed_cls.config import Config, from_dict, to_dict
+from distributed_cls.errors import UserError
+from distributed_cls.files import read_json, write_json
+from distributed_cls.records import Recorder, write_evaluation
+
+log = logging.getLogger(__name__)
+
+# The driver never imports TensorFlow, and a job imports only the rooms it uses: imports of rooms are inside the jobs.
+
+
+@dataclass
+class Run:
+    """One run: its settings, its folder, and how to get a Spark session when it is needed."""
+
+    config: Config
+    folder: Path
+    get_spark: Callable[[], Any]
+    facts: dict[str, Any] = field(default_factory=dict)  # what the launcher knows: command, versions
+    seconds: dict[str, float] = field(default_factory=dict)  # per stage
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.monotonic() - began, 3)
+
+    def spark(self, display: console.Display) -> Any:
+        display.begin("Spark starts")
+        with self.timed("spark"):
+            session = self.get_spark()
+        context = session.sparkContext
+        log.info("Spark %s on %s (%.1f s)", context.version, context.master, self.seconds["spark"])
+        return session
+
+
+def perform(run: Run) -> dict[str, Any]:
+    """Do ``run.config.job``; its summary, which is also written to summary.json."""
+    began = time.monotonic()
+    job = run.config.job.name
+    _refuse_unwritable(run.folder)
+    with console.showing(run.config.job.console) as display:
+        summary = _JOBS[job](run, display)
+    run.seconds["total"] = round(run.seconds.get("launch", 0.0) + time.monotonic() - began, 3)
+    summary = {"job": job, **summary, "seconds": run.seconds, **run.facts, "config": to_dict(run.config)}
+    write_json(run.folder / "summary.json", summary)
+    return summary
+
+
+def _pipeline(run: Run, display: console.Display) -> dict[str, Any]:
+    """Prepare, train, evaluate, export and report."""
+    spark = run.spark(display)
+    dataset = _prepare(run, spark, display)
+    summary = _train(run, spark, dataset, display, work=["train", "evaluate", "export"])
+    return _report(run, summary, display)
+
+
+def _prepare_only(run: Run, display: console.Display) -> dict[str, Any]:
+    dataset = _prepare(run, run.spark(display), display)
+    return {"dataset": _dataset_entry(dataset)}
+
+
+def _train_only(run: Run, display: console.Display) -> dict[str, Any]:
+    spark = run.spark(display)
+    return _train(run, spark, _prepare(run, spark, display), display, work=["train"])
+
+
+def _evaluate(run: Run, display: console.Display) -> dict[str, Any]:
+    """Evaluate the model of an earlier run on the val and test splits of the chosen data, and report."""
+    assert run.config.model_dir is not None
+    trained = Path(run.config.model_dir).absolute()
+    earlier = read_json(trained / "summary.json", "the run folder of a training", "Set model_dir to one.")
+    checkpoint = trained / "checkpoints" / "best.npz"
+    if not checkpoint.is_file():
+        raise UserError(
+            f"Expected a checkpoint at {checkpoint}. Received: no such file. Set model_dir to a trained run."
+        )
+    run.config = dataclasses.replace(run.config, model=from_dict(earlier["config"]).model)
+    spark = run.spark(display)
+    dataset = _prepare(run, spark, display)
+    if list(dataset.manifest.classes) != list(earlier["dataset"]["classes"]):
+        raise UserError(
+            f"Expected the classes that the model was trained on: {', '.join(earlier['dataset']['classes'])}. "
+            f"Received: {', '.join(dataset.manifest.classes)}. Choose data with these classes."
+        )
+    summary = _train(run, spark, dataset, display, work=["evaluate"], checkpoint=str(checkpoint))
+    return _report(run, summary, display)
+
+
+# ── stages ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"Expected a run folder that can be written. Received: {folder} ({error.strerror}). "
+            "Set hydra.run.dir to another folder."
+        ) from None
+
+
+def _prepare(run: Run, spark: Any, display: console.Display) -> Any:
+    from distributed_cls.dataset import prepare
+
+    display.begin("images")
+    with run.timed("prepare"):
+        dataset = prepare.prepare(
+            spark,
+            run.config.data,
+            run.config.dataset_root,
+            run.config.cluster.workers,
+            progress=lambda done, total: display.update("images", done, total),
+        )
+    display.end()
+    return dataset
+
+
+def _dataset_entry(dataset: Any) -> dict[str, Any]:
+    manifest = dataset.manifest
+    return {
+        "name": manifest.name,
+        "fingerprint": manifest.fingerprint,
+        "path": dataset.path,
+        "reused": dataset.reused,
+        "classes": list(manifest.classes),
+        "counts": manifest.counts,
+        "rejected": manifest.rejected,
+    }
+
+
+def _train(
+    run: Run, spark: Any, dataset: Any, display: console.Display, work: list[str], checkpoint: str | None = None
+) -> dict[str, Any]:
+    """Run ``work`` on the ranks; the summary so far. Writes metrics.jsonl, logs, checkpoints, model, evaluation.json."""
+    from distributed_cls.barrier.stage import run_stage
+
+    config, fingerprint = run.config, dataset.manifest.fingerprint
+    order = {
+        "config": to_dict(config),
+        "dataset": dataset.path,
+        "run_folder": str(run.folder.absolute()),
+        "work": work,
+        "checkpoint": checkpoint,
+    }
+    recorder, view = Recorder(run.folder), console.TrainingView(display)
+
+    def listen(event: dict[str, Any]) -> None:
+        recorder(event)
+        view(event)
+
+    try:
+        outcome = run_stage(spark, order, fingerprint, config.cluster, listen)
+    finally:
+        recorder.close()
+        display.end()
+    run.seconds |= recorder.stage_seconds()
+    summary = {
+        "model": config.model.name,
+        "dataset": _dataset_entry(dataset),
+        "workers": config.cluster.workers,
+        "attempts": outcome.attempts,
+    }
+    if "train" in outcome.result:
+        summary["train"] = outcome.result["train"]
+    if "test" in outcome.result:
+        from distributed_cls.evaluation.metrics import summary_entry
+
+        counted = write_evaluation(run.folder, outcome.result, recorder)
+        summary |= {split: summary_entry(counted[split]) for split in ("val", "test")}
+    return summary
+
+
+def _report(run: Run, summary: dict[str, Any], display: console.Display) -> dict[str, Any]:
+    from distributed_cls.evaluation.report import write_report
+
+    display.begin("report")
+    # The report reads the summary like everything else in the folder; it is written again with the total time.
+    stand_in = {"job": run.config.job.name, **summary, "seconds": run.seconds, **run.facts}
+    write_json(run.folder / "summary.json", {**stand_in, "config": to_dict(run.config)})
+    with run.timed("report"):
+        write_report(run.folder)
+    display.end()
+    return summary
+
+
+_JOBS: dict[str, Callable[[Run, console.Display], dict[str, Any]]] = {
+    "pipeline": _pipeline,
+    "prepare": _prepare_only,
+    "train": _train_only,
+    "evaluate": _evaluate,
+}

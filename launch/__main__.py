@@ -1,0 +1,32 @@
+"""``python -m launch``: compose the configuration, start Spark, do the job (``distributed_cls.jobs``)."""
+
+import os
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):  # spark-submit launch/__main__.py runs this file alone
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+# A checkout has conf/ beside launch/; the installed package carries it inside.
+_CHECKOUT = Path(__file__).resolve().parent.parent / "conf"
+CONF = str(_CHECKOUT) if (_CHECKOUT / "config.yaml").is_file() else "pkg://launch.conf"
+
+
+def main() -> None:
+    """The command line. Ends the process with 0, 1 or 2; 130 after Ctrl-C, 143 after SIGTERM."""
+    # Hydra then raises what went wrong instead of printing it, and launch.ending says it in one line.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    import hydra
+
+    from launch import ending, help, schema, trial
+
+    schema.register()
+    if help.wanted(sys.argv):
+        help.print_help(CONF)
+        return
+    command = hydra.main(version_base="1.3", config_path=CONF, config_name="config")(trial.run)
+    sys.exit(ending.code_of(command))
+
+
+if __name__ == "__main__":
+    main()

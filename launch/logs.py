@@ -1,0 +1,23 @@
+"""Log lines on the screen, through the console that also draws the progress bar."""
+
+import logging
+import time
+
+from rich.markup import escape
+
+from distributed_cls.console import console
+
+_STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
+
+
+class ScreenHandler(logging.Handler):
+    """Prints ``12:34:56  message``; warnings and errors in colour. Stack traces stay in the log file."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            style = _STYLES.get(record.levelno)
+            text = escape(record.getMessage())
+            stamp = time.strftime("%H:%M:%S", time.localtime(record.created))
+            console.print(f"[dim]{stamp}[/dim]  {f'[{style}]{text}[/{style}]' if style else text}", highlight=False)
+        except Exception:  # the contract of logging: a handler never breaks the program
+            self.handleError(record)

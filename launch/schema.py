@@ -1,0 +1,23 @@
+"""The settings' dataclasses, known to Hydra: YAML and command line can only set what they declare."""
+
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from distributed_cls.config import MODELS, Config
+
+
+def register() -> None:
+    """Register the schema, and one more for each model, which has settings of its own."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for name, kind in MODELS.items():
+        store.store(group="schema/model", name=name, node=kind)
+
+
+def to_config(composed: DictConfig) -> Config:
+    """The composed configuration as the framework's own objects; every check of theirs runs here."""
+    made: Any = OmegaConf.to_object(composed)
+    assert isinstance(made, Config)
+    return made

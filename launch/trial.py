@@ -1,0 +1,86 @@
+"""One run of the launcher: a single job, or one trial of a sweep, which shares its Spark session with the others."""
+
+import logging
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from distributed_cls.config import Config
+from distributed_cls.jobs import Run, perform
+from launch import schema
+from launch.session import Session, same_session, versions
+
+log = logging.getLogger(__name__)
+
+
+class State:
+    """What outlives one trial: the Spark session, and the rows of the table of trials."""
+
+    def __init__(self) -> None:
+        self.session: Session | None = None
+        self.rows: list[dict[str, Any]] = []
+        self.folder: Path | None = None  # of the trial that runs or ran last
+        self.sweep_folder: Path | None = None
+        self.errors: list[Exception] = []
+
+    def get_spark(self, config: Config, folder: Path) -> Any:
+        """The session of ``config.cluster``: the one that runs, when it is the same cluster."""
+        if self.session is not None and not same_session(self.session.cluster, config.cluster):
+            self.close()
+        if self.session is None:
+            self.session = Session(config.cluster, self.sweep_folder or folder)
+        return self.session.spark
+
+    def close(self) -> None:
+        if self.session is not None:
+            self.session.stop()
+        self.session = None
+
+
+STATE = State()
+
+
+def run(composed: DictConfig) -> float | None:
+    """What Hydra calls: do the job of ``composed``. In a sweep: the val accuracy, None for a trial that failed."""
+    hydra = HydraConfig.get()
+    STATE.folder = folder = Path(hydra.runtime.output_dir)
+    if hydra.mode is not RunMode.MULTIRUN:
+        _perform(composed, folder)
+        return None
+    STATE.sweep_folder = Path(hydra.sweep.dir)
+    began = time.monotonic()
+    row: dict[str, Any] = {
+        "trial": len(STATE.rows),
+        "overrides": dict(item.split("=", 1) for item in hydra.overrides.task),
+        "run": str(folder),
+    }
+    log.info("Trial %d: %s", row["trial"], " ".join(hydra.overrides.task))
+    try:
+        summary = _perform(composed, folder)
+    except Exception as error:  # a failed trial is a row with its reason; the sweep goes on
+        STATE.errors.append(error)
+        log.log(logging.WARNING, "Trial %d failed: %s", row["trial"], error)
+        row |= {"status": "failed", "reason": str(error)}
+    else:
+        row |= {"status": "done"}
+        row |= {f"{split}_accuracy": summary.get(split, {}).get("accuracy") for split in ("val", "test")}
+    row["seconds"] = round(time.monotonic() - began, 1)
+    STATE.rows.append(row)
+    return row.get("val_accuracy")
+
+
+def _perform(composed: DictConfig, folder: Path) -> dict[str, Any]:
+    config = schema.to_config(composed)
+    facts = {"command": shlex.join(["python", "-m", "launch", *sys.argv[1:]]), "versions": versions()}
+    work = Run(config, folder, lambda: STATE.get_spark(config, folder), facts)
+    if not STATE.rows:
+        # The interpreter's own start and its imports count as well: the user waits for them.
+        work.seconds["launch"] = round(time.time() - psutil.Process().create_time(), 3)
+    return perform(work)
