@@ -298,6 +298,9 @@ class JobConfig(Section):
     )
 
 
+_RESNET_LEAST = 32
+
+
 @dataclass
 class Config(Section):
     """The whole configuration of a run."""
@@ -323,6 +326,13 @@ class Config(Section):
                 self.data.refuse("path", self.data.path, "the images to classify", "Set data.path=/path/to/images.")
             if not self.output:
                 self.refuse("output", self.output, "the folder of the results", "Set output=/path/to/results.")
+        if self.model is not None and self.model.name == "resnet" and self.data.image_size < _RESNET_LEAST:
+            self.data.refuse(
+                "image_size",
+                self.data.image_size,
+                f"at least {_RESNET_LEAST} for model=resnet, which halves it five times",
+                f"Set data.image_size={_RESNET_LEAST} or more.",
+            )
         if self.train.batch_size < self.cluster.workers:
             self.train.refuse(
                 "batch_size",
@@ -330,13 +340,13 @@ class Config(Section):
                 f"at least cluster.workers={self.cluster.workers}, one image per rank",
                 f"Set train.batch_size={self.cluster.workers} or more.",
             )
-        if self.train.batch_size % self.cluster.workers:
-            below = self.train.batch_size - self.train.batch_size % self.cluster.workers
+        replicas = self.cluster.workers * max(1, self.cluster.gpus_per_worker)
+        if self.train.batch_size % replicas:
             self.train.refuse(
                 "batch_size",
                 self.train.batch_size,
-                f"a multiple of cluster.workers={self.cluster.workers}, so that every rank takes an equal share",
-                f"Set train.batch_size={below}.",
+                f"a multiple of the {replicas} replicas (workers, or their GPUs), which take equal shares",
+                f"Set train.batch_size={max(replicas, self.train.batch_size - self.train.batch_size % replicas)}.",
             )
 
 
@@ -351,5 +361,5 @@ def from_dict(values: dict[str, Any]) -> Config:
     made: dict[str, Any] = {}
     for name, value in values.items():
         kind: Any = MODELS[value["name"]] if name == "model" else sections[name]
-        made[name] = kind(**value) if dataclasses.is_dataclass(kind) else value
+        made[name] = kind(**value) if isinstance(value, dict) else value
     return Config(**made)

@@ -1,4 +1,4 @@
-"""From the bytes of any file to an RGB square, or to the reason why not. Pure functions; nothing here raises on bad data.
+"""From the bytes of any file to an RGB square, or to the reason why not. Pure functions; bad data never raises here.
 
 OpenCV decodes JPEG and plain PNG, which are nearly all images, fast and bit-equal to TensorFlow. Pillow takes what is
 rare: palettes, transparency, other formats, four-ink JPEGs.

@@ -1,0 +1,172 @@
+"""From what was decoded to what is kept: conflicts and duplicates out, every kept image in one split. On the driver.
+
+Works on whole columns; a million images take seconds. Nothing here compares all pairs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from distributed_cls.config import DataConfig
+from distributed_cls.dataset import split
+from distributed_cls.dataset.manifest import SPLITS
+from distributed_cls.errors import UserError
+
+CONFLICT = "conflicting_labels"
+DUPLICATE = "duplicate"
+
+
+@dataclass(frozen=True)
+class Curated:
+    """The decided index: ``table`` with reason and detail completed, and ``split`` of every kept image (else -1)."""
+
+    table: pa.Table
+    classes: list[str]
+
+    def kept(self) -> pa.Table:
+        """The images of the dataset."""
+        return self.table.filter(pc.is_null(self.table["reason"]))
+
+    def rejected(self) -> pa.Table:
+        """The images that are left out for a fault of theirs; duplicates have none."""
+        reason = self.table["reason"]
+        return self.table.filter(pc.and_(pc.is_valid(reason), pc.not_equal(reason, DUPLICATE)))
+
+    def duplicates(self) -> int:
+        """How many images are left out because their content is there already."""
+        return int(pc.sum(pc.equal(self.table["reason"], DUPLICATE)).as_py() or 0)
+
+
+def keys_of(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of 16-byte keys without nulls as uint8 [n, 16]."""
+    flat = b"".join(column.to_pylist())
+    return np.frombuffer(flat, np.uint8).reshape(len(column), -1)
+
+
+def _content_numbers(keys: np.ndarray) -> np.ndarray:
+    """The same number for the same key: int64 [n]."""
+    return np.unique(np.ascontiguousarray(keys).view(f"V{keys.shape[1]}").ravel(), return_inverse=True)[1].ravel()
+
+
+def _preference(splits: np.ndarray) -> np.ndarray:
+    """Which of several copies stays, smallest first: a given test split stays whole, then val, then train."""
+    return np.where(splits < 0, 0, len(SPLITS) - splits)
+
+
+def _drop(table: pa.Table, rows: np.ndarray, reason: str, details: list[str]) -> pa.Table:
+    reasons = table["reason"].to_numpy(zero_copy_only=False).astype(object)
+    texts = table["detail"].to_numpy(zero_copy_only=False).astype(object)
+    reasons[rows] = reason
+    texts[rows] = details
+    for name, values in (("reason", reasons), ("detail", texts)):
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.string()))
+    return table
+
+
+def drop_conflicts(table: pa.Table) -> pa.Table:
+    """Reject every image whose content also occurs under another label; the detail names labels and files."""
+    alive = np.flatnonzero(pc.is_null(table["reason"]).to_numpy())
+    content = _content_numbers(keys_of(table["key"].take(alive)))
+    labels = table["label"].take(alive).dictionary_encode().combine_chunks()
+    codes = labels.indices.to_numpy()
+    order = np.lexsort((codes, content))
+    same = content[order][1:] == content[order][:-1]
+    clash = np.unique(content[order][1:][same & (codes[order][1:] != codes[order][:-1])])
+    if not len(clash):
+        return table
+    faulty = np.flatnonzero(np.isin(content, clash))
+    paths = table["path"].take(alive[faulty]).to_pylist()
+    names = labels.take(faulty).to_pylist()
+    members: dict[int, list[int]] = {}
+    for number, group in enumerate(content[faulty].tolist()):
+        members.setdefault(group, []).append(number)
+    details = []
+    for group in content[faulty].tolist():
+        classes = sorted({names[n] for n in members[group]})
+        files = ", ".join(paths[n] for n in members[group][:3])
+        details.append(f"the same picture under {' and '.join(classes)}: {files}")
+    return _drop(table, alive[faulty], CONFLICT, details)
+
+
+def drop_duplicates(table: pa.Table) -> pa.Table:
+    """Keep one of each content: of a given test split first, then val, then train; then the first by path."""
+    alive = np.flatnonzero(pc.is_null(table["reason"]).to_numpy())
+    content = _content_numbers(keys_of(table["key"].take(alive)))
+    order = np.lexsort((alive, _preference(table["split"].to_numpy()[alive]), content))
+    again = np.concatenate([[False], content[order][1:] == content[order][:-1]])
+    if not again.any():
+        return table
+    firsts = np.maximum.accumulate(np.where(again, 0, np.arange(len(order))))
+    originals = table["path"].take(alive[order[firsts[again]]]).to_pylist()
+    return _drop(table, alive[order[again]], DUPLICATE, [f"the same picture as {path}" for path in originals])
+
+
+def check_rejects(table: pa.Table, limit: float) -> None:
+    """Raise UserError with the most frequent reasons when more than ``limit`` of the images are rejected."""
+    reasons = table["reason"].drop_null()
+    reasons = reasons.filter(pc.not_equal(reasons, DUPLICATE))
+    if len(reasons) <= limit * table.num_rows:
+        return
+    counts = sorted(((row["counts"], row["values"]) for row in reasons.value_counts().to_pylist()), reverse=True)
+    found = ", ".join(f"{reason} {count}" for count, reason in counts[:3])
+    example = table.filter(pc.equal(table["reason"], counts[0][1]))["path"][0].as_py()
+    raise UserError(
+        f"Expected at most {limit:.1%} rejected images. "
+        f"Received: {len(reasons)} of {table.num_rows} ({found}; for example {example}). "
+        "Repair the images, or set data.max_reject_fraction higher."
+    )
+
+
+def assign_splits(
+    table: pa.Table, classes: list[str], config: DataConfig, groups: np.ndarray | None, earlier: pa.Table | None
+) -> pa.Table:
+    """Set ``split`` of every kept image, and -1 of all others.
+
+    groups: near-duplicate group of each kept image. earlier: key and split of a former preparation, which are kept.
+    """
+    kept = np.flatnonzero(pc.is_null(table["reason"]).to_numpy())
+    keys = keys_of(table["key"].take(kept))
+    labels = pc.index_in(table["label"].take(kept), pa.array(classes)).to_numpy().astype(np.int64)
+    given = table["split"].to_numpy()[kept]
+    if (given >= 0).any():
+        chosen = _given_splits(given)
+    else:
+        order = split.hash_order(keys, f"{config.seed}:{config.split_salt}")
+        groups = np.arange(len(kept)) if groups is None else groups
+        chosen = split.assign(labels, groups, order, config.split, _earlier_splits(table["key"].take(kept), earlier))
+    _check_every_class(labels, chosen, classes)
+    splits = np.full(table.num_rows, -1, np.int8)
+    splits[kept] = chosen
+    return table.set_column(table.schema.get_field_index("split"), "split", pa.array(splits))
+
+
+def _given_splits(given: np.ndarray) -> np.ndarray:
+    if (given < 0).any():
+        raise UserError(
+            f"Expected a split for every image, since the source gives some. Received: {int((given < 0).sum())} images "
+            "without one. Complete the splits, or remove them all."
+        )
+    return given
+
+
+def _earlier_splits(keys: pa.ChunkedArray, earlier: pa.Table | None) -> np.ndarray | None:
+    if earlier is None:
+        return None
+    known = dict(zip(earlier["key"].to_pylist(), earlier["split"].to_pylist(), strict=True))
+    return np.array([known.get(key, -1) for key in keys.to_pylist()], np.int8)
+
+
+def _check_every_class(labels: np.ndarray, splits: np.ndarray, classes: list[str]) -> None:
+    counts = np.zeros((len(classes), len(SPLITS)), np.int64)
+    np.add.at(counts, (labels, splits), 1)
+    short = np.flatnonzero((counts == 0).any(axis=1))
+    if len(short):
+        name = classes[short[0]]
+        empty = SPLITS[int((counts[short[0]] == 0).argmax())]
+        raise UserError(
+            f"Expected every class to have an image in each of {', '.join(SPLITS)}. Received: class {name} with "
+            f"{int(counts[short[0]].sum())} usable images, none of them in {empty}. "
+            f"Add images to {name}, remove the class, or change data.split."
+        )

@@ -1,0 +1,277 @@
+"""The story of a preparation: list, decode what is new, decide, write shards, publish.
+
+What can be known without decoding is known first, so an unchanged data set is answered at once. Decoded images lie in
+parts in a work folder until the dataset is published; a run that was killed finds them there.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from distributed_cls.config import DataConfig
+from distributed_cls.dataset import curate, index, manifest, plan, publish, sources, storage, work
+from distributed_cls.dataset.decode import Spec
+from distributed_cls.dataset.manifest import Dataset, Manifest
+from distributed_cls.errors import UserError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
+
+# Raise it when the same images and settings would no longer give the same dataset.
+CODE_VERSION = 1
+_POLL_SECONDS = 0.25
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What decides a dataset's content: ``lineage`` all but the list of images, ``digest`` all."""
+
+    lineage: str
+    digest: str
+
+
+def _hash(value: Any) -> str:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def identify(config: DataConfig, listing: sources.Listing) -> Identity:
+    """The identity of what this configuration makes of this listing."""
+    settings = dataclasses.asdict(config)
+    # Where it lies and how it is cut into files change no record; whether too many are bad is asked again.
+    for name in ("name", "path", "shards", "shard_megabytes", "max_reject_fraction"):
+        del settings[name]
+    lineage = _hash([CODE_VERSION, settings, listing.root])
+    return Identity(lineage, _hash([CODE_VERSION, settings, listing.digest()]))
+
+
+def prepare(
+    spark: "SparkSession",
+    config: DataConfig,
+    dataset_root: str,
+    workers: int,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Prepare the configured images for ``workers`` ranks, or find them prepared.
+
+    progress(done, total) is called now and then, from another thread, while images are decoded. Raises UserError for
+    what the user can put right; nothing half-written is left under ``dataset_root`` but the work folder, from which
+    the next run goes on.
+    """
+    root = storage.absolute(dataset_root)
+    storage.check_writable(root, "dataset_root")
+    listing = sources.list_images(config, root)
+    identity = identify(config, listing)
+    ready = publish.find(root, config, identity.digest, workers)
+    if ready:
+        log.info("Nothing changed: the prepared dataset %s is used as it is", ready.path)
+        return ready
+    base = publish.find_base(root, config.name, identity.lineage)
+    fingerprint = _hash(
+        [identity.digest, base.manifest.fingerprint if base else None, workers, config.shards, config.shard_megabytes]
+    )
+    target = storage.join(root, f"{config.name}-{fingerprint}")
+    work_folder = storage.join(root, ".work", f"{config.name}-{fingerprint}")
+    try:
+        table = _decode(spark, config, listing, base, work_folder, progress)
+        curated, earlier = _decide(table, listing, config, base), base
+        dataset = _write(spark, config, listing, identity, curated, earlier, target, workers)
+    except UserError:
+        raise
+    except Exception:
+        # Another run that prepared the same has published and removed the parts that both used.
+        if not storage.exists(storage.join(target, manifest.FILE)):
+            raise
+        dataset = Dataset(target, manifest.load(target), reused=True)
+    storage.remove_folder(work_folder)
+    return dataset
+
+
+def _decode(
+    spark: "SparkSession",
+    config: DataConfig,
+    listing: sources.Listing,
+    base: Dataset | None,
+    work_folder: str,
+    progress: Progress | None,
+) -> pa.Table:
+    """Decode what no earlier run has decoded; the index of all listed images."""
+    storage.make_folder(work_folder)
+    known = _known(work_folder, base)
+    missing = index.missing(listing.table, known)
+    if missing.num_rows:
+        job = work.DecodeJob(
+            root=listing.root,
+            work_folder=work_folder,
+            spec=spec_of(config),
+            encoding=config.encoding,
+            jpeg_quality=config.jpeg_quality,
+            bytes_column=listing.bytes_column,
+            perceptual_hash=config.near_duplicates is not None,
+        )
+        context = spark.sparkContext
+        parts = plan.decode_parts(missing, context.defaultParallelism)
+        total = listing.table.num_rows
+        done = total - missing.num_rows
+        log.info("Decoding %d of %d images in %d tasks", missing.num_rows, total, len(parts))
+        with _reporting(progress, work_folder, done, total):
+            _run(spark, f"prepare {config.name}: decode", functools.partial(work.decode_parts, job), parts)
+        known = _known(work_folder, base)
+    return index.describe(listing.table, known)
+
+
+def spec_of(config: DataConfig) -> Spec:
+    """How a single image is prepared under this configuration."""
+    return Spec(config.image_size, config.resize, config.min_edge, config.max_pixels, config.max_bytes)
+
+
+def _known(work_folder: str, base: Dataset | None) -> pa.Table:
+    tables = [
+        index.read(storage.join(work_folder, name))
+        for name in storage.names(work_folder)
+        if name.startswith(work.PART) and name.endswith(".parquet")
+    ]
+    if base:
+        tables.append(publish.reusable_rows(base))
+    return pa.concat_tables(tables) if tables else index.SCHEMA.empty_table()
+
+
+def _run(
+    spark: "SparkSession", name: str, task: Callable[[Iterable[Any]], Iterable[Any]], items: list[Any]
+) -> list[Any]:
+    """Run ``task`` over ``items``, one Spark task each."""
+    context = spark.sparkContext
+    context.setJobDescription(name)
+    try:
+        return context.parallelize(items, len(items)).mapPartitions(task).collect()
+    finally:
+        context.setJobDescription(None)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _reporting(progress: Progress | None, work_folder: str, done: int, total: int) -> Iterator[None]:
+    """Call ``progress`` while the block runs, from what the tasks leave in the work folder."""
+    if progress is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_POLL_SECONDS):
+            progress(min(total, done + _images_done(work_folder)), total)
+
+    watcher = threading.Thread(target=watch, name="prepare-progress", daemon=True)
+    watcher.start()
+    try:
+        yield
+        progress(total, total)
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _images_done(work_folder: str) -> int:
+    """Images in whole parts and in parts that are being written."""
+    done = 0
+    for name in storage.names(work_folder):
+        if name.startswith(work.PART) and name.endswith(".parquet"):
+            done += plan.images_of(name)
+        elif name.startswith(work.PROGRESS):
+            try:
+                done += int(Path(work_folder, name).read_text() or 0)
+            except (OSError, ValueError):
+                continue  # ended, or being written, at this moment
+    return done
+
+
+def _decide(table: pa.Table, listing: sources.Listing, config: DataConfig, base: Dataset | None) -> curate.Curated:
+    classes = listing.classes()
+    table = curate.drop_duplicates(curate.drop_conflicts(table))
+    curate.check_rejects(table, config.max_reject_fraction)
+    earlier = publish.assignments(base) if base else None
+    table = curate.assign_splits(table, classes, config, None, earlier)
+    return curate.Curated(table, classes)
+
+
+def _write(
+    spark: "SparkSession",
+    config: DataConfig,
+    listing: sources.Listing,
+    identity: Identity,
+    curated: curate.Curated,
+    base: Dataset | None,
+    target: str,
+    workers: int,
+) -> Dataset:
+    shards = plan.shards(curated, config, workers, config.shards, config.shard_megabytes * 1e6)
+    with publish.staging(target) as folder:
+        items = [(shard.file, index.to_bytes(shard.rows)) for shard in shards]
+        results = _run(spark, f"prepare {config.name}: shards", functools.partial(work.write_shards, folder), items)
+        content = _manifest(config, listing, identity, curated, base, target, shards, results)
+        publish.write_tables(folder, curated, shards, results)
+        storage.write_bytes(storage.join(folder, manifest.FILE), manifest.dumps(content).encode())
+    _log_rejects(content)
+    return Dataset(target, manifest.load(target), reused=False)
+
+
+def _manifest(
+    config: DataConfig,
+    listing: sources.Listing,
+    identity: Identity,
+    curated: curate.Curated,
+    base: Dataset | None,
+    target: str,
+    shards: list[plan.ShardPlan],
+    results: list[work.ShardResult],
+) -> Manifest:
+    files: dict[str, list[manifest.Shard]] = {name: [] for name in manifest.SPLITS}
+    for shard, result in zip(shards, results, strict=True):
+        files[shard.split].append(manifest.Shard(result.file, result.records, result.bytes, result.crc32c))
+    rejected = curated.rejected()
+    reasons = {row["values"]: row["counts"] for row in rejected["reason"].value_counts().to_pylist()}
+    return Manifest(
+        name=config.name,
+        fingerprint=target.rsplit("-", 1)[1],
+        classes=curated.classes,
+        image_size=config.image_size,
+        encoding=config.encoding,
+        resize=config.resize,
+        seed=config.seed,
+        split_salt=config.split_salt,
+        fractions=dict(zip(manifest.SPLITS, config.split, strict=True)),
+        counts=plan.counts(curated),
+        shards=files,
+        rejected=rejected.num_rows,
+        rejected_by_reason=dict(sorted(reasons.items())),
+        rejects=rejected.select(["path", "reason", "detail"]).slice(0, manifest.NAMED_REJECTS).to_pylist(),
+        duplicates=curated.duplicates(),
+        source=f"{config.source}:{listing.root}",
+        source_digest=identity.digest,
+        lineage=identity.lineage,
+        generation=base.manifest.generation + 1 if base else 1,
+        base=base.manifest.fingerprint if base else None,
+    )
+
+
+def _log_rejects(content: Manifest) -> None:
+    if content.rejected:
+        named = "; ".join(f"{reject['path']} ({reject['reason']})" for reject in content.rejects[:5])
+        more = f"; and {content.rejected - 5} more, see rejects.parquet" if content.rejected > 5 else ""
+        log.warning("%d images are left out: %s%s", content.rejected, named, more)
+    if content.duplicates:
+        log.info("%d images are left out because the same picture is there already", content.duplicates)
+    total = {split: sum(classes.values()) for split, classes in content.counts.items()}
+    log.info("Prepared %s", ", ".join(f"{split} {count}" for split, count in total.items()))

@@ -1,0 +1,121 @@
+"""Finished datasets under a root: finding one that fits, and making a new one appear all at once."""
+
+import contextlib
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from distributed_cls.config import DataConfig
+from distributed_cls.dataset import curate, index, manifest, plan, storage, work
+from distributed_cls.dataset.manifest import Dataset
+
+REJECTS_FILE = "rejects.parquet"
+
+
+def _datasets(root: str, name: str) -> list[Dataset]:
+    """Every prepared dataset of this name. Raises UserError when one is damaged: it may be the one that is wanted."""
+    found = []
+    for folder in storage.names(root):
+        path = storage.join(root, folder)
+        if folder.rpartition("-")[0] == name and storage.exists(storage.join(path, manifest.FILE)):
+            found.append(Dataset(path, manifest.load(path), reused=True))
+    return found
+
+
+def find(root: str, config: DataConfig, digest: str, workers: int) -> Dataset | None:
+    """The prepared dataset with exactly this content, in shards that suit the workers."""
+    for dataset in _datasets(root, config.name):
+        content = dataset.manifest
+        shards = len(content.shards["train"])
+        wanted = config.shards and -(-config.shards // workers) * workers
+        suits = shards % workers == 0 or content.records("train") < workers
+        if content.source_digest == digest and suits and wanted in (None, shards):
+            return dataset
+    return None
+
+
+def find_base(root: str, name: str, lineage: str) -> Dataset | None:
+    """The latest dataset of the same source and settings, whatever images the source had then."""
+    related = [dataset for dataset in _datasets(root, name) if dataset.manifest.lineage == lineage]
+    return max(related, key=lambda d: (d.manifest.generation, d.manifest.fingerprint), default=None)
+
+
+def reusable_rows(base: Dataset) -> pa.Table:
+    """What a finished dataset knows about its images, as rows of the index with absolute file names.
+
+    A conflict's image was not stored, so it is not in here and is decoded again.
+    """
+    table = index.read(storage.join(base.path, index.FILE)).cast(index.SCHEMA)
+    reason = table["reason"]
+    duplicate = pc.fill_null(pc.equal(reason, curate.DUPLICATE), False)
+    table = table.filter(pc.or_(pc.is_valid(table["file"]), pc.and_(pc.is_valid(reason), pc.is_null(table["key"]))))
+    reason = table["reason"]
+    duplicate = pc.fill_null(pc.equal(reason, curate.DUPLICATE), False)
+    for name in ("reason", "detail"):
+        column = pc.if_else(duplicate, pa.scalar(None, pa.string()), table[name])
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    files = pc.binary_join_element_wise(storage.join(base.path, ""), table["file"], "")
+    return table.set_column(table.schema.get_field_index("file"), "file", files)
+
+
+def assignments(base: Dataset) -> pa.Table:
+    """Key and split of every image that a finished dataset keeps."""
+    table = index.read(storage.join(base.path, index.FILE))
+    return table.filter(pc.is_null(table["reason"])).select(["key", "split"])
+
+
+@contextlib.contextmanager
+def staging(target: str) -> Iterator[str]:
+    """A folder to write a dataset into, which becomes ``target`` when the block ends without an error.
+
+    An object store has no folders to rename: there the files are written in place, and the manifest, which is written
+    last, makes them a dataset.
+    """
+    if storage.is_url(target):
+        yield target
+        return
+    folder = Path(target).with_name(f".{Path(target).name}.{uuid.uuid4().hex}.tmp")
+    folder.mkdir(parents=True)
+    try:
+        yield str(folder)
+        try:
+            folder.rename(target)
+        except OSError:
+            manifest.load(target)  # another run was faster; if it is none of ours, this says what is wrong with it
+    finally:
+        storage.remove_folder(str(folder))
+
+
+def write_tables(
+    folder: str, curated: curate.Curated, shards: list[plan.ShardPlan], results: list[work.ShardResult]
+) -> None:
+    """Write the index, with each image's place in the shards, and the rejects."""
+    index.write(storage.join(folder, index.FILE), place(curated.table, shards, results))
+    rejected = curated.rejected().select(["path", "row", "label", "reason", "detail", "size"])
+    index.write(storage.join(folder, REJECTS_FILE), rejected)
+
+
+def place(table: pa.Table, shards: list[plan.ShardPlan], results: list[work.ShardResult]) -> pa.Table:
+    """The index with file, offset and length in the finished shards.
+
+    A duplicate gets the place of the picture it repeats; everything else that is left out gets none.
+    """
+    keys, files, offsets, lengths = [], [], [], []
+    for shard, result in zip(shards, results, strict=True):
+        keys += shard.rows["key"].to_pylist()
+        files += [result.file] * result.records
+        offsets.append(result.offsets)
+        lengths.append(shard.rows["length"].to_numpy())
+    where = pc.index_in(table["key"], pa.array(keys, pa.binary(index.KEY_BYTES)))
+    places = {
+        "file": pa.array(files, pa.string()),
+        "offset": pa.array(np.concatenate(offsets)),
+        "length": pa.array(np.concatenate(lengths)),
+    }
+    for name, values in places.items():
+        table = table.set_column(table.schema.get_field_index(name), name, values.take(where.combine_chunks()))
+    return table

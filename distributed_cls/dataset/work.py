@@ -1,0 +1,146 @@
+"""What runs on the executors: decode a part of the images, write one shard. Plain functions of plain data."""
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import google_crc32c
+import numpy as np
+import pyarrow as pa
+
+from distributed_cls.dataset import index, reading, storage, tfrecord
+from distributed_cls.dataset.decode import Prepared, Reject, Spec, prepare_image
+
+PART = "part-"
+PROGRESS = "progress-"
+_PROGRESS_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class DecodeJob:
+    """What every decoding task knows: where to read and write, and how to prepare an image."""
+
+    root: str
+    work_folder: str
+    spec: Spec
+    encoding: str
+    jpeg_quality: int
+    bytes_column: str | None = None
+    perceptual_hash: bool = True
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """A written shard: file name, records, bytes and crc32c of the file, byte offset of each image (int64)."""
+
+    file: str
+    records: int
+    bytes: int
+    crc32c: int
+    offsets: np.ndarray
+
+
+def content_key(rgb: np.ndarray) -> bytes:
+    """16 bytes that name the content of a prepared image."""
+    return hashlib.blake2b(rgb.tobytes(), digest_size=index.KEY_BYTES).digest()
+
+
+def encode(rgb: np.ndarray, encoding: str, jpeg_quality: int) -> bytes:
+    """A prepared image as it is stored. PNG and raw keep every bit."""
+    if encoding == "raw":
+        return rgb.tobytes()
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if encoding == "png" else [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]
+    done, data = cv2.imencode(f".{encoding}", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
+    assert done, f"OpenCV cannot write {encoding}"
+    return data.tobytes()
+
+
+class _Progress:
+    """Tells the driver, through a small file, how many images of a part are done. Local work folders only."""
+
+    def __init__(self, folder: str, name: str) -> None:
+        self._path = None if storage.is_url(folder) else Path(folder) / f"{PROGRESS}{name}"
+        self._next = time.monotonic() + _PROGRESS_SECONDS
+
+    def tell(self, done: int) -> None:
+        if self._path and time.monotonic() >= self._next:
+            self._path.write_text(f"{done:d}")
+            self._next = time.monotonic() + _PROGRESS_SECONDS
+
+    def end(self) -> None:
+        if self._path:
+            self._path.unlink(missing_ok=True)
+
+
+def decode_part(job: DecodeJob, name: str, rows: pa.Table) -> int:
+    """Prepare the images of ``rows`` into ``part-<name>.bin`` and its index, and give their number.
+
+    The index is written last: a part without one does not count. Memory holds a few images at a time.
+    """
+    cv2.setNumThreads(0)  # the task has one core
+    target = storage.join(job.work_folder, f"{PART}{name}")
+    facts: list[dict[str, object]] = []
+    offset = 0
+    progress = _Progress(job.work_folder, name)
+    with storage.writing(f"{target}.bin") as stream:
+        for data in reading.contents(job.root, rows, job.bytes_column, job.spec.max_bytes):
+            outcome = data if isinstance(data, Reject) else prepare_image(data, job.spec)
+            fact, payload = _fact(job, outcome)
+            if payload:
+                stream.write(payload)
+                fact |= {"file": f"{target}.bin", "offset": offset, "length": len(payload)}
+                offset += len(payload)
+            facts.append(fact)
+            progress.tell(len(facts))
+    names = [field for field in index.SCHEMA if field.name not in rows.schema.names]
+    table = rows
+    for field in names:
+        table = table.append_column(field, pa.array([fact.get(field.name) for fact in facts], field.type))
+    index.write(f"{target}.parquet", table)
+    progress.end()
+    return len(facts)
+
+
+def _fact(job: DecodeJob, outcome: Prepared | Reject) -> tuple[dict[str, object], bytes]:
+    if isinstance(outcome, Reject):
+        return {"reason": outcome.reason, "detail": outcome.detail}, b""
+    fact: dict[str, object] = {
+        "key": content_key(outcome.rgb),
+        "width": outcome.width,
+        "height": outcome.height,
+        "format": outcome.format,
+    }
+    return fact, encode(outcome.rgb, job.encoding, job.jpeg_quality)
+
+
+def decode_parts(job: DecodeJob, parts: Iterable[tuple[str, bytes]]) -> Iterator[int]:
+    """``decode_part`` for a Spark partition of (name, rows as a message)."""
+    for name, message in parts:
+        yield decode_part(job, name, index.from_bytes(message))
+
+
+def write_shard(folder: str, file: str, rows: pa.Table) -> ShardResult:
+    """Write one TFRecord shard of already prepared images.
+
+    rows: file, offset, length of each image's bytes; label (int64) and key.
+    """
+    crc = position = 0
+    offsets = np.empty(rows.num_rows, np.int64)
+    labels, keys = rows["label"].to_pylist(), rows["key"].to_pylist()
+    with storage.writing(storage.join(folder, file)) as stream:
+        for number, image in enumerate(reading.ranges(rows)):
+            record = tfrecord.frame(tfrecord.example(image, labels[number], keys[number]))
+            stream.write(record)
+            crc = google_crc32c.extend(crc, record)
+            position += len(record)
+            offsets[number] = tfrecord.image_offset(position, len(image))
+    return ShardResult(file, rows.num_rows, position, crc, offsets)
+
+
+def write_shards(folder: str, shards: Iterable[tuple[str, bytes]]) -> Iterator[ShardResult]:
+    """``write_shard`` for a Spark partition of (file name, rows as a message)."""
+    for file, message in shards:
+        yield write_shard(folder, file, index.from_bytes(message))
