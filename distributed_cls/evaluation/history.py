@@ -75,7 +75,7 @@ def read_history(path: Path) -> History:
 
 def _event(event: Any) -> dict[str, Any]:
     """Check one decoded line. ``split`` may be missing on the way, where only training is measured."""
-    values = {name: float(value) for name, value in event["values"].items() if isinstance(value, int | float)}
+    values = {name: float(value) for name, value in dict(event["values"]).items() if isinstance(value, int | float)}
     kept = {key: event.get(key) for key in ("epoch", "step")}
     clock = {"time": float(event["time"])} if event.get("time") is not None else {}
     return {"event": str(event["event"]), "split": event.get("split", "train"), "values": values, **kept, **clock}

@@ -38,8 +38,14 @@ def short_names(names: Sequence[object], limit: int) -> list[str]:
 
 
 def percent(fraction: float, of: int | None = None) -> str:
-    """``0.9926`` as ``99.3%``; with two decimals when it is a share ``of`` a thousand things or more."""
-    return f"{100 * fraction:.{2 if of is not None and of >= 1000 else 1}f}%"
+    """``0.9926`` as ``99.3%``; with two decimals when it is a share ``of`` a thousand things or more.
+
+    Only 1 is 100%: what would round to it without being it is cut to 99.9% or 99.99%.
+    """
+    decimals = 2 if of is not None and of >= 1000 else 1
+    if fraction < 1:
+        fraction = min(fraction, 1 - 0.01 / 10**decimals)
+    return f"{100 * fraction:.{decimals}f}%"
 
 
 def interval(bounds: Sequence[float], of: int | None = None) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from distributed_cls.errors import UserError
 from distributed_cls.evaluation import figures, metrics, view
 from distributed_cls.evaluation.history import History, read_history
-from distributed_cls.evaluation.labels import duration, plural, readable
+from distributed_cls.evaluation.labels import duration, percent, plural, readable
 from distributed_cls.evaluation.metrics import Counts
 from distributed_cls.evaluation.reproduce import command
 from distributed_cls.files import read_json, write_text
@@ -53,6 +53,7 @@ def render(template: str, **values: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["percent"] = percent
     style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     return environment.get_template(template).render(style=Markup(style), script=Markup(script), **values)
 
@@ -132,7 +133,8 @@ def _subtitle(summary: Mapping[str, Any], classes: int, history: History) -> str
     """What was done, and when it ended."""
     workers = summary.get("workers")
     words = [plural(classes, "class", "classes")]
-    words += [f"trained by {plural(int(workers), 'worker')}"] if workers else []
+    done = "trained" if summary.get("train") else "evaluated"
+    words += [f"{done} by {plural(int(workers), 'worker')}"] if workers else []
     times = [event["time"] for event in [*history.epochs, *history.progress] if "time" in event]
     if times:
         words.append(datetime.fromtimestamp(max(times), timezone.utc).strftime("%Y-%m-%d %H:%M UTC"))

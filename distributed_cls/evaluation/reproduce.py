@@ -8,8 +8,8 @@ from typing import Any
 
 from distributed_cls.config import MODELS, Config
 
-# What Hydra's override grammar takes without quotes.
-_PLAIN = re.compile(r"[\w./:%+@?\-]+(\[[\w*,]+\])?")
+# What Hydra's override grammar takes without quotes; the words would be read as something else than text.
+_PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[\w./:%+@?\-]+", re.ASCII | re.IGNORECASE)
 # Named by the choice of a group, so not worth a setting of their own.
 _CHOICES = {"data": "source", "model": "name", "cluster": "name", "job": "name"}
 
@@ -57,5 +57,7 @@ def _value(value: Any) -> str:
     text = str(value)
     if isinstance(value, int | float) or _PLAIN.fullmatch(text):
         return text
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    # Within quotes, backslashes stand for themselves unless a quote follows them.
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
     return f"'{escaped}'"

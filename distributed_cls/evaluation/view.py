@@ -236,7 +236,7 @@ def dataset_facts(dataset: Mapping[str, Any], names: Sequence[str]) -> dict[str,
         "totals": list(totals.values()),
         "total": sum(totals.values()),
         "rows": rows,
-        **_rejects(dataset.get("rejects")),
+        **_rejects(dataset),
     }
 
 
@@ -255,15 +255,18 @@ def _total(counts: Any) -> int:
     return int(sum(counts)) if isinstance(counts, Sequence) else int(counts)
 
 
-def _rejects(rejects: Any) -> dict[str, Any]:
-    """Rejected images: a number, a number per reason, or one entry (path, reason) per image."""
-    if isinstance(rejects, Mapping):
-        reasons = [f"{plural(int(count), 'image')}: {readable(reason)}" for reason, count in rejects.items()]
-        return {"rejected": sum(int(count) for count in rejects.values()), "reasons": reasons}
-    if isinstance(rejects, Sequence):
-        reasons = [f"{readable(item.get('path', ''))}: {readable(item.get('reason', ''))}" for item in rejects]
-        return {"rejected": len(rejects), "reasons": reasons}
-    return {"rejected": None if rejects is None else int(rejects), "reasons": []}
+def _rejects(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """How many images were left out and why: ``rejected``, and of the manifest, as far as it is known, the reasons."""
+    rejected = dataset.get("rejected")
+    reasons = [
+        f"{plural(int(count), 'image')}: {readable(reason)}"
+        for reason, count in (dataset.get("rejected_by_reason") or {}).items()
+    ]
+    named = [
+        ": ".join(readable(item[key]) for key in ("path", "reason", "detail") if item.get(key))
+        for item in dataset.get("rejects") or []
+    ]
+    return {"rejected": None if rejected is None else int(rejected), "reasons": reasons, "rejects": named}
 
 
 def settings(config: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -1,0 +1,165 @@
+"""The trials of a sweep, best first: a table for the terminal, and files to keep.
+
+A row is ``{"trial": 0, "overrides": {"model": "dense", …}, "status": "done" | "failed", "val_accuracy": …,
+"test_accuracy": …, "seconds": …, "reason": …, "run": "path of the run folder"}``. Accuracies are in [0, 1]; whatever a
+trial does not know is None or left out.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from distributed_cls.evaluation.labels import duration, percent, plural, readable
+from distributed_cls.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Row = Mapping[str, Any]
+
+
+def ranked(rows: Sequence[Row]) -> list[Row]:
+    """Best val accuracy first (test accuracy must not choose), then those without one, failed trials last."""
+
+    def rank(row: Row) -> tuple[bool, bool, float, int]:
+        val = row.get("val_accuracy")
+        return row["status"] == "failed", val is None, -(val or 0.0), row["trial"]
+
+    return sorted(rows, key=rank)
+
+
+def best(rows: Sequence[Row]) -> Row | None:
+    """The trial to choose; None when no trial has a val accuracy."""
+    found = [row for row in ranked(rows) if row["status"] != "failed" and row.get("val_accuracy") is not None]
+    return found[0] if found else None
+
+
+def varied(rows: Sequence[Row]) -> list[str]:
+    """Keys of the overrides that are not the same in all trials, in the order they first occur; of one trial all."""
+    keys = list(dict.fromkeys(key for row in rows for key in row["overrides"]))
+    if len(rows) == 1:
+        return keys
+    return [key for key in keys if len({str(row["overrides"].get(key)) for row in rows}) > 1]
+
+
+def headings(keys: Sequence[str]) -> list[str]:
+    """The last parts of dotted keys, where these still tell them apart."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]
+
+
+def render(rows: Sequence[Row]) -> "Table":
+    """A table for a terminal of 80 columns or more; a failed trial tells its reason."""
+    from rich.table import Table
+    from rich.text import Text
+
+    keys, champion = varied(rows), best(rows)
+    any_failed = any(row["status"] == "failed" for row in rows)
+    title = f"{plural(len(rows), 'trial')}, best val accuracy first"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("#", justify="right")
+    for heading in headings(keys):
+        table.add_column(Text(heading), overflow="fold")
+    for heading in ("val", "test", "time"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold", ratio=1 if any_failed else None)
+    for row in ranked(rows):
+        failed = row["status"] == "failed"
+        remark = Text(_reason(row), style="red") if failed else Text("best" if row is champion else "")
+        table.add_row(
+            str(row["trial"]),
+            *(Text(_override(row, key)) for key in keys),
+            *_measures(row),
+            remark,
+            style="bold" if row is champion else "dim" if failed else None,
+        )
+    return table
+
+
+def save(rows: Sequence[Row], folder: str | Path) -> Path:
+    """Write ``trials.json``, ``trials.csv`` and ``trials.html`` into ``folder``, best first; return the page's path."""
+    target = Path(folder)
+    champion = best(rows)
+    ordered = [dict(row) for row in ranked(rows)]
+    write_json(target / "trials.json", {"best": champion["trial"] if champion else None, "trials": ordered})
+    write_text(target / "trials.csv", _as_csv(ordered))
+    write_text(target / "trials.html", _page(ordered, champion["trial"] if champion else None, target))
+    return target / "trials.html"
+
+
+def _override(row: Row, key: str) -> str:
+    return readable(row["overrides"].get(key, ""))
+
+
+def _reason(row: Row) -> str:
+    return f"failed: {readable(row.get('reason') or 'no reason is known').strip()}"
+
+
+def _measures(row: Row) -> tuple[str, str, str]:
+    """Val and test accuracy and the time, with a dash for what is not known."""
+    val, test, seconds = (row.get(key) for key in ("val_accuracy", "test_accuracy", "seconds"))
+    return (
+        "-" if val is None else percent(val, 1000),
+        "-" if test is None else percent(test, 1000),
+        "-" if seconds is None else duration(seconds),
+    )
+
+
+def _as_csv(rows: Sequence[Row]) -> str:
+    """All trials with every override as a column of its own."""
+    keys = list(dict.fromkeys(key for row in rows for key in row["overrides"]))
+    measured = ["val_accuracy", "test_accuracy", "seconds", "reason", "run"]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["trial", "status", *keys, *measured])
+    for row in rows:
+        overrides = [row["overrides"].get(key) for key in keys]
+        writer.writerow([row["trial"], row["status"], *overrides, *(row.get(key) for key in measured)])
+    return stream.getvalue()
+
+
+def _page(rows: Sequence[Row], champion: int | None, folder: Path) -> str:
+    from markupsafe import Markup
+
+    from distributed_cls.evaluation.figures import trial_dots
+    from distributed_cls.evaluation.report import render as fill
+
+    keys = varied(rows)
+    finished = [row for row in rows if row["status"] != "failed"]
+    dots = [
+        (" ".join([f"#{row['trial']}", *(_override(row, key) for key in keys)]),
+         row.get("val_accuracy"), row.get("test_accuracy"))
+        for row in finished
+    ]
+    return fill(
+        "trials.html",
+        headings=[(heading, key) for heading, key in zip(headings(keys), keys, strict=True)],
+        trials=[
+            {
+                "number": row["trial"],
+                "overrides": [_override(row, key) for key in keys],
+                "measures": _measures(row),
+                "values": [row.get(key) for key in ("val_accuracy", "test_accuracy", "seconds")],
+                "failed": row["status"] == "failed",
+                "reason": _reason(row) if row["status"] == "failed" else "",
+                "best": row["trial"] == champion,
+                "link": _link(row, folder),
+            }
+            for row in rows
+        ],
+        figure=Markup(trial_dots(dots)) if any(val is not None for _, val, _ in dots) else None,
+        failed=len(rows) - len(finished),
+    )
+
+
+def _link(row: Row, folder: Path) -> str | None:
+    """Relative address of a trial's report, when it has one, so that the folder can be moved as a whole."""
+    report = Path(row.get("run") or "") / "report.html"
+    if not row.get("run") or not report.exists():
+        return None
+    # "./" keeps a folder named like "data:x" from being read as a scheme.
+    return "./" + quote(Path(os.path.relpath(report.resolve(), folder.resolve())).as_posix())

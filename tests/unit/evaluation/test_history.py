@@ -1,0 +1,61 @@
+"""Reading metrics.jsonl back, also when it was cut off, restarted or damaged."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from distributed_cls.errors import UserError
+from distributed_cls.evaluation.history import History, read_history
+
+from .support import events
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "metrics.jsonl"
+    path.write_text(text)
+    return path
+
+
+def lines(*extra: dict[str, object], epochs: int = 3) -> str:
+    return "".join(json.dumps(line) + "\n" for line in [*events(epochs), *extra])
+
+
+def test_curves_are_what_was_written(tmp_path: Path) -> None:
+    history = read_history(written(tmp_path, lines()))
+    assert history.per_epoch("val", "accuracy") == [(1, 0.5), (2, 0.75), (3, 1 - 0.5 / 3)]
+    assert history.per_epoch("train", "loss") == [(1, 2), (2, 1), (3, 2 / 3)]
+    assert history.learning_rate() == [(10, 0.001), (20, 0.0005), (30, 0.001 / 3)]
+    assert history.throughput()[:2] == [(0, 2401), (1, 2402)] and len(history.throughput()) == 12
+
+
+def test_a_repeated_epoch_counts_as_last_seen(tmp_path: Path) -> None:
+    again = {"event": "epoch", "split": "val", "epoch": 2, "step": 20, "time": 1.8e9, "values": {"accuracy": 0.9}}
+    assert read_history(written(tmp_path, lines(again))).per_epoch("val", "accuracy")[1] == (2, 0.9)
+
+
+def test_values_that_cannot_be_drawn_are_left_out(tmp_path: Path) -> None:
+    broken = [
+        {"event": "epoch", "split": "val", "epoch": 1, "step": 1, "time": 1, "values": {"loss": value}}
+        for value in (float("nan"), None, "much")
+    ]
+    untimed = {"images_per_second": 0}
+    first = {"event": "progress", "split": "train", "epoch": 1, "step": 1, "time": 1, "values": untimed}
+    text = "".join(json.dumps(line) + "\n" for line in [*broken, first, {"event": "phase", "name": "train"}])
+    history = read_history(written(tmp_path, text))
+    assert history.per_epoch("val", "loss") == [] and history.throughput() == []
+
+
+def test_a_line_cut_off_at_the_end_is_left_out(tmp_path: Path) -> None:
+    whole = read_history(written(tmp_path, lines()))
+    assert read_history(written(tmp_path, lines() + '{"event": "epo')) == whole
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"event": "epoch"}', '{"event": "epoch", "values": 5}'])
+def test_a_damaged_line_before_the_end_is_named(tmp_path: Path, damage: str) -> None:
+    with pytest.raises(UserError, match=r"metrics\.jsonl .* line 1 is damaged .*Remove that line"):
+        read_history(written(tmp_path, f"{damage}\n{lines()}"))
+
+
+def test_no_file_is_an_empty_history(tmp_path: Path) -> None:
+    assert read_history(tmp_path / "metrics.jsonl") == History()

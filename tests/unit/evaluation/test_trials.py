@@ -1,0 +1,93 @@
+"""The table of a sweep: order, columns, files and links."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from distributed_cls.evaluation import trials
+
+
+def row(trial: int, val: float | None, test: float | None = None, **other: Any) -> dict[str, Any]:
+    overrides = {"model": "dense" if trial % 2 else "cnn", "train.learning_rate": f"1e-{trial}", "train.epochs": "3"}
+    return {"trial": trial, "overrides": overrides, "status": "done", "val_accuracy": val, "test_accuracy": test,
+            "seconds": 12.0, "reason": None, "run": "", **other}
+
+
+ROWS = [
+    row(0, 0.90, 0.99),
+    row(1, 0.99, None, status="failed", reason="Expected a finite loss. [bold]Received[/bold]: nan <b>"),
+    row(2, 0.95, 0.80),
+    row(3, None),
+    row(4, 0.95, 0.85),
+]
+
+
+def printed(rows: list[dict[str, Any]], width: int = 80) -> list[str]:
+    console = Console(width=width, record=True, force_terminal=False)
+    with console.capture() as capture:
+        console.print(trials.render(rows))
+    return capture.get().splitlines()
+
+
+def test_val_accuracy_chooses_and_failures_come_last() -> None:
+    assert [item["trial"] for item in trials.ranked(ROWS)] == [2, 4, 0, 3, 1]
+    found = trials.best(ROWS)
+    assert found is not None and found["trial"] == 2
+    assert trials.best([ROWS[1], ROWS[3]]) is None
+
+
+def test_only_what_varies_has_a_column() -> None:
+    assert trials.varied(ROWS) == ["model", "train.learning_rate"]
+    assert trials.varied(ROWS[:1]) == ["model", "train.learning_rate", "train.epochs"]
+    assert trials.varied([row(0, 1.0), {**row(0, 1.0), "overrides": {}}]) == list(ROWS[0]["overrides"])
+    assert trials.headings(["train.seed", "data.seed", "train.epochs"]) == ["train.seed", "data.seed", "epochs"]
+
+
+def test_the_table_fits_a_terminal_and_tells_the_reason() -> None:
+    lines = printed(ROWS)
+    assert all(len(line) <= 80 for line in lines)
+    text = " ".join(" ".join(lines).split())
+    assert "learning_rate" in text and "epochs" not in text
+    assert "95.00% 80.00% 12 s best" in text and text.count("best") == 2  # in the title, and once in the table
+    assert "[bold]Received[/bold]" in text and "failed:" in lines[-3] + lines[-4] + lines[-2] + lines[-1]
+
+
+def test_a_single_trial_and_none() -> None:
+    assert any("best" in line for line in printed(ROWS[:1])[1:])
+    assert printed([])
+
+
+def test_many_long_parameters_still_fit() -> None:
+    values = [{f"group.parameter_{key}": "v" * 9 + str(trial) for key in range(9)} for trial in (0, 1)]
+    wide = [{**row(trial, 0.5), "overrides": values[trial]} for trial in (0, 1)]
+    assert all(len(line) <= 80 for line in printed(wide))
+
+
+def test_files_hold_every_trial(tmp_path: Path) -> None:
+    page = trials.save(ROWS, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["trials.csv", "trials.html", "trials.json"]
+    kept = json.loads((tmp_path / "trials.json").read_text())
+    assert kept["best"] == 2 and [item["trial"] for item in kept["trials"]] == [2, 4, 0, 3, 1]
+    with (tmp_path / "trials.csv").open(newline="") as stream:
+        table = list(csv.DictReader(stream))
+    assert [item["trial"] for item in table] == ["2", "4", "0", "3", "1"]
+    assert (table[0]["train.epochs"], table[0]["val_accuracy"], table[-1]["reason"]) == ("3", "0.95", ROWS[1]["reason"])
+    text = page.read_text()
+    assert "nan &lt;b&gt;" in text and "<b>" not in text and "<svg" in text
+
+
+def test_links_lead_to_reports_that_exist_and_move_with_the_folder(tmp_path: Path) -> None:
+    run = tmp_path / "0 model=cnn#1"
+    run.mkdir()
+    (run / "report.html").write_text("")
+    text = trials.save([row(0, 0.9, run=str(run)), row(1, 0.8, run=str(tmp_path / "gone"))], tmp_path).read_text()
+    assert text.count("<a ") == 1 and 'href="./0%20model%3Dcnn%231/report.html"' in text
+    assert str(tmp_path) not in text
+
+
+def test_a_sweep_in_which_all_failed_has_a_page(tmp_path: Path) -> None:
+    text = trials.save([ROWS[1]], tmp_path).read_text()
+    assert "1 failed" in text and "<svg" not in text
