@@ -28,6 +28,10 @@ class Export:
     metrics: dict[str, Any]
     dataset: dict[str, Any]
 
+    def here(self) -> "Export":
+        """The export with its files on this machine's disk; a sub-class may have to bring them first."""
+        return self
+
     @property
     def saved_model(self) -> str:
         """Path of the TensorFlow SavedModel."""
