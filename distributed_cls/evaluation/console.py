@@ -13,6 +13,7 @@ from distributed_cls.evaluation.metrics import Counts
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+    from rich.text import Text
 
 _WORST_CLASSES = 3
 _PLACES = (("report", "report.html"), ("model", "model"))
@@ -44,14 +45,22 @@ def summary_table(
     _add_times(table, summary)
     for label, name in _PLACES:
         if run_dir is not None and (Path(run_dir) / name).exists():
-            table.add_row(label, Text(readable(Path(run_dir) / name)))
+            table.add_row(label, _place(Path(run_dir).absolute() / name))
     dataset_name = (summary.get("dataset") or {}).get("name", "images")
     title = Text(f"{readable(summary.get('model', 'model'))} on {readable(dataset_name)}", style="bold")
     return Panel(table, title=title, title_align="left", box=box.ROUNDED, expand=False, width=80, padding=(0, 1))
 
 
-def _accuracy(counts: Counts) -> Any:
-    """Accuracy, its interval and the loss on one line, as rich text."""
+def _place(path: Path) -> "Text":
+    """A path, from the working folder when it is in there so that it fits on the line; a link where these work."""
+    from rich.text import Text
+
+    here = Path.cwd()
+    return Text(readable(path.relative_to(here) if path.is_relative_to(here) else path), style=f"link {path.as_uri()}")
+
+
+def _accuracy(counts: Counts) -> "Text":
+    """Accuracy, its interval and the loss on one line."""
     from rich.text import Text
 
     entry = metrics.summary_entry(counts)

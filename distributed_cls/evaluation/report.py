@@ -92,7 +92,7 @@ def _page(summary: Mapping[str, Any], splits: Mapping[str, Counts], history: His
         facts=view.run_facts(summary, total),
         stages=stages,
         total=duration(total),
-        classes=view.class_rows(matrix, scores, names),
+        classes=view.class_rows(scores, names),
         averages=[
             ("mean of classes", metrics.macro_average(scores)),
             ("mean of images", metrics.weighted_average(scores)),

@@ -148,9 +148,8 @@ def pair_rows(matrix: np.ndarray, names: Sequence[str]) -> list[dict[str, str]]:
     ]
 
 
-def class_rows(matrix: np.ndarray, scores: ClassScores, names: Sequence[str]) -> list[dict[str, Any]]:
-    """One row per class, in class order: its scores, and what it is taken for most."""
-    taken_for = {pair.true: pair for pair in reversed(metrics.confused_pairs(matrix, limit=matrix.size))}
+def class_rows(scores: ClassScores, names: Sequence[str]) -> list[dict[str, Any]]:
+    """One row per class, in class order, with its scores."""
     return [
         {
             "index": index,
@@ -159,8 +158,6 @@ def class_rows(matrix: np.ndarray, scores: ClassScores, names: Sequence[str]) ->
             "precision": float(scores.precision[index]),
             "recall": float(scores.recall[index]),
             "f1": float(scores.f1[index]),
-            "taken_for": names[taken_for[index].predicted] if index in taken_for else "",
-            "taken": taken_for[index].count if index in taken_for else 0,
         }
         for index, name in enumerate(names)
     ]

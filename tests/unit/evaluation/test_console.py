@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from distributed_cls.evaluation.console import summary_table
@@ -19,15 +20,18 @@ def printed(*arguments: Any) -> str:
     return " ".join(text.replace("│", " ").split())
 
 
-def test_it_tells_what_came_out_and_where_it_is(make_run: MakeRun, digits: dict[str, Any]) -> None:
+def test_it_tells_what_came_out_and_where_it_is(
+    make_run: MakeRun, digits: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = make_run()
     (run / "model").mkdir()
+    monkeypatch.chdir(run.parent)
     text = printed(json.loads((run / "summary.json").read_text()), digits, run)
     correct = digits["test"]["correct"]
     assert f"test {100 * correct / 270:.1f}% of 270 images (95%:" in text and "val 9" in text
     assert "2 workers, 3 epochs, 30 steps, 2,534 images/s" in text
     assert "time 21 s" in text and "Spark start 6.5 s" in text and "taken for" in text
-    assert "model /" in text and "report /" not in text  # the report was not written here
+    assert f"model {run.name}/model" in text and "report" not in text  # the report was not written here
 
 
 def test_names_are_not_markup(make_run: MakeRun, digits: dict[str, Any]) -> None:
