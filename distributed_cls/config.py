@@ -94,7 +94,7 @@ class DataConfig(Section):
     max_bytes: int = setting(64 * 2**20, "image files with more bytes are rejected unread", at_least=1)
     max_reject_fraction: float = setting(0.05, "more rejects than this stop the run", at_least=0, at_most=1)
     near_duplicates: int | None = setting(
-        6,
+        12,
         "images whose perceptual hashes differ in at most so many of 256 bits share a split; null: do not look",
         at_least=0,
         at_most=32,

@@ -39,10 +39,7 @@ class Run:
     def spark(self, display: console.Display) -> Any:
         display.begin("Spark starts")
         with self.timed("spark"):
-            session = self.get_spark()
-        context = session.sparkContext
-        log.info("Spark %s on %s (%.1f s)", context.version, context.master, self.seconds["spark"])
-        return session
+            return self.get_spark()
 
 
 def perform(run: Run) -> dict[str, Any]:
@@ -56,6 +53,15 @@ def perform(run: Run) -> dict[str, Any]:
     summary = {"job": job, **summary, "seconds": run.seconds, **run.facts, "config": to_dict(run.config)}
     write_json(run.folder / "summary.json", summary)
     return summary
+
+
+def show(summary: dict[str, Any], folder: Path) -> None:
+    """Print how a run ended: accuracy, weak classes, where the time went, where the report is."""
+    if "test" in summary:
+        from distributed_cls.evaluation.console import summary_table
+
+        counted = read_json(folder / "evaluation.json", "the counts of the evaluation", "Run the job again.")
+        console.console.print(summary_table(summary, counted, folder))
 
 
 def _pipeline(run: Run, display: console.Display) -> dict[str, Any]:
@@ -146,7 +152,7 @@ def _dataset_entry(dataset: Any) -> dict[str, Any]:
 def _train(
     run: Run, spark: Any, dataset: Any, display: console.Display, work: list[str], checkpoint: str | None = None
 ) -> dict[str, Any]:
-    """Run ``work`` on the ranks; the summary so far. Writes metrics.jsonl, logs, checkpoints, model, evaluation.json."""
+    """Run ``work`` on the ranks; the summary so far. Writes logs, metrics, checkpoints, the model, evaluation.json."""
     from distributed_cls.barrier.stage import run_stage
 
     config, fingerprint = run.config, dataset.manifest.fingerprint

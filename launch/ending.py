@@ -41,7 +41,11 @@ def code_of(command: Callable[[], Any]) -> int:
 def _run(command: Callable[[], Any]) -> int:
     try:
         command()
-        return _tell_sweep()
+        if STATE.sweep_folder is not None:
+            return _tell_sweep()
+        for error in STATE.errors:
+            raise error
+        return DONE
     except (UserError, HydraException, OmegaConfBaseException) as error:
         _say(one_line(error))
         return USER
@@ -68,8 +72,7 @@ def _say(message: str) -> None:
 
 def _tell_sweep() -> int:
     """After a sweep: its table. 0 when any trial was done; otherwise the code of what went wrong."""
-    if STATE.sweep_folder is None:
-        return DONE
+    assert STATE.sweep_folder is not None
     from distributed_cls.evaluation import trials
 
     trials.save(STATE.rows, STATE.sweep_folder)

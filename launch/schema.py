@@ -1,5 +1,6 @@
 """The settings' dataclasses, known to Hydra: YAML and command line can only set what they declare."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -8,10 +9,17 @@ from omegaconf import DictConfig, OmegaConf
 from distributed_cls.config import MODELS, Config
 
 
+@dataclass
+class _Schema(Config):
+    """``Config`` with an open place for the model: OmegaConf would hold it to the class of its default."""
+
+    model: Any = None
+
+
 def register() -> None:
     """Register the schema, and one more for each model, which has settings of its own."""
     store = ConfigStore.instance()
-    store.store(name="schema", node=Config)
+    store.store(name="schema", node=_Schema)
     for name, kind in MODELS.items():
         store.store(group="schema/model", name=name, node=kind)
 

@@ -77,9 +77,12 @@ class Session:
         os.environ["PYSPARK_PYTHON"] = self.cluster.python or sys.executable
         (self._scratch / "log4j2.properties").write_text(_LOG4J.format(path=spark_log), encoding="utf-8")
         wanted = properties(self.cluster, self._scratch)
+        logging.getLogger("py4j").setLevel(logging.ERROR)  # it notes every connection that an ended task closes
         with _output_to(spark_log):
             spark = _build(wanted, submitted, spark_log)
-        spark.sparkContext.addPyFile(str(_package_zip(self._scratch)))
+        context = spark.sparkContext
+        context.addPyFile(str(_package_zip(self._scratch)))
+        log.info("Spark %s on %s, its log in %s", context.version, context.master, spark_log)
         return spark
 
     def stop(self) -> None:
@@ -184,7 +187,7 @@ def _check_local_gpus(cluster: ClusterConfig) -> None:
     if found < needed:
         raise UserError(
             f"Expected {needed} GPU(s) on this machine (cluster={cluster.name}: {cluster.workers} worker(s) with "
-            f"{cluster.gpus_per_worker} each). Received: {how} {found}. Set cluster=local, or run it where the GPUs are."
+            f"{cluster.gpus_per_worker} each). Received: {how} {found}. Set cluster=local, or run where the GPUs are."
         )
 
 

@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from distributed_cls.config import Config
-from distributed_cls.jobs import Run, perform
+from distributed_cls.jobs import Run, perform, show
 from launch import schema
 from launch.session import Session, same_session, versions
 
@@ -52,7 +52,10 @@ def run(composed: DictConfig) -> float | None:
     hydra = HydraConfig.get()
     STATE.folder = folder = Path(hydra.runtime.output_dir)
     if hydra.mode is not RunMode.MULTIRUN:
-        _perform(composed, folder)
+        try:
+            show(_perform(composed, folder), folder)
+        except Exception as error:  # raised again by launch.ending: Hydra would print a line of its own about it
+            STATE.errors.append(error)
         return None
     STATE.sweep_folder = Path(hydra.sweep.dir)
     began = time.monotonic()

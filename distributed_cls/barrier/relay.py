@@ -28,8 +28,8 @@ class _Lines:
 
     def read(self, longest: int = _LONGEST_LINE) -> bytes | None:
         """The next line without its end; None at the end of the stream."""
-        line = self._stream.readline(longest + 1)
-        if len(line) > longest:
+        line = self._stream.readline(longest + 2)
+        if len(line) > longest + 1:
             raise ConnectionError(f"a line of more than {longest} bytes")
         return line.rstrip(b"\n") if line.endswith(b"\n") else None
 

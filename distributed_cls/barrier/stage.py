@@ -15,6 +15,7 @@ from typing import Any
 from distributed_cls.barrier import preflight
 from distributed_cls.barrier.child import LOG_TAIL
 from distributed_cls.barrier.rank import run_rank
+from distributed_cls.barrier.reading import essence, reason, telling
 from distributed_cls.barrier.relay import Relay
 from distributed_cls.barrier.watch import Watch
 from distributed_cls.config import ClusterConfig
@@ -147,7 +148,7 @@ class _Attempt:
         if self._error is not None or self._answer is None:
             gone = self._watch.first_gone()
             who = "no rank had started" if gone is None else f"first gone: {self._watch.describe(gone)}"
-            raise _Lost(f"The barrier stage failed ({who}). {_reason(self._error)}")
+            raise _Lost(f"The barrier stage failed ({who}). {reason(self._error)}")
         if "refused" in self._answer:
             raise UserError(self._answer["refused"])
         return self._answer
@@ -155,21 +156,16 @@ class _Attempt:
     def _raise_failure(self, rank: int) -> None:
         state = self._watch.ranks[rank]
         assert state.failure is not None
-        message = state.failure["message"]
-        if state.failure["kind"] == "user":
+        message, kind = state.failure["message"], state.failure["kind"]
+        if kind == "user":
             raise UserError(message)
-        tail = "\n".join(f"  rank {rank} | {line}" for line in state.log[-12:])
-        raise _Lost(
-            f"Rank {rank} on {state.host} failed while in {state.phase}, step {state.step}: {message}\n{tail}",
-            port=state.failure["kind"] == "port",
-        )
-
-
-def _reason(error: Exception | None) -> str:
-    """The line of a Spark error that says what happened, out of its hundred lines of stack."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "Error" in line or "failed" in line.lower() or "Exception" in line]
-    return (telling or lines or ["no reason given"])[0][:300]
+        what = f"Rank {rank} on {state.host} failed in {state.phase}, step {state.step}: {essence(message)}"
+        silent = [other for other in self._watch.silent() if other != rank]
+        if silent:  # the one that failed is then only the first that noticed
+            what = f"No sign of life from {'; '.join(self._watch.describe(other) for other in silent)}. {what}"
+        tail = "".join(f"\n  rank {rank} | {line}" for line in telling(state.log))
+        rest = f"{self._order['run_folder']}/logs/rank-{rank}.log"
+        raise _Lost(f"{what}{tail}\n  the rest: {rest}", port=kind == "port")
 
 
 def _quieten(name: str) -> None:

@@ -60,6 +60,11 @@ class Watch:
         gone = [(state.gone, rank) for rank, state in enumerate(self.ranks) if state.gone is not None]
         return min(gone)[1] if gone else None
 
+    def silent(self, seconds: float = 6.0) -> list[int]:
+        """The started ranks of which nothing was heard for ``seconds``: three heartbeats."""
+        now = time.monotonic()
+        return [rank for rank, state in enumerate(self.ranks) if state.pid and now - state.heard > seconds]
+
     def stall(self) -> str | None:
         """A sentence naming the ranks that hold up the others, once nothing has moved for too long."""
         now = time.monotonic()

@@ -11,6 +11,10 @@ from distributed_cls.errors import UserError
 from distributed_cls.models.resnet import resnet
 
 
+# Keras's 0.99 needs hundreds of steps to forget the initial statistics; small data sets end before that.
+_NORM_MOMENTUM = 0.9
+
+
 def _head(features: keras.KerasTensor, classes: int, dropout: float) -> keras.KerasTensor:
     if dropout:
         features = keras.layers.Dropout(dropout, name="dropout")(features)
@@ -38,7 +42,7 @@ def _cnn(config: CnnConfig, pixels: keras.KerasTensor, classes: int) -> keras.Ke
             x
         )
         if config.batch_norm:
-            x = keras.layers.BatchNormalization(name=f"block_{index}_norm")(x)
+            x = keras.layers.BatchNormalization(momentum=_NORM_MOMENTUM, name=f"block_{index}_norm")(x)
         x = keras.layers.ReLU(name=f"block_{index}_relu")(x)
         x = keras.layers.MaxPooling2D(name=f"block_{index}_pool")(x)
     x = keras.layers.Flatten(name="flatten")(x)

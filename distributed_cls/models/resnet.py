@@ -14,11 +14,6 @@ _IMAGENET_MEAN_RGB = (123.68, 116.779, 103.939)
 def resnet(config: ResnetConfig, pixels: keras.KerasTensor) -> keras.KerasTensor:
     """Pooled features, float [N, 2048], of images [N, S, S, 3] with values 0 to 255; S is at least 32."""
     size = pixels.shape[1]
-    if size < 32:
-        raise UserError(
-            f"Expected data.image_size >= 32 for model=resnet. Received: data.image_size={size}. "
-            "Set data.image_size=32 or more."
-        )
     backbone = _backbone(config.weights, size)
     freeze = config.weights is not None if config.freeze_backbone is None else config.freeze_backbone
     backbone.trainable = not freeze

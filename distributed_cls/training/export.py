@@ -1,11 +1,11 @@
 """The story of the exported artefact: a trained model becomes a folder that everything else is served from.
 
-    model/
-      saved_model/    TensorFlow: encoded image bytes, or prepared pixels, to probabilities
-      model.keras     the same as a stock Keras model, its output probabilities
-      labels.json     class names in index order
-      model.json      what it is, and the size and checksum of every other file
-      model_card.md   the same for people
+model/
+  saved_model/    TensorFlow: encoded image bytes, or prepared pixels, to probabilities
+  model.keras     the same as a stock Keras model, its output probabilities
+  labels.json     class names in index order
+  model.json      what it is, and the size and checksum of every other file
+  model_card.md   the same for people
 """
 
 import contextlib

@@ -1,0 +1,32 @@
+"""What an operator needs out of what Spark, TensorFlow and Python write when something fails. Pure functions."""
+
+import re
+from collections.abc import Sequence
+
+_LONGEST = 400  # characters
+_TAIL = 8  # lines
+
+# Lines of a log or a message that say nothing about the failure: stack frames, and absl's notes at start-up.
+_NOISE = re.compile(
+    r"^\s*$|^\s*File \"|^\s*[\^~]+\s*$|^[IWE]\d{4} |^WARNING: All log messages before absl|^Detected at node|^\d{4}-\d\d-\d\d .*: [IWE] "
+)
+
+
+def reason(error: Exception | None) -> str:
+    """The line of a Spark error that says what happened, out of its hundred lines of stack."""
+    text = str(error)
+    # What a Python worker raised; the last line of its traceback says what.
+    raised = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception|Failed): .+$", text, re.MULTILINE)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return str((raised or lines or ["no reason given"])[0])[:_LONGEST]
+
+
+def essence(message: str) -> str:
+    """An exception's message on one line, without the stack that TensorFlow writes into it."""
+    lines = [line.strip() for line in message.splitlines() if not _NOISE.match(line)]
+    return " ".join(lines)[:_LONGEST]
+
+
+def telling(log: Sequence[str]) -> list[str]:
+    """The last lines of a rank's log that say something."""
+    return [line for line in log if not _NOISE.match(line)][-_TAIL:]
