@@ -9,60 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from distributed_cls.errors import UserError
-
-
-def setting(
-    default: Any,
-    doc: str,
-    *,
-    choices: tuple[str, ...] = (),
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
-) -> Any:
-    """A dataclass field with its meaning (``doc``, unit included) and the limits that ``Section`` checks."""
-    limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
-    metadata = {"doc": doc, "choices": choices, **{name: limit for name, limit in limits.items() if limit is not None}}
-    if isinstance(default, list | dict):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-_LIMITS = {
-    "at_least": (">=", lambda value, limit: value >= limit),
-    "above": (">", lambda value, limit: value > limit),
-    "at_most": ("<=", lambda value, limit: value <= limit),
-    "below": ("<", lambda value, limit: value < limit),
-}
-
-
-class Section:
-    """A group of settings. ``__post_init__`` checks each field; subclasses add rules across fields."""
-
-    section = ""
-
-    def __post_init__(self) -> None:
-        for item in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = getattr(self, item.name)
-            if value is not None:
-                self._check(item.name, value, dict(item.metadata))
-
-    def _check(self, name: str, value: Any, metadata: dict[str, Any]) -> None:
-        if metadata.get("choices") and value not in metadata["choices"]:
-            self.refuse(name, value, f"one of {', '.join(metadata['choices'])}")
-        for limit_name, (symbol, holds) in _LIMITS.items():
-            if limit_name in metadata and not holds(value, metadata[limit_name]):
-                self.refuse(name, value, f"a value {symbol} {metadata[limit_name]}")
-
-    def refuse(self, name: str, value: Any, expected: str, remedy: str = "") -> None:
-        """Raise the one-line error for a setting of this section."""
-        key = f"{self.section}.{name}" if self.section else name
-        raise UserError(f"Expected {key} to be {expected}. Received: {key}={value}. {remedy}".rstrip())
-
-
-SOURCES = ("digits", "fashion_mnist", "folder", "split_folder", "table", "parquet")
+from distributed_cls.settings import Section, setting
 
 
 @dataclass
@@ -97,7 +44,7 @@ class DataConfig(Section):
         12,
         "images whose perceptual hashes differ in at most so many of 256 bits share a split; null: do not look",
         at_least=0,
-        at_most=32,
+        at_most=24,
     )
     path_column: str = setting("path", "source=table, parquet: column with the path of an image")
     label_column: str = setting("label", "source=table, parquet: column with its class")

@@ -146,6 +146,8 @@ def _dataset_entry(dataset: Any) -> dict[str, Any]:
         "classes": list(manifest.classes),
         "counts": manifest.counts,
         "rejected": manifest.rejected,
+        "rejected_by_reason": manifest.rejected_by_reason,
+        "rejects": manifest.rejects,
     }
 
 
