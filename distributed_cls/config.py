@@ -11,6 +11,8 @@ from typing import Any
 
 from distributed_cls.settings import Section, setting
 
+SOURCES = ("digits", "fashion_mnist", "folder", "split_folder", "table", "parquet")
+
 
 @dataclass
 class DataConfig(Section):

@@ -55,6 +55,3 @@ class Section:
         """Raise the one-line error for a setting of this section."""
         key = f"{self.section}.{name}" if self.section else name
         raise UserError(f"Expected {key} to be {expected}. Received: {key}={value}. {remedy}".rstrip())
-
-
-SOURCES = ("digits", "fashion_mnist", "folder", "split_folder", "table", "parquet")
