@@ -24,6 +24,7 @@ def ensure(source: str, dataset_root: str) -> str:
     marker = storage.join(folder, ".complete")
     if storage.exists(marker):
         return folder
+    storage.check_writable(dataset_root, "dataset_root")
     storage.make_folder(storage.join(dataset_root, ".sources"))
     scratch = Path(tempfile.mkdtemp(prefix=f".{source}-", dir=None if storage.is_url(folder) else Path(folder).parent))
     try:

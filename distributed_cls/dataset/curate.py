@@ -11,11 +11,17 @@ import pyarrow.compute as pc
 
 from distributed_cls.config import DataConfig
 from distributed_cls.dataset import split
+from distributed_cls.dataset.index import KEY_BYTES
 from distributed_cls.dataset.manifest import SPLITS
 from distributed_cls.errors import UserError
 
 CONFLICT = "conflicting_labels"
 DUPLICATE = "duplicate"
+LEAK = "near_duplicate_in_another_split"
+
+
+class TooManyRejects(UserError):
+    """More rejects than the limit. What was decoded stays for the next run, which may allow more."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Curated:
 def keys_of(column: pa.ChunkedArray) -> np.ndarray:
     """A column of 16-byte keys without nulls as uint8 [n, 16]."""
     flat = b"".join(column.to_pylist())
-    return np.frombuffer(flat, np.uint8).reshape(len(column), -1)
+    return np.frombuffer(flat, np.uint8).reshape(len(column), KEY_BYTES)
 
 
 def _content_numbers(keys: np.ndarray) -> np.ndarray:
@@ -67,7 +73,7 @@ def _drop(table: pa.Table, rows: np.ndarray, reason: str, details: list[str]) ->
 
 def drop_conflicts(table: pa.Table) -> pa.Table:
     """Reject every image whose content also occurs under another label; the detail names labels and files."""
-    alive = np.flatnonzero(pc.is_null(table["reason"]).to_numpy())
+    alive = alive_rows(table)
     content = _content_numbers(keys_of(table["key"].take(alive)))
     labels = table["label"].take(alive).dictionary_encode().combine_chunks()
     codes = labels.indices.to_numpy()
@@ -92,7 +98,7 @@ def drop_conflicts(table: pa.Table) -> pa.Table:
 
 def drop_duplicates(table: pa.Table) -> pa.Table:
     """Keep one of each content: of a given test split first, then val, then train; then the first by path."""
-    alive = np.flatnonzero(pc.is_null(table["reason"]).to_numpy())
+    alive = alive_rows(table)
     content = _content_numbers(keys_of(table["key"].take(alive)))
     order = np.lexsort((alive, _preference(table["split"].to_numpy()[alive]), content))
     again = np.concatenate([[False], content[order][1:] == content[order][:-1]])
@@ -101,6 +107,36 @@ def drop_duplicates(table: pa.Table) -> pa.Table:
     firsts = np.maximum.accumulate(np.where(again, 0, np.arange(len(order))))
     originals = table["path"].take(alive[order[firsts[again]]]).to_pylist()
     return _drop(table, alive[order[again]], DUPLICATE, [f"the same picture as {path}" for path in originals])
+
+
+def alive_rows(table: pa.Table) -> np.ndarray:
+    """The rows of the images that nothing speaks against, int64 [n]."""
+    return np.flatnonzero(pc.is_null(table["reason"]).to_numpy())
+
+
+def drop_leaks(table: pa.Table, groups: np.ndarray, earlier: pa.Table | None) -> tuple[pa.Table, np.ndarray]:
+    """Leave out images whose near duplicates are bound to different splits; the table, and the groups that remain.
+
+    groups: near-duplicate group of each alive row. With splits given by the source, the copies in test stay, then those
+    in val. With an earlier dataset all that it holds stays, and a new image that resembles images of several splits
+    goes. Either way, no image of one split has a copy in another.
+    """
+    alive = alive_rows(table)
+    given = table["split"].to_numpy()[alive]
+    known = _earlier_splits(table["key"].take(alive), earlier)
+    bound = given if known is None or (given >= 0).any() else known
+    count = int(groups.max(initial=-1)) + 1
+    present = np.zeros((count, len(SPLITS)), bool)
+    present[groups[bound >= 0], bound[bound >= 0]] = True
+    torn = present.sum(axis=1)[groups] > 1
+    strongest = (len(SPLITS) - 1 - present[:, ::-1].argmax(axis=1))[groups]
+    leaving = torn & ((given >= 0) & (given != strongest) if bound is given else bound < 0)
+    if not leaving.any():
+        return table, groups
+    paths = table["path"].take(alive).to_pylist()
+    relative = {int(groups[n]): paths[n] for n in np.flatnonzero(torn & ~leaving & (bound >= 0))}
+    details = [f"nearly the same picture as {relative[int(groups[n])]}" for n in np.flatnonzero(leaving)]
+    return _drop(table, alive[leaving], LEAK, details), groups[~leaving]
 
 
 def check_rejects(table: pa.Table, limit: float) -> None:
@@ -112,7 +148,7 @@ def check_rejects(table: pa.Table, limit: float) -> None:
     counts = sorted(((row["counts"], row["values"]) for row in reasons.value_counts().to_pylist()), reverse=True)
     found = ", ".join(f"{reason} {count}" for count, reason in counts[:3])
     example = table.filter(pc.equal(table["reason"], counts[0][1]))["path"][0].as_py()
-    raise UserError(
+    raise TooManyRejects(
         f"Expected at most {limit:.1%} rejected images. "
         f"Received: {len(reasons)} of {table.num_rows} ({found}; for example {example}). "
         "Repair the images, or set data.max_reject_fraction higher."
@@ -126,29 +162,42 @@ def assign_splits(
 
     groups: near-duplicate group of each kept image. earlier: key and split of a former preparation, which are kept.
     """
-    kept = np.flatnonzero(pc.is_null(table["reason"]).to_numpy())
+    kept = alive_rows(table)
     keys = keys_of(table["key"].take(kept))
     labels = pc.index_in(table["label"].take(kept), pa.array(classes)).to_numpy().astype(np.int64)
     given = table["split"].to_numpy()[kept]
-    if (given >= 0).any():
-        chosen = _given_splits(given)
-    else:
-        order = split.hash_order(keys, f"{config.seed}:{config.split_salt}")
-        groups = np.arange(len(kept)) if groups is None else groups
-        chosen = split.assign(labels, groups, order, config.split, _earlier_splits(table["key"].take(kept), earlier))
+    order = split.hash_order(keys, f"{config.seed}:{config.split_salt}")
+    groups = np.arange(len(kept)) if groups is None else groups
+    known = _earlier_splits(table["key"].take(kept), earlier)
+    chosen, fractions = _given_splits(given, config.split)
+    free = np.flatnonzero(chosen < 0)
+    chosen[free] = split.assign(
+        labels[free], groups[free], order[free], fractions, None if known is None else known[free]
+    )
     _check_every_class(labels, chosen, classes)
     splits = np.full(table.num_rows, -1, np.int8)
     splits[kept] = chosen
     return table.set_column(table.schema.get_field_index("split"), "split", pa.array(splits))
 
 
-def _given_splits(given: np.ndarray) -> np.ndarray:
+def _given_splits(given: np.ndarray, fractions: list[float]) -> tuple[np.ndarray, list[float]]:
+    """What the source says: the splits that are final, int8 [n] (-1 for open), and the fractions for the open ones.
+
+    Where the source knows no val (or no test) split, it is taken out of train.
+    """
+    if not (given >= 0).any():
+        return given.copy(), fractions
     if (given < 0).any():
         raise UserError(
             f"Expected a split for every image, since the source gives some. Received: {int((given < 0).sum())} images "
             "without one. Complete the splits, or remove them all."
         )
-    return given
+    open_splits = [number == 0 or number not in given for number in range(len(SPLITS))]
+    if sum(open_splits) == 1:
+        return given.copy(), fractions
+    total = sum(part for part, is_open in zip(fractions, open_splits, strict=True) if is_open)
+    shares = [part / total if is_open else 0.0 for part, is_open in zip(fractions, open_splits, strict=True)]
+    return np.where(given == 0, -1, given).astype(np.int8), shares
 
 
 def _earlier_splits(keys: pa.ChunkedArray, earlier: pa.Table | None) -> np.ndarray | None:

@@ -9,7 +9,7 @@ import io
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distributed_cls.dataset import sources, storage
+from distributed_cls.dataset import listing, storage
 
 FILE = "index.parquet"
 IDENTITY = ["path", "row", "size", "stamp"]  # as long as these stay, a file's content is taken to stay
@@ -18,7 +18,7 @@ HASH_BYTES = 32
 
 SCHEMA = pa.schema(
     [
-        *sources.SCHEMA,
+        *listing.SCHEMA,
         ("reason", pa.string()),  # why it is left out; null for an image that is kept
         ("detail", pa.string()),
         ("key", pa.binary(KEY_BYTES)),  # hash of the prepared pixels; null without pixels
@@ -63,7 +63,7 @@ def missing(listed: pa.Table, known: pa.Table) -> pa.Table:
     if known.num_rows == 0:
         return listed
     rest = listed.join(known.select(IDENTITY), IDENTITY, join_type="left anti")
-    return rest.select(sources.SCHEMA.names).sort_by([("path", "ascending"), ("row", "ascending")])
+    return rest.select(listing.SCHEMA.names).sort_by([("path", "ascending"), ("row", "ascending")])
 
 
 def describe(listed: pa.Table, known: pa.Table) -> pa.Table:
@@ -71,7 +71,7 @@ def describe(listed: pa.Table, known: pa.Table) -> pa.Table:
 
     Where two runs decoded the same image, one of the two equal answers is taken.
     """
-    facts = [name for name in SCHEMA.names if name not in sources.SCHEMA.names]
+    facts = [name for name in SCHEMA.names if name not in listing.SCHEMA.names]
     known = known.select([*IDENTITY, *facts])
     first = known.append_column("n", pa.array(range(known.num_rows), pa.int64()))
     first = first.group_by(IDENTITY).aggregate([("n", "min")])["n_min"]

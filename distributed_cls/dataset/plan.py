@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from distributed_cls.config import DataConfig
-from distributed_cls.dataset import curate, index, sources, split
+from distributed_cls.dataset import curate, index, split
 from distributed_cls.dataset.manifest import SPLITS
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ def decode_parts(rows: pa.Table, cores: int) -> list[tuple[str, bytes]]:
 
     A part's name says what is in it and ends in its number of images.
     """
-    cost = np.cumsum(np.maximum(sources.sizes(rows), 0) / BYTES_PER_SECOND + IMAGE_SECONDS)
+    cost = np.cumsum(np.maximum(rows["size"].to_numpy(), 0) / BYTES_PER_SECOND + IMAGE_SECONDS)
     number = int(min(rows.num_rows, max(cores, np.ceil(cost[-1] / TASK_SECONDS))))
     if number > cores:
         number = -(-number // cores) * cores  # the last wave is full too

@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from distributed_cls.config import DataConfig
-from distributed_cls.dataset import curate, index, manifest, plan, publish, sources, storage, work
+from distributed_cls.dataset import curate, duplicates, index, manifest, plan, publish, sources, storage, work
 from distributed_cls.dataset.decode import Spec
+from distributed_cls.dataset.listing import Listing
 from distributed_cls.dataset.manifest import Dataset, Manifest
 from distributed_cls.errors import UserError
 
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 # Raise it when the same images and settings would no longer give the same dataset.
 CODE_VERSION = 1
 _POLL_SECONDS = 0.25
+_HASHES_WORTH_A_STAGE = 50_000  # below, a search on the driver is done before Spark would have started
 
 Progress = Callable[[int, int], None]
 
@@ -48,7 +51,7 @@ def _hash(value: Any) -> str:
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def identify(config: DataConfig, listing: sources.Listing) -> Identity:
+def identify(config: DataConfig, listing: Listing) -> Identity:
     """The identity of what this configuration makes of this listing."""
     settings = dataclasses.asdict(config)
     # Where it lies and how it is cut into files change no record; whether too many are bad is asked again.
@@ -72,13 +75,13 @@ def prepare(
     the next run goes on.
     """
     root = storage.absolute(dataset_root)
-    storage.check_writable(root, "dataset_root")
     listing = sources.list_images(config, root)
     identity = identify(config, listing)
     ready = publish.find(root, config, identity.digest, workers)
     if ready:
         log.info("Nothing changed: the prepared dataset %s is used as it is", ready.path)
         return ready
+    storage.check_writable(root, "dataset_root")
     base = publish.find_base(root, config.name, identity.lineage)
     fingerprint = _hash(
         [identity.digest, base.manifest.fingerprint if base else None, workers, config.shards, config.shard_megabytes]
@@ -87,23 +90,26 @@ def prepare(
     work_folder = storage.join(root, ".work", f"{config.name}-{fingerprint}")
     try:
         table = _decode(spark, config, listing, base, work_folder, progress)
-        curated, earlier = _decide(table, listing, config, base), base
-        dataset = _write(spark, config, listing, identity, curated, earlier, target, workers)
+        curated = _decide(spark, config, table, listing.classes(), base, work_folder)
+        dataset = _write(spark, config, listing, identity, curated, base, target, workers)
+    except curate.TooManyRejects:
+        raise
     except UserError:
+        publish.remove_work(work_folder)
         raise
     except Exception:
         # Another run that prepared the same has published and removed the parts that both used.
         if not storage.exists(storage.join(target, manifest.FILE)):
             raise
         dataset = Dataset(target, manifest.load(target), reused=True)
-    storage.remove_folder(work_folder)
+    publish.remove_work(work_folder)
     return dataset
 
 
 def _decode(
     spark: "SparkSession",
     config: DataConfig,
-    listing: sources.Listing,
+    listing: Listing,
     base: Dataset | None,
     work_folder: str,
     progress: Progress | None,
@@ -197,19 +203,37 @@ def _images_done(work_folder: str) -> int:
     return done
 
 
-def _decide(table: pa.Table, listing: sources.Listing, config: DataConfig, base: Dataset | None) -> curate.Curated:
-    classes = listing.classes()
+def _decide(
+    spark: "SparkSession", config: DataConfig, table: pa.Table, classes: list[str], base: Dataset | None, folder: str
+) -> curate.Curated:
+    """Conflicts, duplicates and leaks out, every other image into a split."""
     table = curate.drop_duplicates(curate.drop_conflicts(table))
     curate.check_rejects(table, config.max_reject_fraction)
     earlier = publish.assignments(base) if base else None
-    table = curate.assign_splits(table, classes, config, None, earlier)
-    return curate.Curated(table, classes)
+    groups = None
+    if config.near_duplicates is not None:
+        groups = _near_duplicates(spark, table, config.near_duplicates, folder)
+        table, groups = curate.drop_leaks(table, groups, earlier)
+    return curate.Curated(curate.assign_splits(table, classes, config, groups, earlier), classes)
+
+
+def _near_duplicates(spark: "SparkSession", table: pa.Table, distance: int, folder: str) -> np.ndarray:
+    """The near-duplicate group of each image that is still in, int64 [n]."""
+    hashes, rows = duplicates.unique_hashes(table["hash"].take(curate.alive_rows(table)).to_pylist())
+    bands = duplicates.bands(distance)
+    if len(hashes) < _HASHES_WORTH_A_STAGE:
+        pairs = [duplicates.band_pairs(hashes, start, stop, distance) for start, stop in bands]
+    else:
+        file = storage.join(folder, "hashes.bin")
+        storage.write_bytes(file, hashes.tobytes())
+        pairs = _run(spark, "prepare: near duplicates", functools.partial(work.find_pairs, file, distance), bands)
+    return duplicates.group(rows, np.concatenate(pairs))
 
 
 def _write(
     spark: "SparkSession",
     config: DataConfig,
-    listing: sources.Listing,
+    listing: Listing,
     identity: Identity,
     curated: curate.Curated,
     base: Dataset | None,
@@ -229,7 +253,7 @@ def _write(
 
 def _manifest(
     config: DataConfig,
-    listing: sources.Listing,
+    listing: Listing,
     identity: Identity,
     curated: curate.Curated,
     base: Dataset | None,

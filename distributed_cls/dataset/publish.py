@@ -119,3 +119,11 @@ def place(table: pa.Table, shards: list[plan.ShardPlan], results: list[work.Shar
     for name, values in places.items():
         table = table.set_column(table.schema.get_field_index(name), name, values.take(where.combine_chunks()))
     return table
+
+
+def remove_work(folder: str) -> None:
+    """Remove a work folder, and the folder above when it was the last."""
+    storage.remove_folder(folder)
+    if not storage.is_url(folder):
+        with contextlib.suppress(OSError):  # others are at work
+            Path(folder).parent.rmdir()

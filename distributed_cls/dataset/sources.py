@@ -1,154 +1,37 @@
-"""Where images come from: every source becomes one table of rows (path, row, label, size, stamp, split).
+"""Where images come from: each kind of source becomes a ``Listing``."""
 
-The table is Arrow, not Python objects: a million rows take tens of megabytes. Paths are relative to the listing's root,
-so a moved or mirrored folder is still the same data.
-"""
-
-import hashlib
-import os
-import unicodedata
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import pyarrow as pa
+from collections.abc import Callable
 
 from distributed_cls.config import DataConfig
-from distributed_cls.dataset import builtin, manifest, storage
+from distributed_cls.dataset import builtin, manifest, storage, tables
+from distributed_cls.dataset.listing import SPLIT_NAMES, Listing, Rows, class_name, split_number, walk
 from distributed_cls.errors import UserError
-
-SCHEMA = pa.schema(
-    [
-        ("path", pa.string()),  # of the file, relative to the root
-        ("row", pa.int64()),  # row inside the file, where a file holds many images; -1 otherwise
-        ("label", pa.string()),
-        ("size", pa.int64()),  # bytes
-        ("stamp", pa.int64()),  # changes when the file changes: modification time, ns, or a hash of the ETag
-        ("split", pa.int8()),  # index into manifest.SPLITS where the source says so; -1 otherwise
-    ]
-)
-_JUNK = {"thumbs.db", "desktop.ini"}
-_SPLIT_NAMES = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
-_CHUNK = 50_000
-
-
-@dataclass(frozen=True)
-class Listing:
-    """All images of a source: ``table`` with the columns of ``SCHEMA`` sorted by path and row; ``root`` of its paths.
-
-    ``bytes_column``: set when the files are Parquet tables that hold the images in that column.
-    """
-
-    root: str
-    table: pa.Table
-    bytes_column: str | None = None
-
-    def classes(self) -> list[str]:
-        """The class names, sorted by code point."""
-        return sorted(self.table["label"].unique().to_pylist())
-
-    def digest(self) -> str:
-        """A hash that changes with every file that is added, changed or removed."""
-        digest = hashlib.blake2b(digest_size=16)
-        for batch in self.table.combine_chunks().to_batches(max_chunksize=_CHUNK):
-            for column in batch.columns:
-                # Not the raw buffers: a slice shares them with its neighbours.
-                array = pa.concat_arrays([column])
-                for buffer in array.buffers()[1:]:
-                    digest.update(memoryview(buffer) if buffer is not None else b"-")
-        return digest.hexdigest()
-
-
-class Rows:
-    """Collects rows and turns them into Arrow every so often."""
-
-    def __init__(self) -> None:
-        self._pending: list[tuple[Any, ...]] = []
-        self._chunks: list[pa.Table] = []
-
-    def add(self, path: str, label: str, size: int, stamp: int, split: int = -1, row: int = -1) -> None:
-        """One image."""
-        self._pending.append((path, row, label, size, stamp, split))
-        if len(self._pending) >= _CHUNK:
-            self._flush()
-
-    def _flush(self) -> None:
-        columns: list[Any] = list(zip(*self._pending, strict=True)) or [()] * len(SCHEMA)
-        self._chunks.append(pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], SCHEMA))
-        self._pending = []
-
-    def table(self) -> pa.Table:
-        """All rows, sorted."""
-        self._flush()
-        return pa.concat_tables(self._chunks).sort_by([("path", "ascending"), ("row", "ascending")])
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file below a folder: its path as parts below it, size in bytes, and a stamp that changes with it."""
-
-    parts: tuple[str, ...]
-    size: int
-    stamp: int
-
-
-def walk(root: str) -> Iterator[Entry]:
-    """Every file below a folder or URL, one folder at a time; hidden and system files are left out."""
-    yield from _walk_url(root) if storage.is_url(root) else _walk_local(root, ())
-
-
-def _ignored(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _JUNK
-
-
-def _walk_local(folder: str, parts: tuple[str, ...]) -> Iterator[Entry]:
-    folders = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if _ignored(entry.name):
-                continue
-            if entry.is_dir():
-                folders.append(entry.name)
-            else:
-                status = entry.stat()
-                yield Entry((*parts, entry.name), status.st_size, status.st_mtime_ns)
-    for name in sorted(folders):
-        yield from _walk_local(os.path.join(folder, name), (*parts, name))  # noqa: PTH118 - a million times
-
-
-def _walk_url(root: str) -> Iterator[Entry]:
-    store, inside = storage.filesystem(root)
-    pending: list[tuple[str, tuple[str, ...]]] = [(inside.rstrip("/"), ())]
-    while pending:
-        folder, parts = pending.pop()
-        for info in store.ls(folder, detail=True, refresh=True):
-            name = info["name"].rstrip("/").rsplit("/", 1)[-1]
-            if _ignored(name) or info["name"].rstrip("/") == folder:
-                continue
-            if info["type"] == "directory":
-                pending.append((info["name"].rstrip("/"), (*parts, name)))
-            else:
-                yield Entry((*parts, name), int(info["size"] or 0), _remote_stamp(info))
-        store.invalidate_cache(folder)  # a listing of a million objects must not stay in memory
-
-
-def _remote_stamp(info: dict[str, Any]) -> int:
-    names = ("ETag", "etag", "md5Hash", "LastModified", "mtime")
-    version = next((str(info[name]) for name in names if name in info), "")
-    return int.from_bytes(hashlib.blake2b(version.encode(), digest_size=7).digest(), "big")
-
-
-def _class_name(name: str) -> str:
-    """One spelling for each name: macOS writes accents apart from their letters, others do not."""
-    return unicodedata.normalize("NFC", name)
 
 
 def _folder(config: DataConfig, root: str) -> Listing:
     rows = Rows()
     for entry in walk(root):
         if len(entry.parts) > 1:
-            rows.add("/".join(entry.parts), _class_name(entry.parts[0]), entry.size, entry.stamp)
+            rows.add("/".join(entry.parts), class_name(entry.parts[0]), entry.size, entry.stamp)
+    return Listing(root, rows.table())
+
+
+def _split_folder(config: DataConfig, root: str) -> Listing:
+    rows = Rows()
+    for entry in walk(root):
+        if len(entry.parts) < 3:
+            continue
+        first, second = entry.parts[0], entry.parts[1]
+        if first.lower() in SPLIT_NAMES:
+            split, label = first, second
+        elif second.lower() in SPLIT_NAMES:
+            split, label = second, first
+        else:
+            raise UserError(
+                f"Expected {_layout(config)}. Received: {'/'.join(entry.parts)} in data.path={config.path}. "
+                "Set data=folder for images without a split."
+            )
+        rows.add("/".join(entry.parts), class_name(label), entry.size, entry.stamp, split_number(split, root))
     return Listing(root, rows.table())
 
 
@@ -156,6 +39,9 @@ _READERS: dict[str, Callable[[DataConfig, str], Listing]] = {
     "digits": _folder,
     "fashion_mnist": _folder,
     "folder": _folder,
+    "split_folder": _split_folder,
+    "table": tables.list_table,
+    "parquet": tables.list_parquet,
 }
 
 
@@ -192,8 +78,3 @@ def _layout(config: DataConfig) -> str:
     if config.source == "split_folder":
         return f"a folder with {', '.join(manifest.SPLITS)} inside or outside its class folders"
     return "a table with a row per image"
-
-
-def sizes(table: pa.Table) -> np.ndarray:
-    """The sizes of the listed images, int64 [rows], bytes."""
-    return table["size"].to_numpy()

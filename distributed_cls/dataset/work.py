@@ -11,7 +11,7 @@ import google_crc32c
 import numpy as np
 import pyarrow as pa
 
-from distributed_cls.dataset import index, reading, storage, tfrecord
+from distributed_cls.dataset import duplicates, index, reading, storage, tfrecord
 from distributed_cls.dataset.decode import Prepared, Reject, Spec, prepare_image
 
 PART = "part-"
@@ -109,6 +109,7 @@ def _fact(job: DecodeJob, outcome: Prepared | Reject) -> tuple[dict[str, object]
         return {"reason": outcome.reason, "detail": outcome.detail}, b""
     fact: dict[str, object] = {
         "key": content_key(outcome.rgb),
+        "hash": duplicates.perceptual_hash(outcome.rgb) if job.perceptual_hash else None,
         "width": outcome.width,
         "height": outcome.height,
         "format": outcome.format,
@@ -120,6 +121,13 @@ def decode_parts(job: DecodeJob, parts: Iterable[tuple[str, bytes]]) -> Iterator
     """``decode_part`` for a Spark partition of (name, rows as a message)."""
     for name, message in parts:
         yield decode_part(job, name, index.from_bytes(message))
+
+
+def find_pairs(hashes_file: str, distance: int, bands: Iterable[tuple[int, int]]) -> Iterator[np.ndarray]:
+    """Near duplicates by each band of bits; ``hashes_file`` holds the hashes one after the other."""
+    flat = np.frombuffer(storage.read_bytes(hashes_file), np.uint8).reshape(-1, index.HASH_BYTES)
+    for start, stop in bands:
+        yield duplicates.band_pairs(flat, start, stop, distance)
 
 
 def write_shard(folder: str, file: str, rows: pa.Table) -> ShardResult:

@@ -1,0 +1,108 @@
+"""Near duplicates: pictures whose perceptual hashes differ in a few bits, found without comparing all pairs.
+
+The hash is the sign pattern of the 16 x 16 lowest frequencies of the grey picture (256 bits, after Zauner 2010, with a
+longer hash so that small pictures of the same kind, such as digits, stay apart). Copies that were compressed again,
+scaled or brightened differ in up to about 8 bits, unrelated pictures in about 128.
+
+Search: two hashes that differ in at most d bits agree on at least one of d + 1 bands of bits (pigeonhole), so only
+pictures that share a band are compared; each band can be searched on its own, on any machine.
+"""
+
+import itertools
+
+import cv2
+import numpy as np
+
+HASH_BITS = 256
+_GRID = 32
+_LOWEST = 16
+_BITS_IN_BYTE = np.array([bin(value).count("1") for value in range(256)], np.uint8)
+_FLAT = 2.0  # standard deviation of grey levels below which a picture has no pattern that could be recognised
+
+
+def perceptual_hash(rgb: np.ndarray) -> bytes | None:
+    """The hash of a uint8 picture [H, W, 3] in 32 bytes; None for a flat picture, which resembles every other one."""
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    grid = cv2.resize(grey, (_GRID, _GRID), interpolation=cv2.INTER_AREA).astype(np.float32)
+    if grid.std() < _FLAT:
+        return None
+    lowest = cv2.dct(grid)[:_LOWEST, :_LOWEST].ravel()
+    lowest[0] = 0  # the mean brightness
+    return np.packbits(lowest > np.median(lowest)).tobytes()
+
+
+def bands(distance: int) -> list[tuple[int, int]]:
+    """Bit ranges that cover a hash, one more than ``distance``, of about equal length."""
+    borders = np.linspace(0, HASH_BITS, distance + 2).round().astype(int).tolist()
+    return list(itertools.pairwise(borders))
+
+
+def _band_values(hashes: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """The bits start..stop-1 of each hash as one number (of at most 64 bits, else folded): uint64 [n]."""
+    first = start // 8
+    bits = np.unpackbits(hashes[:, first : -(-stop // 8)], axis=1)[:, start - 8 * first : stop - 8 * first]
+    values = np.zeros(len(hashes), np.uint64)
+    for column in range(bits.shape[1]):
+        values = values * np.uint64(2) + bits[:, column]  # beyond 64 bits the first fall out; the others still agree
+    return values
+
+
+def band_pairs(hashes: np.ndarray, start: int, stop: int, distance: int) -> np.ndarray:
+    """Pairs of rows that agree on a band and differ in at most ``distance`` bits: int64 [pairs, 2].
+
+    hashes: uint8 [n, 32], all different. Rows are sorted by the band; each is compared with the next one, the one
+    after that, and so on while the band agrees.
+    """
+    values = _band_values(hashes, start, stop)
+    order = np.argsort(values, kind="stable")
+    values, found = values[order], []
+    at = np.arange(len(order) - 1)
+    for shift in range(1, len(order)):
+        at = at[at < len(order) - shift]
+        at = at[values[at] == values[at + shift]]
+        if not len(at):
+            break
+        left, right = order[at], order[at + shift]
+        near = _BITS_IN_BYTE[hashes[left] ^ hashes[right]].sum(axis=1, dtype=np.int32) <= distance
+        found.append(np.stack([left[near], right[near]], axis=1))
+    return np.concatenate(found) if found else np.empty((0, 2), np.int64)
+
+
+def components(count: int, pairs: np.ndarray) -> np.ndarray:
+    """Which of ``count`` things hang together through ``pairs``: the smallest member of its group, int64 [count].
+
+    Union-find with path halving.
+    """
+    parent = list(range(count))
+
+    def root(node: int) -> int:
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for left, right in pairs.tolist():
+        a, b = root(left), root(right)
+        parent[max(a, b)] = min(a, b)
+    return np.array([root(node) for node in range(count)], np.int64)
+
+
+def unique_hashes(hashes: list[bytes | None]) -> tuple[np.ndarray, np.ndarray]:
+    """The different hashes, uint8 [m, 32], and the row of each image's hash in them, int64 [n] (-1 without a hash)."""
+    present = np.array([value is not None for value in hashes], bool)
+    flat = np.frombuffer(b"".join(value for value in hashes if value is not None), f"V{HASH_BITS // 8}")
+    different, inverse = np.unique(flat, return_inverse=True)
+    rows = np.full(len(hashes), -1, np.int64)
+    rows[present] = inverse.ravel()
+    return different.view(np.uint8).reshape(-1, HASH_BITS // 8), rows
+
+
+def group(rows: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """A group number for each image, int64 [n]: equal for images whose hashes (``rows``) hang together by ``pairs``.
+
+    Images without a hash are alone.
+    """
+    hashes = int(rows.max(initial=-1)) + 1
+    roots = components(hashes, pairs)
+    alone = hashes + np.arange(len(rows))
+    return np.where(rows >= 0, roots[rows] if hashes else alone, alone)

@@ -1,0 +1,164 @@
+"""A list of images as one table of rows (path, row, label, size, stamp, split), and walking the folders for it.
+
+The table is Arrow, not Python objects: a million rows take tens of megabytes. Paths are relative to the listing's root,
+so a moved or mirrored folder is still the same data.
+"""
+
+import hashlib
+import os
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from distributed_cls.dataset import storage
+from distributed_cls.errors import UserError
+
+SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),  # of the file, relative to the root
+        ("row", pa.int64()),  # row inside the file, where a file holds many images; -1 otherwise
+        ("label", pa.string()),
+        ("size", pa.int64()),  # bytes
+        ("stamp", pa.int64()),  # changes when the file changes: modification time, ns, or a hash of the ETag
+        ("split", pa.int8()),  # index into manifest.SPLITS where the source says so; -1 otherwise
+    ]
+)
+_JUNK = {"thumbs.db", "desktop.ini"}
+SPLIT_NAMES = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
+_CHUNK = 50_000
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All images of a source: ``table`` with the columns of ``SCHEMA`` sorted by path and row; ``root`` of its paths.
+
+    ``bytes_column``: set when the files are Parquet tables that hold the images in that column.
+    """
+
+    root: str
+    table: pa.Table
+    bytes_column: str | None = None
+
+    def classes(self) -> list[str]:
+        """The class names, sorted by code point."""
+        return sorted(self.table["label"].unique().to_pylist())
+
+    def digest(self) -> str:
+        """A hash that changes with every file that is added, changed or removed."""
+        digest = hashlib.blake2b(digest_size=16)
+        for batch in self.table.combine_chunks().to_batches(max_chunksize=_CHUNK):
+            for column in batch.columns:
+                # Not the raw buffers: a slice shares them with its neighbours.
+                array = pa.concat_arrays([column])
+                for buffer in array.buffers()[1:]:
+                    digest.update(memoryview(buffer) if buffer is not None else b"-")
+        return digest.hexdigest()
+
+
+class Rows:
+    """Collects rows and turns them into Arrow every so often."""
+
+    def __init__(self) -> None:
+        self._pending: list[tuple[Any, ...]] = []
+        self._chunks: list[pa.Table] = []
+
+    def add(self, path: str, label: str, size: int, stamp: int, split: int = -1, row: int = -1) -> None:
+        """One image."""
+        self._pending.append((path, row, label, size, stamp, split))
+        if len(self._pending) >= _CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        columns: list[Any] = list(zip(*self._pending, strict=True)) or [()] * len(SCHEMA)
+        self._chunks.append(pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], SCHEMA))
+        self._pending = []
+
+    def table(self) -> pa.Table:
+        """All rows, sorted."""
+        self._flush()
+        return pa.concat_tables(self._chunks).sort_by([("path", "ascending"), ("row", "ascending")])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file below a folder: its path as parts below it, size in bytes, and a stamp that changes with it."""
+
+    parts: tuple[str, ...]
+    size: int
+    stamp: int
+
+
+def walk(root: str, recursive: bool = True) -> Iterator[Entry]:
+    """Every file below a folder or URL, one folder at a time; hidden and system files are left out.
+
+    A folder that is not there has no files.
+    """
+    try:
+        yield from _walk_url(root, recursive) if storage.is_url(root) else _walk_local(root, (), recursive)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+
+
+def _ignored(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _JUNK
+
+
+def _walk_local(folder: str, parts: tuple[str, ...], recursive: bool) -> Iterator[Entry]:
+    folders = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _ignored(entry.name):
+                continue
+            if entry.is_dir():
+                folders.append(entry.name)
+            else:
+                yield Entry((*parts, entry.name), *stamp_of(entry.stat()))
+    for name in sorted(folders) if recursive else ():
+        yield from _walk_local(os.path.join(folder, name), (*parts, name), recursive)  # noqa: PTH118 - a million times
+
+
+def stamp_of(status: os.stat_result) -> tuple[int, int]:
+    """(bytes, stamp) of a local file."""
+    return status.st_size, status.st_mtime_ns
+
+
+def _walk_url(root: str, recursive: bool) -> Iterator[Entry]:
+    store, inside = storage.filesystem(root)
+    pending: list[tuple[str, tuple[str, ...]]] = [(inside.rstrip("/"), ())]
+    while pending:
+        folder, parts = pending.pop()
+        for info in store.ls(folder, detail=True, refresh=True):
+            name = info["name"].rstrip("/").rsplit("/", 1)[-1]
+            if _ignored(name) or info["name"].rstrip("/") == folder:
+                continue
+            if info["type"] == "directory":
+                if recursive:
+                    pending.append((info["name"].rstrip("/"), (*parts, name)))
+            else:
+                yield Entry((*parts, name), int(info["size"] or 0), _remote_stamp(info))
+        store.invalidate_cache(folder)  # a listing of a million objects must not stay in memory
+
+
+def _remote_stamp(info: dict[str, Any]) -> int:
+    names = ("ETag", "etag", "md5Hash", "LastModified", "mtime")
+    version = next((str(info[name]) for name in names if name in info), "")
+    return int.from_bytes(hashlib.blake2b(version.encode(), digest_size=7).digest(), "big")
+
+
+def class_name(name: str) -> str:
+    """One spelling for each name: macOS writes accents apart from their letters, others do not."""
+    return unicodedata.normalize("NFC", name)
+
+
+def split_number(name: str | None, where: str) -> int:
+    """The index in ``manifest.SPLITS`` of a split's name as people write it; -1 for none. Raises UserError."""
+    if not name:
+        return -1
+    if name.lower() not in SPLIT_NAMES:
+        raise UserError(
+            f"Expected a split to be one of {', '.join(SPLIT_NAMES)}. Received: {name} in {where}. Correct it there."
+        )
+    return SPLIT_NAMES[name.lower()]
