@@ -1,12 +1,14 @@
 """What the tests of the inference jobs share: a small trained model, real images, a running server."""
 
 import contextlib
+import functools
 import os
 import re
 import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,6 +50,7 @@ def write_images(folder: Path, count: int, by_class: bool = False) -> list[Path]
 
 _EXPORT = """
 import sys
+import tempfile
 import keras
 import tensorflow as tf
 tf.config.threading.set_intra_op_parallelism_threads(2)
@@ -100,6 +103,7 @@ class Server:
 _SERVE = """
 import json
 import sys
+import tempfile
 from distributed_cls.config import Config, JobConfig, ServeConfig
 from distributed_cls.errors import UserError
 from distributed_cls.inference.web import serve
@@ -149,3 +153,15 @@ def _address(process: subprocess.Popen[str], limit: float = 90) -> str:
             if not line:
                 break
     raise AssertionError(f"The server did not start:\n{seen}")
+
+
+_SHARED: list[tempfile.TemporaryDirectory[str]] = []  # removed when the test process ends
+
+
+@functools.cache
+def digits_model(kind: str = "cnn", epochs: int = 6) -> Path:
+    """A run folder with an exported model, trained once per test process."""
+    folder = tempfile.TemporaryDirectory(prefix="exported-")
+    _SHARED.append(folder)
+    export_digits(Path(folder.name) / "model", kind, epochs)
+    return Path(folder.name)

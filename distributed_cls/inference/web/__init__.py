@@ -14,6 +14,9 @@ def serve(config: Config) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before its import: TensorFlow's greetings are no news
     try:
         # Only this job needs the web libraries; they are an extra.
+        import fastapi  # noqa: F401
+        import python_multipart  # noqa: F401
+
         from distributed_cls.inference.web.server import run
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "uvicorn", "starlette", "prometheus_client", "python_multipart"):

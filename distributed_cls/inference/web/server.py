@@ -11,19 +11,23 @@ import uvicorn
 
 from distributed_cls.config import Config, ServeConfig
 from distributed_cls.errors import UserError
-from distributed_cls.inference.model import bound_threads
-from distributed_cls.inference.web.app import create_app
+from distributed_cls.inference.artefact import load_export
 from distributed_cls.inference.web.metrics import Metrics
-from distributed_cls.inference.web.service import Service
-from distributed_cls.inference.web.versions import Versions
 
 
 def run(config: Config) -> None:
     """Serve until SIGTERM or Ctrl-C, then finish the open requests and return. Raises UserError."""
     assert config.model_dir, "the configuration asks for model_dir when job=serve"
     settings = config.serve
-    # The address first: a port in use should not be found out after a minute of loading.
+    # What a user can get wrong comes first: a port in use should not be found out after a minute of loading.
     with _listening(settings) as listener:
+        load_export(config.model_dir)
+        # TensorFlow comes with these, and takes seconds.
+        from distributed_cls.inference.model import bound_threads
+        from distributed_cls.inference.web.app import create_app
+        from distributed_cls.inference.web.service import Service
+        from distributed_cls.inference.web.versions import Versions
+
         bound_threads(settings.threads or os.cpu_count() or 1)
         metrics = Metrics()
         versions = Versions(config.model_dir, (1, settings.max_batch), metrics.on_load)

@@ -1,0 +1,344 @@
+"""The HTTP API as its callers meet it: a server process, real requests, and everything that can be wrong with them."""
+
+import base64
+import concurrent.futures
+import io
+import json
+import shutil
+import socket
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from inference_support import Server, digit_images, digits_model, encode, serving, start_server
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving(digits_model(), '{"max_body_megabytes": 2, "max_images": 8, "reload": 0.2}') as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=30) as opened:
+        yield opened
+
+
+def upload(client: httpx.Client, *files: tuple[str, bytes], path: str = "/classify") -> httpx.Response:
+    return client.post(path, files=[("file", file) for file in files])
+
+
+def digit_png(index: int = 1600) -> bytes:
+    return encode(digit_images()[0][index])
+
+
+def test_classify_answers_one_result_per_image_in_order(client: httpx.Client) -> None:
+    images, labels = digit_images()
+    chosen = range(1500, 1508)
+    answer = upload(client, *((f"{index}.png", encode(images[index])) for index in chosen))
+    assert answer.status_code == 200
+    results = answer.json()["results"]
+    assert [result["name"] for result in results] == [f"{index}.png" for index in chosen]
+    correct = sum(result["label"] == str(labels[index]) for result, index in zip(results, chosen, strict=True))
+    assert correct >= 6
+    for result in results:
+        assert len(result["top"]) == 5
+        assert result["top"][0] == {"label": result["label"], "confidence": result["confidence"]}
+        shares = [guess["confidence"] for guess in result["top"]]
+        assert shares == sorted(shares, reverse=True)
+
+
+def test_predict_has_the_shape_of_tensorflow_serving_and_the_same_numbers(client: httpx.Client) -> None:
+    encoded = base64.b64encode(digit_png()).decode()
+    rows = [{"b64": encoded}, {"image_bytes": {"b64": encoded}}]
+    answer = client.post("/v1/models/cnn:predict", json={"instances": rows})
+    assert answer.status_code == 200
+    predictions = np.array(answer.json()["predictions"])
+    assert predictions.shape == (2, 10)
+    assert predictions.sum(axis=1) == pytest.approx([1, 1], abs=1e-5)
+    top = upload(client, ("x.png", digit_png()), path="/classify?top=10").json()["results"][0]["top"]
+    by_class = [next(guess["confidence"] for guess in top if guess["label"] == str(digit)) for digit in range(10)]
+    assert predictions[0] == pytest.approx(by_class, abs=1e-6)
+    assert answer.json()["labels"] == [top[0]["label"]] * 2
+
+
+def test_the_model_and_the_state_of_the_service(client: httpx.Client) -> None:
+    about = client.get("/v1/models/cnn").json()
+    assert about["ready"] is True
+    assert about["model_version_status"][0]["state"] == "AVAILABLE"
+    assert about["classes"] == [str(digit) for digit in range(10)]
+    assert client.get("/v1/models").json() == {"models": ["cnn"]}
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/readyz").status_code == 200
+    upload(client, ("x.png", digit_png()))
+    metrics = client.get("/metrics").text
+    for name in ('requests_total{code="200",route="/classify"}', "batch_images_bucket", "images_waiting", "model_info"):
+        assert name in metrics
+
+
+def test_docs_describe_every_route_without_anything_from_elsewhere(client: httpx.Client) -> None:
+    page = client.get("/docs").text
+    for path in client.get("/openapi.json").json()["paths"]:
+        assert path in page
+    for text in (page, client.get("/").text, client.get("/static/app.css").text):
+        assert "https://" not in text
+        assert "<style" not in text
+        assert " style=" not in text
+
+
+def test_the_heat_map_is_a_png_of_the_prepared_size(client: httpx.Client) -> None:
+    answer = upload(client, ("x.png", digit_png()), path="/explain?label=3")
+    assert answer.headers["content-type"] == "image/png"
+    picture = Image.open(io.BytesIO(answer.content))
+    assert (picture.size, picture.mode) == ((32, 32), "RGBA")
+    assert upload(client, ("x.png", digit_png()), path="/explain?label=nothing").status_code == 422
+    assert upload(client, ("x.png", b"no"), path="/explain").status_code == 422
+
+
+def test_every_answer_carries_the_security_headers(client: httpx.Client) -> None:
+    answers = [client.get("/"), client.get("/nowhere"), client.get("/static/app.js"), upload(client, ("x", b"no"))]
+    answers.append(client.post("/classify", content=b"x" * 3_000_000))
+    for answer in answers:
+        policy = answer.headers["content-security-policy"]
+        assert "unsafe" not in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "default-src 'none'" in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "server" not in answer.headers
+
+
+def png_bomb(edge: int = 30_000) -> bytes:
+    """A PNG of some kilobytes that says it is ``edge`` pixels wide and high."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", edge, edge, 8, 2, 0, 0, 0)
+    rows = zlib.compress(bytes(20_000_000), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("empty.png", b"", "empty"),
+        ("words.txt", b"not a picture", "not an image"),
+        ("drawing.svg", b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>', "not an image"),
+        ("page.png", b"<html><script>alert(1)</script></html>", "not an image"),
+        ("cut.png", digit_png()[:-30], "cut off"),
+        ("bomb.png", png_bomb(), "too many pixels"),
+    ],
+)
+def test_a_bad_image_is_a_friendly_result_and_the_good_ones_are_answered(
+    client: httpx.Client, name: str, data: bytes, words: str
+) -> None:
+    answer = upload(client, (name, data), ("good.png", digit_png()))
+    assert answer.status_code == 200
+    bad, good = answer.json()["results"]
+    assert words in bad["error"]
+    assert bad["label"] is None
+    assert good["error"] is None
+    in_base64 = {"instances": [{"b64": base64.b64encode(data).decode()}]}
+    assert client.post("/v1/models/cnn:predict", json=in_base64).status_code == 422
+
+
+def test_names_are_shown_without_their_path_and_never_opened(client: httpx.Client) -> None:
+    names = ["../../etc/passwd", "..\\..\\boot.ini", "/etc/shadow", "a\x00b.png", "<img src=x>.png", "x" * 900]
+    answer = upload(client, *((name, digit_png()) for name in names))
+    assert answer.status_code == 200
+    shown = [result["name"] for result in answer.json()["results"]]
+    assert shown[:3] == ["passwd", "boot.ini", "shadow"]
+    assert all("/" not in name and "\x00" not in name and len(name) <= 200 for name in shown)
+    for path in ("/static/../app.py", "/static/%2e%2e%2fapp.py", "/static/__init__.py", "/static//etc/passwd"):
+        assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "body", "status"),
+    [
+        ("/classify", "application/json", b"{}", 415),
+        ("/classify", "image/png", b"x", 415),
+        ("/classify", "multipart/form-data", b"x", 400),
+        ("/classify", "multipart/form-data; boundary=x", b"--x\r\nbroken", 422),
+        ("/classify", "multipart/form-data; boundary=x", b"--x--\r\n", 422),
+        ("/v1/models/cnn:predict", "text/plain", b"{}", 415),
+        ("/v1/models/cnn:predict", "application/json", b"{", 400),
+        ("/v1/models/cnn:predict", "application/json", b"[" * 100_000, 400),
+        ("/v1/models/cnn:predict", "application/json", b'{"instances": []}', 400),
+        ("/v1/models/cnn:predict", "application/json", b'{"instances": [{"b64": 3}]}', 400),
+        ("/v1/models/cnn:predict", "application/json", b'{"instances": [{"b64": "\xc3\xa9"}]}', 400),
+        ("/v1/models/cnn:predict", "application/json", b'{"instances": [1], "signature_name": "x"}', 400),
+        ("/v1/models/cnn:predict", "application/json", b'{"instances": [' + b"1," * 20 + b"1]}", 413),
+        ("/v1/models/other:predict", "application/json", b"{}", 404),
+        ("/classify?top=0", "multipart/form-data; boundary=x", b"", 422),
+    ],
+)
+def test_what_cannot_be_understood_is_refused_with_a_reason(
+    client: httpx.Client, path: str, content_type: str, body: bytes, status: int
+) -> None:
+    answer = client.post(path, content=body, headers={"content-type": content_type})
+    assert answer.status_code == status
+    assert answer.json()["error"]
+
+
+def test_too_many_images(client: httpx.Client) -> None:
+    assert upload(client, *(("x.png", digit_png()) for _ in range(9))).status_code == 413
+
+
+def _raw(server: Server, head: str) -> socket.socket:
+    host, port = server.url.removeprefix("http://").split(":")
+    opened = socket.create_connection((host, int(port)), timeout=20)
+    opened.sendall(f"POST /classify HTTP/1.1\r\nhost: x\r\n{head}\r\n".encode())
+    return opened
+
+
+def test_a_body_that_is_too_large_is_refused_by_its_header(server: Server) -> None:
+    with _raw(server, "content-type: multipart/form-data; boundary=x\r\ncontent-length: 99999999999\r\n") as opened:
+        assert b"413" in opened.recv(100)  # and not a byte of the body was sent
+
+
+def test_a_body_that_does_not_say_its_size_is_refused_while_it_arrives(server: Server) -> None:
+    block = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+    with _raw(server, "content-type: multipart/form-data; boundary=x\r\ntransfer-encoding: chunked\r\n") as opened:
+        sent = 0
+        opened.settimeout(0.01)
+        refusal = b""
+        while sent < 500 and not refusal:
+            try:
+                opened.sendall(block)
+                sent += 1
+                refusal = opened.recv(100)
+            except TimeoutError:
+                continue
+            except (ConnectionResetError, BrokenPipeError):
+                break
+        assert sent < 100  # 2 MiB are 32 blocks
+        assert b"413" in refusal or not refusal
+
+
+def test_a_body_that_never_ends_has_a_limit() -> None:
+    with serving(digits_model(), '{"receive_timeout": 0.3}') as server:
+        with _raw(server, "content-type: multipart/form-data; boundary=x\r\ncontent-length: 100\r\n") as opened:
+            assert b"408" in opened.recv(100)
+        assert httpx.get(f"{server.url}/readyz").status_code == 200
+
+
+def test_beyond_the_queue_callers_are_asked_to_come_back() -> None:
+    with serving(digits_model(), '{"queue": 4, "max_images": 4, "max_batch": 1}') as server:
+
+        def call(_: int) -> httpx.Response:
+            return httpx.post(f"{server.url}/classify", files=[("file", ("x.png", digit_png()))] * 4, timeout=30)
+
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(call, range(96)))
+        codes = {answer.status_code for answer in answers}
+        assert codes == {200, 503}
+        for answer in answers:
+            if answer.status_code == 503:
+                assert int(answer.headers["retry-after"]) >= 1
+        assert call(0).status_code == 200
+
+
+def test_sigterm_finishes_what_was_begun() -> None:
+    with serving(digits_model(), '{"max_batch": 1}') as server:
+        answers: list[int] = []
+        begun = threading.Barrier(5)
+
+        def call() -> None:
+            with httpx.Client(base_url=server.url, timeout=30) as client:
+                client.get("/healthz")
+                begun.wait(20)
+                answers.append(client.post("/classify", files=[("file", ("x.png", digit_png()))] * 32).status_code)
+
+        callers = [threading.Thread(target=call) for _ in range(4)]
+        for caller in callers:
+            caller.start()
+        begun.wait(20)
+        deadline = time.monotonic() + 20
+        while "images_waiting 0.0" in httpx.get(f"{server.url}/metrics").text and time.monotonic() < deadline:
+            if len(answers) == 4:
+                break
+        assert server.stop() == 0
+        for caller in callers:
+            caller.join(20)
+        assert answers == [200] * 4
+
+
+def test_a_new_version_takes_over_without_losing_a_request(tmp_path: Path) -> None:
+    shutil.copytree(digits_model() / "model", tmp_path / "1")
+    with serving(tmp_path, '{"reload": 0.1}') as server:
+        codes: list[int] = []
+        versions: list[str] = []
+        ended = threading.Event()
+
+        def call() -> None:
+            with httpx.Client(base_url=server.url, timeout=30) as client:
+                while not ended.is_set():
+                    answer = upload(client, ("x.png", digit_png()))
+                    codes.append(answer.status_code)
+                    versions.append(answer.json()["model"]["version"])
+
+        callers = [threading.Thread(target=call) for _ in range(3)]
+        for caller in callers:
+            caller.start()
+        # First a version that is damaged: it is passed over. Then a whole one.
+        shutil.copytree(tmp_path / "1", tmp_path / "2")
+        (tmp_path / "2" / "labels.json").write_text("[]")
+        shutil.copytree(tmp_path / "1", tmp_path / "3.part")
+        about = json.loads((tmp_path / "1" / "model.json").read_text())
+        (tmp_path / "3.part" / "model.json").write_text(json.dumps({**about, "created": "2030-01-01T00:00:00+00:00"}))
+        (tmp_path / "3.part").rename(tmp_path / "3")
+        deadline = time.monotonic() + 60
+        while len(set(versions)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        ended.set()
+        for caller in callers:
+            caller.join(30)
+        assert set(codes) == {200}
+        assert len(set(versions)) == 2
+        assert httpx.get(f"{server.url}/v1/models/cnn").json()["created"] == "2030-01-01T00:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words"),
+    [
+        ("missing", "no such folder"),
+        ("damaged", "Export the model again"),
+        ("schema", "schema_version=99"),
+    ],
+)
+def test_a_model_that_cannot_be_served_is_one_line(tmp_path: Path, prepare: str, words: str) -> None:
+    folder = tmp_path / "model"
+    if prepare != "missing":
+        shutil.copytree(digits_model() / "model", folder)
+    if prepare == "damaged":
+        (folder / "model.keras").write_bytes(b"x")
+    if prepare == "schema":
+        about = json.loads((folder / "model.json").read_text())
+        (folder / "model.json").write_text(json.dumps({**about, "schema_version": 99}))
+    process = start_server(folder)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert words in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_a_port_in_use_is_one_line(server: Server) -> None:
+    port = server.url.rsplit(":", 1)[1]
+    process = start_server(digits_model(), f'{{"port": {port}}}')
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "serve.port" in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_listens_on_loopback_only(server: Server) -> None:
+    assert server.url.startswith("http://127.0.0.1:")
