@@ -57,5 +57,5 @@ def _example(path: str, method: str, name: str) -> str:
     if path == "/explain":
         return f"curl -F file=@photo.jpg -o heat.png '{url}'"
     if method == "post":
-        return f'base64 -w0 photo.jpg | jq -R \'{{"instances": [{{"b64": .}}]}}\' |\n  curl --json @- \'{url}\''
+        return f"base64 -w0 photo.jpg | jq -R '{{\"instances\": [{{\"b64\": .}}]}}' |\n  curl --json @- '{url}'"
     return f"curl '{url}'"
