@@ -41,6 +41,15 @@ class Run:
         with self.timed("spark"):
             return self.get_spark()
 
+    def ready(self, display: console.Display) -> Any:
+        """A session on which the ranks can run; refused before any image is touched."""
+        from distributed_cls.barrier import preflight
+
+        session = self.spark(display)
+        display.begin("slots")
+        preflight.check(session, self.config.cluster)
+        return session
+
 
 def perform(run: Run) -> dict[str, Any]:
     """Do ``run.config.job``; its summary, which is also written to summary.json."""
@@ -66,7 +75,7 @@ def show(summary: dict[str, Any], folder: Path) -> None:
 
 def _pipeline(run: Run, display: console.Display) -> dict[str, Any]:
     """Prepare, train, evaluate, export and report."""
-    spark = run.spark(display)
+    spark = run.ready(display)
     dataset = _prepare(run, spark, display)
     summary = _train(run, spark, dataset, display, work=["train", "evaluate", "export"])
     return _report(run, summary, display)
@@ -78,7 +87,7 @@ def _prepare_only(run: Run, display: console.Display) -> dict[str, Any]:
 
 
 def _train_only(run: Run, display: console.Display) -> dict[str, Any]:
-    spark = run.spark(display)
+    spark = run.ready(display)
     return _train(run, spark, _prepare(run, spark, display), display, work=["train"])
 
 
@@ -93,7 +102,7 @@ def _evaluate(run: Run, display: console.Display) -> dict[str, Any]:
             f"Expected a checkpoint at {checkpoint}. Received: no such file. Set model_dir to a trained run."
         )
     run.config = dataclasses.replace(run.config, model=from_dict(earlier["config"]).model)
-    spark = run.spark(display)
+    spark = run.ready(display)
     dataset = _prepare(run, spark, display)
     if list(dataset.manifest.classes) != list(earlier["dataset"]["classes"]):
         raise UserError(

@@ -31,10 +31,13 @@ class Recorder:
         self._metrics: TextIO | None = None
         self._mistakes: dict[str, list[dict[str, Any]]] = {}
         self._phases: list[tuple[float, str]] = []  # of rank 0, in the last attempt
+        self._failed_seconds = 0.0  # of the attempts before it
 
     def __call__(self, event: dict[str, Any]) -> None:
         kind = event["event"]
         if kind == "attempt":
+            if self._phases:
+                self._failed_seconds += time.time() - self._phases[0][0]
             self._phases, self._mistakes = [(time.time(), "stage")], {}
         elif kind == "phase" and event["rank"] == 0:
             self._phases.append((event["time"], event["name"]))
@@ -71,9 +74,9 @@ class Recorder:
         return items[:_GALLERY]
 
     def stage_seconds(self) -> dict[str, float]:
-        """How long each stage took on rank 0 in the last attempt, in the order in which they came."""
+        """How long each stage took on rank 0 in the last attempt, in their order, after the time of failed attempts."""
         ends = [began for began, _ in self._phases[1:]] + [time.time()]
-        seconds: dict[str, float] = {}
+        seconds = {"failed_attempts": round(self._failed_seconds, 3)} if self._failed_seconds else {}
         for (began, phase), end in zip(self._phases, ends, strict=True):
             stage = _STAGES.get(phase, phase)
             seconds[stage] = round(seconds.get(stage, 0.0) + end - began, 3)

@@ -67,16 +67,35 @@ class Child:
                     self.failure = event
                 self._line.send(event)
 
-    def wait(self) -> int:
-        """The exit code, once the process has ended; it is ended at once when the driver hangs up."""
+    def wait(self) -> bool:
+        """Return when there is a result (True), when the process has ended without one, or when the driver hangs up.
+
+        A process with a result stays until ``leave``; any other is ended here.
+        """
         try:
-            while self.process.poll() is None and not self._line.hung_up.wait(_POLL_SECONDS):
-                continue
+            while self.process.poll() is None and self.result is None:
+                if self._line.hung_up.wait(_POLL_SECONDS):
+                    break
         finally:
+            if self.result is None:
+                self.stop()
+                self._join()
+        return self.result is not None
+
+    def leave(self) -> int:
+        """Let a process with a result go; its exit code."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(_TERM_SECONDS)
+        except subprocess.TimeoutExpired:
             self.stop()
+        self._join()
+        return self.process.returncode
+
+    def _join(self) -> None:
         for reader in self._readers:
             reader.join(timeout=_TERM_SECONDS)
-        return self.process.returncode
 
     def stop(self) -> None:
         """End the process if it still runs: SIGTERM, then SIGKILL."""

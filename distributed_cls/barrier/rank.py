@@ -36,12 +36,19 @@ def run_rank(*, order: dict[str, Any], address: tuple[str, int], secret: str, fi
             own = {**order, "rank": rank, "world": len(everyone)}
             child = Child(own, environment(rendezvous.tf_config(everyone, rank), order["threads"]), line)
             line.send({"event": "started", "host": host, "pid": child.process.pid})
-            code = child.wait()
-        if code != 0 or child.result is None:
-            if child.failure is None:
-                line.send({"event": "failure", "kind": "died", "message": f"its process ended with {_ending(code)}"})
-            raise RankFailed(f"rank {rank} on {host} ended with {_ending(code)}")
-        return child.result
+            try:
+                if child.wait():
+                    # TensorFlow takes a peer that leaves for one that died: all go together.
+                    context.barrier()
+                    child.leave()
+                    assert child.result is not None
+                    return child.result
+            finally:
+                child.stop()
+        ending = _ending(child.process.returncode)
+        if child.failure is None:
+            line.send({"event": "failure", "kind": "died", "message": f"its process ended with {ending}"})
+        raise RankFailed(f"rank {rank} on {host} ended with {ending}")
     finally:
         line.close()
 

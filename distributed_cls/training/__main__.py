@@ -1,7 +1,7 @@
 """The process of one rank: ``python -m distributed_cls.training``, started and watched by its barrier task.
 
-One line of JSON on standard input says what to do (``Order``); after it standard input stays open, and its end means
-that the parent is gone. Events go to the pipe ``--events``; standard output and error are the rank's log.
+One line of JSON on standard input says what to do (``start.perform``); after it standard input stays open until the
+parent lets this process go, or is gone. Events go to the pipe ``--events``; standard output and error are the log.
 Exit codes: 0 done, 2 the user can fix it, 1 anything else; the reason is sent as a ``failure`` event.
 """
 
@@ -20,19 +20,29 @@ from distributed_cls.training.events import Events
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def _die_with_parent(parent: int) -> None:
-    """Ask the kernel to kill this process when its parent dies, and watch standard input for the same."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before we asked
-        os._exit(1)
+class _Parent:
+    """The process that started this one: when it dies or lets go, this process ends."""
 
-    def watch() -> None:
+    def __init__(self, pid: int) -> None:
+        self.code = 1  # until the work is done
+        if sys.platform == "linux":
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != pid:  # it died before we asked
+            os._exit(1)
+        self._watch = threading.Thread(target=self._await_end_of_input, name="parent-watch", daemon=True)
+        self._watch.start()
+
+    def _await_end_of_input(self) -> None:
         while sys.stdin.buffer.read(4096):
             pass
-        os._exit(1)
+        # Not sys.exit: TensorFlow's tear-down waits for peers that may be gone already.
+        os._exit(self.code)
 
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+    def await_leave(self) -> NoReturn:
+        """Stay until the parent lets go: a peer may still be receiving this rank's part of the last collective."""
+        self.code = 0
+        self._watch.join()
+        raise AssertionError("the watch ends with the process")
 
 
 def _perform(order: dict[str, Any], events: Events) -> None:
@@ -48,9 +58,8 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     events = Events(int(sys.argv[sys.argv.index("--events") + 1]))
     order = json.loads(sys.stdin.buffer.readline())
-    _die_with_parent(order["parent"])
+    parent = _Parent(order["parent"])
     events.start_heartbeat()
-    code = 0
     try:
         _perform(order, events)
     except UserError as error:
@@ -58,12 +67,12 @@ def main() -> NoReturn:
         code = 2
     except BaseException as error:
         traceback.print_exc()
-        kind = getattr(error, "kind", "error")
-        events.emit("failure", kind=kind, message=f"{type(error).__name__}: {error}".strip())
+        events.emit("failure", kind=getattr(error, "kind", "error"), message=f"{type(error).__name__}: {error}")
         code = 1
+    else:
+        parent.await_leave()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not sys.exit: TensorFlow's tear-down waits for peers that may be gone already.
     os._exit(code)
 
 

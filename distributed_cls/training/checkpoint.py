@@ -6,7 +6,7 @@ NumPy's zip container checks each array's CRC on reading, and opens anywhere, wi
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class Position:
     best_accuracy: float = -1.0  # on the val split; -1 before the first validation
     best_loss: float = float("inf")
     dataset: str = ""  # fingerprint
+    values: dict[str, float] = field(default_factory=dict)  # of the last epoch: loss, accuracy, images per second
     schema_version: int = SCHEMA_VERSION
 
     def is_better(self, accuracy: float, loss: float) -> bool:

@@ -75,27 +75,29 @@ def train(rank: Rank, position: Position) -> dict[str, Any]:
     validation = _Evaluation(rank, "val")
     pace = _Pace(rank, iterator, steps, position)
     events.phase("train")
-    values: dict[str, float] = {}
     while position.epoch < config.epochs:
         if config.patience and position.epoch - position.best_epoch >= config.patience:
             break
-        values = pace.run_epoch(position)
+        position.values = pace.run_epoch(position)
         position.epoch += 1
         position.step += steps
         engine.average_statistics()
         result = validation.run()
-        _end_epoch(rank, position, values, result)
+        _end_epoch(rank, position, result)
+    # A run that was resumed after its last epoch has timed nothing; that epoch's own rate is in its values.
+    rate = {"images_per_second": pace.images_per_second} if pace.images_per_second else {}
     return {
         "epochs": position.epoch,
         "steps": position.step,
         "best_epoch": position.best_epoch,
-        "images_per_second": pace.images_per_second,
-        **values,
+        **position.values,
+        **rate,
     }
 
 
-def _end_epoch(rank: Rank, position: Position, values: dict[str, float], result: dict[str, Any]) -> None:
+def _end_epoch(rank: Rank, position: Position, result: dict[str, Any]) -> None:
     """Note the validation, and let rank 0 report it and write the checkpoints."""
+    values = position.values
     accuracy, loss = result["correct"] / result["examples"], result["loss_sum"] / result["examples"]
     if not math.isfinite(loss) or not math.isfinite(values["loss"]):
         raise UserError(
