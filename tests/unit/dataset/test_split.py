@@ -1,0 +1,138 @@
+"""Split, shard and near-duplicate arithmetic: pure functions, no Spark."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distributed_cls.dataset import duplicates, split
+
+from .support import photo
+
+FRACTIONS = [0.7, 0.15, 0.15]
+
+
+def random_order(count: int, seed: int = 0) -> np.ndarray:
+    keys = np.random.default_rng(seed).integers(0, 256, (count, 16), dtype=np.uint8)
+    return split.hash_order(keys, "salt")
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes=st.lists(st.integers(1, 90), min_size=1, max_size=6), train=st.floats(0.2, 0.9), seed=st.integers(0, 99))
+def test_fractions_hold_within_one_image_per_class(sizes: list[int], train: float, seed: int) -> None:
+    fractions = [train, (1 - train) * 0.6, (1 - train) * 0.4]
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    result = split.assign(labels, np.arange(len(labels)), random_order(len(labels), seed), fractions)
+    for label, size in enumerate(sizes):
+        counts = np.bincount(result[labels == label], minlength=3)
+        assert counts.sum() == size
+        assert (np.abs(counts - np.array(fractions) * size) < 1 + 1e-9).all()
+
+
+def test_groups_stay_together_and_fractions_hold_within_a_group() -> None:
+    random = np.random.default_rng(1)
+    labels = random.integers(0, 3, 900)
+    groups = np.where(random.random(900) < 0.3, labels * 1000 + random.integers(0, 40, 900), 10_000 + np.arange(900))
+    result = split.assign(labels, groups, random_order(900), FRACTIONS)
+    for number in np.unique(groups):
+        assert len(set(result[groups == number])) == 1
+    largest = np.bincount(np.unique(groups, return_inverse=True)[1]).max()
+    for label in range(3):
+        counts = np.bincount(result[labels == label], minlength=3)
+        assert (np.abs(counts - np.array(FRACTIONS) * counts.sum()) <= largest).all()
+
+
+def test_earlier_images_stay_and_new_ones_fill_up() -> None:
+    labels = np.repeat([0, 1], 200)
+    order = random_order(400)
+    first = np.arange(400) % 200 < 100
+    before = split.assign(labels[first], np.arange(200), order[first], FRACTIONS)
+    earlier = np.full(400, -1, np.int8)
+    earlier[first] = before
+    after = split.assign(labels, np.arange(400), order, FRACTIONS, earlier)
+    np.testing.assert_array_equal(after[first], before)
+    for label in (0, 1):
+        counts = np.bincount(after[labels == label], minlength=3)
+        assert (np.abs(counts - np.array(FRACTIONS) * 200) < 1).all()
+
+
+def test_another_salt_is_another_split() -> None:
+    keys = np.random.default_rng(0).integers(0, 256, (500, 16), dtype=np.uint8)
+    labels = np.zeros(500, int)
+    one, other = (split.assign(labels, np.arange(500), split.hash_order(keys, s), FRACTIONS) for s in ("a", "b"))
+    assert 0.3 < (one != other).mean() < 0.6
+    again = split.assign(labels, np.arange(500), split.hash_order(keys, "a"), FRACTIONS)
+    np.testing.assert_array_equal(one, again)
+
+
+@pytest.mark.parametrize(("count", "parts"), [(10, 3), (7, 7), (1000, 12), (3, 2), (0, 1)])
+def test_even_parts(count: int, parts: int) -> None:
+    lengths = np.diff(split.even_parts(count, parts))
+    assert lengths.sum() == count and lengths.max() - lengths.min() <= 1
+
+
+@pytest.mark.parametrize(
+    ("counts", "sizes", "workers", "wanted", "expected"),
+    [
+        ([700, 150, 150], [1000, 200, 200], 2, None, [2, 1, 1]),
+        ([700, 150, 150], [64_000, 14_000, 14_000], 4, None, [64, 14, 14]),
+        ([700, 150, 150], [66_400, 14_000, 14_000], 4, None, [68, 14, 14]),
+        ([700, 150, 150], [1000, 200, 200], 4, 5, [8, 1, 1]),
+        ([5, 1, 1], [100_000, 10, 10], 2, None, [4, 1, 1]),
+        ([3, 1, 1], [10, 10, 10], 4, None, [3, 1, 1]),
+    ],
+)
+def test_shard_counts(
+    counts: list[int], sizes: list[int], workers: int, wanted: int | None, expected: list[int]
+) -> None:
+    assert split.shard_counts(counts, sizes, workers, wanted, 1000) == expected
+
+
+def test_hash_of_copies_is_near_and_of_others_far() -> None:
+    hashes = []
+    for seed in range(12):
+        picture = photo(200, 150, seed)
+        copies = [picture, (picture * 0.9 + 10).astype(np.uint8)]
+        hashes.append([duplicates.perceptual_hash(copy) for copy in copies])
+    bits = np.unpackbits(np.array([[list(h) for h in pair if h] for pair in hashes], np.uint8), axis=-1)
+    distances = (bits[:, None, :, None] != bits[None, :, None, :]).sum(-1)
+    for one, other in itertools.product(range(12), repeat=2):
+        if one == other:
+            assert distances[one, one].max() <= 12
+        else:
+            assert distances[one, other].min() > 60
+
+
+def test_flat_pictures_have_no_hash() -> None:
+    assert duplicates.perceptual_hash(np.full((32, 32, 3), 77, np.uint8)) is None
+
+
+@pytest.mark.parametrize("distance", [0, 3, 12, 24])
+def test_bands_find_every_near_pair_and_no_other(distance: int) -> None:
+    random = np.random.default_rng(distance)
+    hashes = random.integers(0, 256, (300, 32), dtype=np.uint8)
+    bits = np.unpackbits(hashes, axis=1)
+    for row in range(1, 300, 2):  # every second one is a copy of the one before, with up to 2 * distance bits changed
+        bits[row] = bits[row - 1]
+        bits[row, random.choice(256, random.integers(1, 2 * distance + 2), replace=False)] ^= 1
+    hashes = np.packbits(bits, axis=1)
+    near = (bits[:, None] != bits[None]).sum(-1) <= distance
+    expected = {(a, b) for a, b in zip(*np.nonzero(near), strict=True) if a < b}
+    found = [duplicates.band_pairs(hashes, *band, distance) for band in duplicates.bands(distance)]
+    assert {tuple(sorted(pair)) for pair in np.concatenate(found).tolist()} == expected
+    assert sum(stop - start for start, stop in duplicates.bands(distance)) == duplicates.HASH_BITS
+
+
+def test_components_hang_together() -> None:
+    roots = duplicates.components(7, np.array([[1, 2], [5, 2], [3, 4]]))
+    assert roots.tolist() == [0, 1, 1, 3, 3, 1, 6]
+
+
+def test_pictures_without_a_hash_are_alone() -> None:
+    one = bytes(32)
+    different, rows = duplicates.unique_hashes([None, one, None, one])
+    assert len(different) == 1
+    groups = duplicates.group(rows, np.empty((0, 2), np.int64))
+    assert groups[1] == groups[3] and len(set(groups.tolist())) == 3
