@@ -8,6 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
+# Whole shards are dealt while the ranks' shares differ by at most one part in so many.
+_FAIR_PARTS = 50
+
+
 @dataclass(frozen=True)
 class Range:
     """Records ``start`` to ``stop`` (excluded) of shard number ``shard``."""
@@ -24,11 +28,14 @@ class Range:
 def rank_ranges(records: Sequence[int], world: int, rank: int) -> list[Range]:
     """The part of a split that ``rank`` of ``world`` reads. ``records``: records of each shard.
 
-    Whole shards, dealt in turn, when they can be dealt evenly; otherwise equal runs of the records in shard
-    order, so that fewer shards than ranks, or an odd number of them, starves nobody.
+    Whole shards, dealt in turn, when that gives all ranks about the same; otherwise equal runs of the records in
+    shard order, so that fewer shards than ranks, or shards of unequal size, starve nobody: the poorest rank sets the
+    number of steps of all.
     """
-    if len(records) % world == 0:
-        return [Range(shard, 0, records[shard]) for shard in range(rank, len(records), world)]
+    dealt = [list(range(first, len(records), world)) for first in range(world)]
+    shares = [sum(records[shard] for shard in hand) for hand in dealt]
+    if max(shares) - min(shares) <= max(1, sum(records) // world // _FAIR_PARTS):
+        return [Range(shard, 0, records[shard]) for shard in dealt[rank] if records[shard]]
     total = sum(records)
     first, last = total * rank // world, total * (rank + 1) // world
     ranges, offset = [], 0
