@@ -59,6 +59,12 @@ def _run(command: Callable[[], Any]) -> int:
         _say(str(error))
         return FAILED
     except Exception as error:
+        if STATE.folder is None and isinstance(error, OSError):  # Hydra makes the run folder before our code runs
+            _say(
+                f"Expected a run folder that can be made. Received: {error.filename} ({error.strerror}). "
+                "Set hydra.run.dir to another one."
+            )
+            return USER
         if STATE.folder is None:  # no log file yet that could take the stack trace
             raise
         log.error("%s: %s", type(error).__name__, error, exc_info=True)

@@ -82,7 +82,11 @@ class Session:
             spark = _build(wanted, submitted, spark_log)
         context = spark.sparkContext
         context.addPyFile(str(_package_zip(self._scratch)))
-        log.info("Spark %s on %s, its log in %s", context.version, context.master, spark_log)
+        if submitted:  # its JVM writes to the terminal, as spark-submit's own settings say
+            context.setLogLevel("WARN")
+            log.info("Spark %s on %s", context.version, context.master)
+        else:
+            log.info("Spark %s on %s, its log in %s", context.version, context.master, spark_log)
         return spark
 
     def stop(self) -> None:

@@ -1,0 +1,147 @@
+"""The main job as a user runs it: images in, a trained, exported and reported classifier out."""
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.end_to_end.conftest import Ended, Launcher
+
+
+@pytest.fixture(scope="module")
+def digits(launch_once: Callable[..., Ended]) -> Ended:
+    """``python -m launch``, nothing chosen."""
+    return launch_once()
+
+
+def test_digits_are_learned_by_two_workers(digits: Ended) -> None:
+    summary = digits.summary
+    assert summary["workers"] == 2
+    assert summary["attempts"] == 1
+    assert summary["test"]["accuracy"] >= 0.98
+    assert summary["dataset"]["classes"] == [str(digit) for digit in range(10)]
+    counted = {split: sum(classes.values()) for split, classes in summary["dataset"]["counts"].items()}
+    assert sum(counted.values()) == 1797
+    assert {split: summary[split]["examples"] for split in ("val", "test")} == {
+        split: counted[split] for split in ("val", "test")
+    }
+    assert {"spark", "prepare", "rendezvous", "tensorflow", "tracing", "train", "total"} <= summary["seconds"].keys()
+
+
+def test_the_run_folder_keeps_its_contract(digits: Ended) -> None:
+    assert digits.folder is not None
+    names = {path.name for path in digits.folder.iterdir()}
+    assert {"summary.json", "metrics.jsonl", "evaluation.json", "report.html", "logs", "checkpoints", "model"} <= names
+    assert ".spark" not in names  # Spark's temporary files are gone
+    assert {path.name for path in (digits.folder / "logs").iterdir()} == {"rank-0.log", "rank-1.log", "spark.log"}
+    events = [json.loads(line) for line in (digits.folder / "metrics.jsonl").read_text().splitlines()]
+    epochs = [event["epoch"] for event in events if event["event"] == "epoch" and event["split"] == "val"]
+    assert epochs == list(range(1, digits.summary["train"]["epochs"] + 1))
+
+
+def test_the_terminal_shows_lines_that_fit_and_no_noise(digits: Ended) -> None:
+    assert "Traceback" not in digits.output
+    assert "WARN" not in digits.output
+    assert any("test" in line and "%" in line for line in digits.lines)
+
+
+def test_the_export_agrees_with_the_evaluation(digits: Ended) -> None:
+    """Encoded bytes through the SavedModel, against the prepared records through the Keras model."""
+    import keras
+    import tensorflow as tf
+
+    from distributed_cls.dataset import manifest
+
+    assert digits.folder is not None
+    model = keras.models.load_model(digits.folder / "model" / "model.keras")
+    exported = tf.saved_model.load(str(digits.folder / "model" / "saved_model")).signatures["serving_default"]
+    path = digits.summary["dataset"]["path"]
+    files = [str(Path(path, shard.file)) for shard in manifest.load(path).shards["test"]]
+    features = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
+    records = [tf.io.parse_single_example(record, features) for record in tf.data.TFRecordDataset(files)]
+    stored = [record["image"].numpy() for record in records]
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(image)).convert("RGB")) for image in stored])
+    expected = model.predict(pixels.astype("float32"), verbose=0)
+    answered = exported(image_bytes=tf.constant(stored))["probabilities"].numpy()
+    np.testing.assert_allclose(answered, expected, atol=1e-5)
+    labels = np.array([int(record["label"]) for record in records])
+    assert int((answered.argmax(1) == labels).sum()) == digits.summary["test"]["correct"]
+
+
+def test_original_files_get_the_probabilities_of_their_prepared_images(digits: Ended) -> None:
+    """The graph decodes and resizes the user's own files exactly as the preparation did."""
+    import keras
+    import tensorflow as tf
+
+    from distributed_cls.dataset.decode import Spec, prepare_image
+
+    assert digits.folder is not None
+    size = digits.summary["config"]["data"]["image_size"]
+    rng = np.random.default_rng(0)
+    encoded = []
+    for width, height, form in ((640, 427, "JPEG"), (31, 77, "PNG"), (300, 300, "JPEG"), (8, 8, "PNG")):
+        picture = Image.fromarray(rng.integers(0, 256, (height // 7 + 1, width // 7 + 1, 3), dtype=np.uint8))
+        buffer = io.BytesIO()
+        picture.resize((width, height), Image.Resampling.BICUBIC).save(buffer, form)
+        encoded.append(buffer.getvalue())
+    prepared = np.stack([prepare_image(data, Spec(size)).rgb for data in encoded])  # type: ignore[union-attr]
+    model = keras.models.load_model(digits.folder / "model" / "model.keras")
+    exported = tf.saved_model.load(str(digits.folder / "model" / "saved_model")).signatures["serving_default"]
+    answered = exported(image_bytes=tf.constant(encoded))["probabilities"].numpy()
+    np.testing.assert_allclose(answered, model.predict(prepared.astype("float32"), verbose=0), atol=1e-5)
+
+
+def test_evaluating_again_gives_the_same_counts(digits: Ended, launch: Launcher) -> None:
+    again = launch("job=evaluate", f"model_dir={digits.folder}")
+    assert again.summary["test"]["correct"] == digits.summary["test"]["correct"]
+    assert again.summary["test"]["loss"] == pytest.approx(digits.summary["test"]["loss"], rel=1e-5)
+    assert again.summary["dataset"]["reused"]
+    assert "Nothing changed" in again.output
+
+
+def test_a_dense_net_without_a_system_java(tmp_path: Path, datasets: Path) -> None:
+    """The java of the wheel behind its shim, in an environment where no other can be found."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("sh", "bash", "env", "dirname", "uname", "ps", "cat", "hostname", "readlink", "basename", "nproc"):
+        found = shutil.which(name)
+        if found:
+            (tools / name).symlink_to(found)
+    environment = {"PATH": str(tools), "JAVA_HOME": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    assert shutil.which("java", path=environment["PATH"]) is None
+    ended = Launcher(tmp_path, datasets, environment)("model=dense")
+    assert ended.summary["test"]["accuracy"] >= 0.95
+    assert list((tmp_path / "cache" / "distributed_cls").glob("java-*/bin/java"))
+
+
+def test_resnet_on_photos_of_two_makers_one_of_them_corrupt(launch: Launcher) -> None:
+    """A folder with one sub-folder a class; the damaged image is counted and named, training goes on."""
+    rng = np.random.default_rng(1)
+    for maker, colour in (("Citroën", (200, 40, 40)), ("Škoda", (40, 160, 60))):
+        folder = launch.folder / "cars" / maker
+        folder.mkdir(parents=True)
+        for number in range(16):
+            noise = rng.normal(0, 40, (60, 80, 3)) + colour
+            Image.fromarray(noise.clip(0, 255).astype("uint8")).save(folder / f"{number}.jpg")
+    (launch.folder / "cars" / "Škoda" / "broken.jpg").write_bytes(
+        (launch.folder / "cars" / "Škoda" / "0.jpg").read_bytes()[:700]
+    )
+    ended = launch(
+        "data=folder",
+        f"data.path={launch.folder / 'cars'}",
+        "data.image_size=32",
+        "model=resnet",
+        "train.epochs=1",
+        "train.batch_size=8",
+    )
+    assert ended.summary["dataset"]["classes"] == ["Citroën", "Škoda"]
+    assert ended.summary["dataset"]["rejected"] == 1
+    assert "broken.jpg" in ended.output
+    assert ended.summary["train"]["epochs"] == 1
+    assert os.path.getsize(str(ended.folder / "model" / "model.keras")) > 20e6  # type: ignore[operator]
