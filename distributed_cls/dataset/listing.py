@@ -9,6 +9,7 @@ import os
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -94,12 +95,13 @@ class Entry:
 def walk(root: str, recursive: bool = True) -> Iterator[Entry]:
     """Every file below a folder or URL, one folder at a time; hidden and system files are left out.
 
-    A folder that is not there has no files.
+    A root that is not there has no files. Raises UserError for a folder that may not be read.
     """
-    try:
-        yield from _walk_url(root, recursive) if storage.is_url(root) else _walk_local(root, (), recursive)
-    except (FileNotFoundError, NotADirectoryError):
-        return
+    if storage.is_url(root):
+        if storage.exists(root):
+            yield from _walk_url(root, recursive)
+    elif Path(root).is_dir():
+        yield from _walk_local(root, (), recursive)
 
 
 def _ignored(name: str) -> bool:
@@ -108,16 +110,37 @@ def _ignored(name: str) -> bool:
 
 def _walk_local(folder: str, parts: tuple[str, ...], recursive: bool) -> Iterator[Entry]:
     folders = []
-    with os.scandir(folder) as entries:
+    try:
+        entries = os.scandir(folder)
+    except PermissionError:
+        raise UserError(
+            f"Expected a folder that can be read. Received: {folder}. Grant access to it, or move it out of data.path."
+        ) from None
+    with entries:
         for entry in entries:
             if _ignored(entry.name):
                 continue
             if entry.is_dir():
-                folders.append(entry.name)
+                if not _leads_back(entry):
+                    folders.append(entry.name)
             else:
-                yield Entry((*parts, entry.name), *stamp_of(entry.stat()))
+                yield Entry((*parts, entry.name), *_status(entry))
     for name in sorted(folders) if recursive else ():
         yield from _walk_local(os.path.join(folder, name), (*parts, name), recursive)  # noqa: PTH118 - a million times
+
+
+def _leads_back(entry: os.DirEntry[str]) -> bool:
+    """Whether a link to a folder points above itself: following it would never end."""
+    if not entry.is_symlink():
+        return False
+    return os.path.realpath(os.path.dirname(entry.path)).startswith(os.path.realpath(entry.path))  # noqa: PTH120
+
+
+def _status(entry: os.DirEntry[str]) -> tuple[int, int]:
+    try:
+        return stamp_of(entry.stat())
+    except OSError:  # a link to nowhere: listed all the same, so that reading it names it among the rejects
+        return 0, 0
 
 
 def stamp_of(status: os.stat_result) -> tuple[int, int]:
