@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from distributed_cls.config import DataConfig
-from distributed_cls.dataset import curate, duplicates, index, manifest, plan, publish, sources, storage, work
+from distributed_cls.dataset import curate, duplicates, index, manifest, page, plan, publish, sources, storage, work
 from distributed_cls.dataset.decode import Spec
 from distributed_cls.dataset.listing import Listing
 from distributed_cls.dataset.manifest import Dataset, Manifest
@@ -245,7 +245,8 @@ def _write(
         items = [(shard.file, index.to_bytes(shard.rows)) for shard in shards]
         results = _run(spark, f"prepare {config.name}: shards", functools.partial(work.write_shards, folder), items)
         content = _manifest(config, listing, identity, curated, base, target, shards, results)
-        publish.write_tables(folder, curated, shards, results)
+        placed = publish.write_tables(folder, curated, shards, results)
+        storage.write_bytes(storage.join(folder, page.FILE), page.render(content, placed, folder, listing).encode())
         storage.write_bytes(storage.join(folder, manifest.FILE), manifest.dumps(content).encode())
     _log_rejects(content)
     return Dataset(target, manifest.load(target), reused=False)

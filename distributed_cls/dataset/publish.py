@@ -92,11 +92,13 @@ def staging(target: str) -> Iterator[str]:
 
 def write_tables(
     folder: str, curated: curate.Curated, shards: list[plan.ShardPlan], results: list[work.ShardResult]
-) -> None:
-    """Write the index, with each image's place in the shards, and the rejects."""
-    index.write(storage.join(folder, index.FILE), place(curated.table, shards, results))
+) -> pa.Table:
+    """Write the index, with each image's place in the shards, and the rejects. Gives the index."""
+    placed = place(curated.table, shards, results)
+    index.write(storage.join(folder, index.FILE), placed)
     rejected = curated.rejected().select(["path", "row", "label", "reason", "detail", "size"])
     index.write(storage.join(folder, REJECTS_FILE), rejected)
+    return placed
 
 
 def place(table: pa.Table, shards: list[plan.ShardPlan], results: list[work.ShardResult]) -> pa.Table:
