@@ -21,7 +21,8 @@ def records(count: int, *, classes: int = 3, size: int = 8, seed: int = 0) -> li
     width = size // classes
     for image, label in zip(images, labels, strict=True):
         image[:, label * width : (label + 1) * width] += 120
-    return [(image, int(label), index.to_bytes(4, "big")) for index, (image, label) in enumerate(zip(images, labels))]
+    keys = [number.to_bytes(4, "big") for number in range(count)]
+    return list(zip(images, labels.tolist(), keys, strict=True))
 
 
 def encode(image: np.ndarray, encoding: str) -> bytes:

@@ -10,7 +10,6 @@ from distributed_cls.config import CnnConfig, DenseConfig, ModelConfig, ResnetCo
 from distributed_cls.errors import UserError
 from distributed_cls.models.resnet import resnet
 
-
 # Keras's 0.99 needs hundreds of steps to forget the initial statistics; small data sets end before that.
 _NORM_MOMENTUM = 0.9
 

@@ -114,6 +114,8 @@ def _from_files(source: Source, config: TrainConfig, rank: int, batch: int, thre
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         records = source.serialized()
         if config.shuffle_buffer:
+            # Of this function's graph alone. With the process's seed at 0 TensorFlow refuses a seed that is a tensor.
+            tf.random.set_seed(1)
             seed = tf.random.stateless_uniform([], _seed(config, epoch, rank), maxval=2**62, dtype=tf.int64)
             buffer = min(config.shuffle_buffer, source.records)
             records = records.shuffle(buffer, seed=seed, reshuffle_each_iteration=False)

@@ -7,7 +7,6 @@ from the manifest, so all ranks reach the same answer without talking.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-
 # Whole shards are dealt while the ranks' shares differ by at most one part in so many.
 _FAIR_PARTS = 50
 

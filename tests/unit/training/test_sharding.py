@@ -6,7 +6,6 @@ import pytest
 
 from distributed_cls.training.sharding import Range, evaluation_steps, rank_ranges, rank_records, train_steps
 
-
 WORLDS = [1, 2, 3, 4, 7]
 
 

@@ -1,0 +1,139 @@
+"""The engine on one process: the schedule by its formula, the steps by NumPy."""
+
+import json
+import math
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.special import log_softmax
+
+from distributed_cls.config import DenseConfig, TrainConfig
+from distributed_cls.models.registry import build
+from distributed_cls.training.engine import Engine, make_optimizer
+from distributed_cls.training.events import Events
+
+
+def _rate(config: TrainConfig, total: int, step: int) -> float:
+    optimizer = make_optimizer(config, total)
+    optimizer.build([keras.Variable(1.0)])
+    optimizer.iterations.assign(step)
+    return float(optimizer.learning_rate)
+
+
+@pytest.mark.parametrize("step", [0, 1, 9, 10, 11, 55, 99, 100])
+def test_cosine_schedule_with_warm_up(step: int) -> None:
+    """A straight line to the peak in the first tenth, half a cosine wave to 0 over the rest."""
+    config = TrainConfig(learning_rate=0.2, schedule="cosine", warmup_fraction=0.1)
+    expected = 0.2 * step / 10 if step < 10 else 0.1 * (1 + math.cos(math.pi * (step - 10) / 90))
+    assert _rate(config, 100, step) == pytest.approx(expected, abs=1e-7)
+
+
+def test_schedules_without_warm_up() -> None:
+    assert _rate(TrainConfig(learning_rate=0.2, schedule="cosine", warmup_fraction=0), 100, 0) == pytest.approx(0.2)
+    assert _rate(TrainConfig(learning_rate=0.2, schedule="constant"), 100, 73) == pytest.approx(0.2)
+    assert _rate(TrainConfig(learning_rate=0.2, schedule="cosine", warmup_fraction=0.5), 1, 0) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("adam", keras.optimizers.Adam), ("adamw", keras.optimizers.AdamW), ("sgd", keras.optimizers.SGD)],
+)
+def test_optimizers(name: str, kind: type[keras.optimizers.Optimizer]) -> None:
+    optimizer = make_optimizer(TrainConfig(optimizer=name, momentum=0.7, weight_decay=0.01), 10)
+    assert type(optimizer) is kind
+    settings = optimizer.get_config()
+    assert settings.get("momentum", 0.7) == 0.7
+    assert settings["weight_decay"] == (0.01 if name == "adamw" else None)
+
+
+def _engine(**settings: object) -> Engine:
+    config = TrainConfig(**{"schedule": "constant", "optimizer": "sgd", "momentum": 0.0, **settings})
+    model = DenseConfig(units=[], dropout=0.0)
+    return Engine(tf.distribute.get_strategy(), lambda: build(model, 8, 3), config, 10)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_a_training_step_is_the_textbooks(smoothing: float) -> None:
+    """A linear softmax classifier: loss and gradient are known in closed form."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    labels = random.integers(0, 3, 6)
+    engine = _engine(learning_rate=0.1, label_smoothing=smoothing)
+    weights, bias = (np.asarray(v, np.float64) for v in engine.model.trainable_variables)
+    batches = iter(engine.distribute(tf.data.Dataset.from_tensors((images, labels))))
+    loss, correct = engine.train_call(batches, tf.constant(1), tf.constant(6.0)).numpy()
+
+    x = images.reshape(6, -1) / 127.5 - 1
+    logits = x @ weights + bias
+    targets = np.eye(3)[labels] * (1 - smoothing) + smoothing / 3
+    assert loss == pytest.approx(-(targets * log_softmax(logits, axis=1)).sum(), rel=1e-5)
+    assert correct == (logits.argmax(1) == labels).sum()
+    error = (np.exp(log_softmax(logits, axis=1)) - targets) / 6
+    after, bias_after = (np.asarray(v) for v in engine.model.trainable_variables)
+    np.testing.assert_allclose(after, weights - 0.1 * x.T @ error, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(bias_after, bias - 0.1 * error.sum(0), rtol=1e-4, atol=1e-6)
+
+
+def test_evaluation_gives_each_example_its_own_row() -> None:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    labels, weights = np.array([0, 1, 2, 0]), np.array([1, 1, 1, 0], np.float32)
+    engine = _engine()
+    batches = iter(engine.distribute(tf.data.Dataset.from_tensor_slices((images, labels, weights)).batch(2)))
+    columns = engine.evaluate_call(batches, tf.constant(2))
+    assert [column.shape for column in columns] == [(2, 2)] * 6
+    logits = engine.model(images.astype(np.float32)).numpy()
+    found_labels, found_weights, predicted, confidence, losses, top = (column.numpy().ravel() for column in columns)
+    assert found_labels.tolist() == labels.tolist()
+    assert found_weights.tolist() == weights.tolist()
+    assert predicted.tolist() == logits.argmax(1).tolist()
+    np.testing.assert_allclose(confidence, np.exp(log_softmax(logits, axis=1)).max(1), rtol=1e-5)
+    np.testing.assert_allclose(losses, -log_softmax(logits, axis=1)[range(4), labels], rtol=1e-4, atol=1e-6)
+    assert top.all()  # three classes: the label is always among the first five
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_several_steps_in_one_call_are_the_steps_one_by_one(jit_compile: bool) -> None:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
+    data = tf.data.Dataset.from_tensor_slices((images, random.integers(0, 3, 12))).batch(4)
+    weights = []
+    for calls in ([3], [1, 1, 1]):
+        keras.utils.set_random_seed(0)
+        engine = _engine(optimizer="adam", jit_compile=jit_compile)
+        batches = iter(engine.distribute(data))
+        for steps in calls:
+            engine.train_call(batches, tf.constant(steps), tf.constant(4.0))
+        assert int(engine.optimizer.iterations) == 3
+        weights.append([np.asarray(v) for v in engine.model.variables])
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
+
+
+def test_events_are_json_lines_from_any_thread(tmp_path: Path) -> None:
+    import threading
+
+    path = tmp_path / "events"
+    events = Events(os.open(path, os.O_WRONLY | os.O_CREAT))
+    events.at_step(42)
+    events.start_heartbeat(0.01)
+    threads = [
+        threading.Thread(target=lambda: [events.emit("mistakes", items=["ä\n" * 2000]) for _ in range(30)])
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    events.phase("train")
+    for thread in threads:
+        thread.join()
+    whole = path.read_text(encoding="utf-8")
+    found = [json.loads(line) for line in whole[: whole.rindex("\n")].split("\n")]
+    kinds = [event["event"] for event in found]
+    assert kinds.count("mistakes") == 120
+    assert {"event": "phase", "name": "train"}.items() <= next(e for e in found if e["event"] == "phase").items()
+    assert next(event for event in found if event["event"] == "heartbeat")["step"] == 42
+    assert all(event["time"] > 1.7e9 for event in found)
