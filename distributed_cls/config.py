@@ -180,6 +180,16 @@ class ClusterConfig(Section):
     )
     max_attempts: int = setting(2, "how often a failed stage is started, the first time included", at_least=1)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.master is not None and not re.match(r"local|spark://.|k8s://.|yarn$", self.master):
+            self.refuse(
+                "master",
+                self.master or "(nothing)",
+                "a Spark master: local[N], spark://host:port, yarn, or k8s://https://host:port",
+                "Set cluster.master=….",
+            )
+
 
 @dataclass
 class PredictConfig(Section):

@@ -65,6 +65,9 @@ def _run(command: Callable[[], Any]) -> int:
                 "Set hydra.run.dir to another one."
             )
             return USER
+        if STATE.folder is None and isinstance(error, ValueError | TypeError):  # from inside Hydra's parser
+            _say(f"Expected settings that can be composed. Received: {error}. See python -m launch --help.")
+            return USER
         if STATE.folder is None:  # no log file yet that could take the stack trace
             raise
         log.error("%s: %s", type(error).__name__, error, exc_info=True)
@@ -119,7 +122,8 @@ def one_line(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.options:
         group, _, chosen = str(error.missing_cfg_file).rpartition("/")
         return f"Expected {group} to be one of {', '.join(error.options)}. Received: {group}={chosen}. Set one of them."
-    text = str(error).replace("\n", " ")
+    # Hydra says which override failed, its cause says why.
+    text = f"{error} {error.__cause__ or ''}".replace("\n", " ")
     key = re.search(r"Key '([^']+)' is not in struct|Key '([^']+)' not in '", text)
     if key:
         return _unknown_key(text, key.group(1) or key.group(2))
@@ -138,6 +142,11 @@ def one_line(error: Exception) -> str:
 def _unknown_key(text: str, name: str) -> str:
     full = re.search(r"full_key: (\S+)", text)
     path = full.group(1) if full else name
+    if path.startswith("cluster.spark."):
+        return (
+            f"Expected Spark properties as one mapping. Received: {path}. "
+            "Write cluster.spark={spark.executor.memory:4g}, in quotes for the shell."
+        )
     section = path.rpartition(".")[0]
     valid = sorted(_settings(section))
     near = difflib.get_close_matches(name, valid, n=1)

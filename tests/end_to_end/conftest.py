@@ -57,9 +57,9 @@ class Launcher:
         """The running launcher, and the run (or sweep) folder that it will use."""
         self._started += 1
         runs = self.folder / f"run-{self._started}"
-        given = [f"dataset_root={self._datasets}", f"hydra.run.dir={runs}", f"hydra.sweep.dir={runs}", *arguments]
+        given = [f"dataset_root={self._datasets}", f"hydra.run.dir={runs}", f"hydra.sweep.dir={runs}"]
         process = subprocess.Popen(
-            [sys.executable, "-m", "launch", *given],
+            [sys.executable, "-m", "launch", *arguments, *given],
             cwd=self.folder,
             env={**self._environment, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,

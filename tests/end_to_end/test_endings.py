@@ -1,0 +1,55 @@
+"""However a run ends, nothing of it is left running, and two at once do not disturb each other."""
+
+import signal
+import tempfile
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.end_to_end.conftest import Launcher, processes_of, wait_for
+
+LONG = ("model=dense", "train.epochs=100000", "train.schedule=constant", "job.console=lines")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_mid_training(launch: Launcher, number: signal.Signals, code: int) -> None:
+    before = set(Path(tempfile.gettempdir()).iterdir())
+    process, folder = launch.start(*LONG)
+    wait_for(lambda: '"event": "epoch"' in _text(folder / "metrics.jsonl"), "the first epoch")
+    process.send_signal(number)
+    ended = launch.end(process, folder)
+    assert ended.code == code, ended.output
+    assert len(ended.errors) == 1
+    assert "Traceback" not in ended.output
+    assert processes_of(launch.folder) == []
+    assert not (folder / ".spark").exists()
+    assert (folder / "checkpoints" / "last.npz").exists()
+    ours = [path for path in set(Path(tempfile.gettempdir()).iterdir()) - before if _is_ours(path)]
+    assert ours == []
+
+
+def test_a_killed_driver_takes_everything_with_it(launch: Launcher) -> None:
+    process, folder = launch.start(*LONG)
+    wait_for(lambda: '"event": "epoch"' in _text(folder / "metrics.jsonl"), "the first epoch")
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) >= 4  # the JVM, Spark's Python workers, two ranks
+    process.kill()
+    process.communicate(timeout=30)
+    gone, alive = psutil.wait_procs(family, timeout=30)
+    assert alive == [], [" ".join(left.cmdline())[:200] for left in alive]
+
+
+def test_two_launchers_at_once(launch: Launcher) -> None:
+    started = [launch.start("model=dense", "train.epochs=2", f"train.seed={seed}") for seed in (0, 1)]
+    for process, folder in started:
+        assert launch.end(process, folder).summary["train"]["epochs"] == 2
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a new entry of the machine's temporary folder may come from Spark or from us, not from another program."""
+    return path.name.startswith(("spark-", "blockmgr-", "distributed_cls", "hsperfdata", "liblz4", "snappy"))

@@ -1,0 +1,96 @@
+"""A real standalone cluster: a master and two workers, by python -m launch and by spark-submit."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyspark
+import pytest
+
+from launch.java import java_home
+from tests.end_to_end.conftest import ROOT, Launcher, wait_for
+
+SPARK_HOME = Path(pyspark.__file__).parent
+DEPLOY = "org.apache.spark.deploy"
+
+
+@pytest.fixture(scope="module")
+def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a master with two registered workers of one core each."""
+    folder = tmp_path_factory.mktemp("standalone")
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        log = _start(started, folder, "master", "master.Master", "--port", "0")
+        url = wait_for(lambda: _word_after(log, "Starting Spark master at "), "the master")
+        for name in ("worker-1", "worker-2"):
+            _start(started, folder, name, "worker.Worker", "-c", "1", "-m", "1g", "-d", str(folder / name), url)
+        wait_for(lambda: log.read_text().count("Registering worker") == 2, "two workers")
+        yield url
+    finally:
+        for process in reversed(started):
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(timeout=30)
+
+
+def _start(started: list["subprocess.Popen[bytes]"], folder: Path, name: str, role: str, *arguments: str) -> Path:
+    log = folder / f"{name}.log"
+    environment = {**os.environ, "JAVA_HOME": java_home(), "SPARK_HOME": str(SPARK_HOME), "SPARK_LOCAL_IP": "127.0.0.1"}
+    with log.open("wb") as stream:
+        command = [str(SPARK_HOME / "bin" / "spark-class"), f"{DEPLOY}.{role}", "--host", "127.0.0.1"]
+        started.append(
+            subprocess.Popen(
+                [*command, "--webui-port", "0", *arguments],
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        )
+    return log
+
+
+def _word_after(log: Path, words: str) -> str | None:
+    _, found, rest = log.read_text().partition(words)
+    return rest.split()[0] if found and rest.split() else None
+
+
+def test_by_the_launcher(launch: Launcher, master: str) -> None:
+    ended = launch("cluster=standalone", f"cluster.master={master}", "model=dense", "train.epochs=2")
+    assert ended.summary["workers"] == 2
+    assert ended.summary["test"]["examples"] == 268
+    assert master in ended.output
+
+
+def test_by_spark_submit(launch: Launcher, master: str, datasets: Path) -> None:
+    folder = launch.folder / "submitted"
+    command = [str(SPARK_HOME / "bin" / "spark-submit"), "--master", master, "--conf", "spark.log.level=WARN"]
+    environment = {**os.environ, "JAVA_HOME": java_home(), "SPARK_LOCAL_IP": "127.0.0.1"}
+    environment |= {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
+    arguments = ["model=dense", "train.epochs=2", f"dataset_root={datasets}", f"hydra.run.dir={folder}"]
+    process = subprocess.Popen(
+        [*command, str(ROOT / "launch" / "__main__.py"), *arguments],
+        cwd=launch.folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    ended = launch.end(process, folder)
+    assert ended.summary["test"]["examples"] == 268
+    assert master in ended.output
+
+
+def test_more_workers_than_the_cluster_has(launch: Launcher, master: str) -> None:
+    ended = launch(
+        "cluster=standalone",
+        f"cluster.master={master}",
+        "cluster.workers=3",
+        "cluster.slot_timeout=5",
+        "train.batch_size=96",
+    )
+    assert ended.code == 2, ended.output
+    assert "Expected 3 slots" in ended.errors[0]
+    assert "after 5 s" in ended.errors[0]
