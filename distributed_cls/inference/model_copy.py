@@ -28,13 +28,17 @@ class TravellingExport(Export):
 
 def travelling(spark: "SparkSession", export: Export) -> Export:
     """The export as tasks should get it: by its folder when they run on this machine, else with its files."""
-    if str(spark.sparkContext.master).startswith("local"):
+    if _runs_here(spark):
         return export
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         archive.add(export.folder, arcname="model")
     values = {item.name: getattr(export, item.name) for item in dataclasses.fields(Export)}
     return TravellingExport(**values, packed=spark.sparkContext.broadcast(packed.getvalue()))
+
+
+def _runs_here(spark: "SparkSession") -> bool:
+    return str(spark.sparkContext.master).startswith("local")
 
 
 _FOLDERS: list[tempfile.TemporaryDirectory[str]] = []  # kept until the worker ends, which removes them

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from inference_support import Server, digit_images, digits_model, encode, serving, start_server
+from tests.end_to_end.inference_support import Server, digit_images, digits_model, encode, serving, start_server
 from PIL import Image
 
 

@@ -14,7 +14,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
-from inference_support import Server, digit_images, digits_model, encode, serving
+from tests.end_to_end.inference_support import Server, digit_images, digits_model, encode, serving
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,

@@ -1,0 +1,119 @@
+"""How a predict job is cut into parts, written down and found again. No Spark, no TensorFlow."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from distributed_cls.config import PredictConfig
+from distributed_cls.errors import UserError
+from distributed_cls.inference import plan
+from distributed_cls.inference.bulk import ahead, truth_from_path
+from distributed_cls.inference.storage import Folder, for_spark, plain
+from distributed_cls.inference.stream import deal
+
+
+def pieces(*sizes: int) -> list[plan.Piece]:
+    return [plan.Piece(f"/{number:04d}.png", None, 1, size) for number, size in enumerate(sizes)]
+
+
+@pytest.mark.parametrize("slots", [1, 2, 5])
+@pytest.mark.parametrize("count", [1, 2, 7, 100, 1001])
+def test_parts_hold_every_image_once_in_order(count: int, slots: int) -> None:
+    whole = pieces(*(1000 + 37 * (number % 11) for number in range(count)))
+    parts = plan.cut(whole, PredictConfig(part_images=50), slots)
+    assert [piece for part in parts for piece in part] == whole
+    if count >= 100:
+        assert len(parts) % slots == 0
+        assert max(len(part) for part in parts) <= 60
+
+
+def test_parts_are_balanced_by_work() -> None:
+    large = 10_000_000
+    parts = plan.cut(pieces(*[large] * 10, *[0] * 1000), PredictConfig(part_images=10_000), 2)
+    work = [sum(plan._work(piece) for piece in part) for part in parts]
+    assert max(work) - min(work) <= large + 20_000
+
+
+def test_large_images_make_more_parts() -> None:
+    parts = plan.cut(pieces(*[2**20] * 100), PredictConfig(part_megabytes=10), 1)
+    assert len(parts) == 10
+
+
+def test_a_plan_is_found_again_and_not_mistaken(tmp_path: Path) -> None:
+    output = Folder(str(tmp_path / "out"))
+    parts = plan.cut(pieces(1, 2, 3), PredictConfig(part_images=1), 1)
+    assert plan.load(output, {"model_version": "1"}) is None
+    plan.save(output, parts, {"model_version": "1"})
+    assert plan.load(output, {"model_version": "1"}) == parts
+    with pytest.raises(UserError, match="model_version=1"):
+        plan.load(output, {"model_version": "2"})
+
+
+def test_results_of_something_else_are_not_mixed_in(tmp_path: Path) -> None:
+    (tmp_path / "other.parquet").write_bytes(b"x")
+    with pytest.raises(UserError, match="other Parquet files"):
+        plan.load(Folder(str(tmp_path)), {})
+
+
+def test_tables_are_read_by_row_group_with_labels_by_number_or_name(tmp_path: Path) -> None:
+    table = pa.table({"image": [{"bytes": b"1", "path": "x"}, {"bytes": b"2", "path": "y"}, None], "label": [1, 0, 7]})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=2)
+    found = plan.find_pieces(str(tmp_path))
+    assert [(piece.row_group, piece.images) for piece in found] == [(0, 2), (1, 1)]
+    items = list(plan.items(found, ["cat", "dog"]))
+    assert [item.read() for item in items] == [b"1", b"2", b""]
+    assert [item.truth for item in items] == ["dog", "cat", None]
+    assert [item.path.rsplit("#", 1)[1] for item in items] == ["0:0", "0:1", "1:0"]
+
+
+def test_the_class_is_the_folder_when_it_is_a_class() -> None:
+    assert truth_from_path("/data/cat/1.png", ["cat"]) == "cat"
+    assert truth_from_path("/data/2024/1.png", ["cat"]) is None
+    assert truth_from_path("1.png", ["cat"]) is None
+
+
+def test_names_between_spark_and_fsspec() -> None:
+    assert plain("file:/tmp/a b.png") == "/tmp/a b.png"
+    assert plain("file:///tmp/a.png") == "/tmp/a.png"
+    assert plain("s3a://bucket/a.png") == "s3://bucket/a.png"
+    assert for_spark("s3://bucket/a") == "s3a://bucket/a"
+    assert for_spark("/data") == "file:///data"
+
+
+def test_files_are_whole_or_absent_also_on_a_remote_store() -> None:
+    folder = Folder("memory://results/one")
+    assert folder.names() == []
+    folder.write("a.parquet", b"1")
+    folder.write("a.parquet", b"22")
+    assert folder.names() == ["a.parquet"]
+    assert folder.read("a.parquet") == b"22"
+    assert folder.exists("a.parquet")
+    assert not folder.exists("b.parquet")
+
+
+def test_ahead_gives_the_same_and_raises_the_same() -> None:
+    assert list(ahead(range(10))) == list(range(10))
+    assert list(ahead([])) == []
+
+    def failing() -> object:
+        yield 1
+        raise ValueError("here")
+
+    taken = []
+    with pytest.raises(ValueError, match="here"):
+        taken.extend(ahead(failing()))
+    endless = ahead(iter(int, 1))
+    assert next(endless) == 0
+    endless.close()
+
+
+def test_a_micro_batch_is_dealt_evenly() -> None:
+    found = [(f"/{number}", 1_000_000 * (number % 3)) for number in range(30)]
+    hands = deal(found, 4)
+    assert sorted(path for hand in hands for path in hand) == sorted(path for path, _ in found)
+    sizes = dict(found)
+    work = [sum(sizes[path] for path in hand) for hand in hands]
+    assert max(work) - min(work) <= 2_000_000
+    assert deal(found[:1], 4) == [["/0"]]
