@@ -36,7 +36,7 @@ def test_a_killed_driver_takes_everything_with_it(launch: Launcher) -> None:
     assert len(family) >= 4  # the JVM, Spark's Python workers, two ranks
     process.kill()
     process.communicate(timeout=30)
-    gone, alive = psutil.wait_procs(family, timeout=30)
+    _, alive = psutil.wait_procs(family, timeout=30)
     assert alive == [], [" ".join(left.cmdline())[:200] for left in alive]
 
 
@@ -51,5 +51,5 @@ def _text(path: Path) -> str:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a new entry of the machine's temporary folder may come from Spark or from us, not from another program."""
+    """Whether a new entry of the machine's temporary folder may be Spark's or ours, not another program's."""
     return path.name.startswith(("spark-", "blockmgr-", "distributed_cls", "hsperfdata", "liblz4", "snappy"))

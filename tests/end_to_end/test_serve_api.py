@@ -16,8 +16,9 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from tests.end_to_end.inference_support import Server, digit_images, digits_model, encode, serving, start_server
 from PIL import Image
+
+from tests.end_to_end.inference_support import Server, digit_images, digits_model, encode, serving, start_server
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,14 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
-from tests.end_to_end.inference_support import Server, digit_images, digits_model, encode, serving
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
     status_code_conformance,
 )
+
+from tests.end_to_end.inference_support import Server, digit_images, digits_model, encode, serving
 
 OWN_REQUESTS = 9_400
 THREADS = 4

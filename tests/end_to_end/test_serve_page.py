@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from tests.end_to_end.inference_support import Server, digit_images, digits_model, encode, serving, write_images
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.end_to_end.inference_support import Server, digit_images, digits_model, encode, serving, write_images
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 SCREENSHOTS = os.environ.get("SCREENSHOTS")

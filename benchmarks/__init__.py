@@ -1,0 +1,1 @@
+"""What the documentation claims about speed, measured: ratios of two sides that run in turn in one process tree."""
