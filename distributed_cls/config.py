@@ -60,6 +60,9 @@ class DataConfig(Section):
             self.refuse("split", self.split, "three fractions above 0 (train, val, test) that sum to 1")
         if not re.fullmatch(r"\w[\w.-]*", self.name):
             self.refuse("name", self.name, "letters, digits, '.', '_' and '-' (it names a folder)")
+        if self.path and re.match(r"\w+://[^/]*@", self.path):
+            # The path is printed and saved; what stands before the @ must be neither.
+            self.refuse("path", "…@…", "a URL without credentials", "Set them in the environment, as the store expects.")
         if self.source not in ("digits", "fashion_mnist") and not self.path:
             expected = {
                 "folder": "a folder with one sub-folder per class",

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from distributed_cls.dataset import headers, reading, storage, summary
-from distributed_cls.dataset.decode import Reject
+from distributed_cls.dataset import curate, headers, reading, storage, summary
+from distributed_cls.dataset.decode import Prepared, Reject, Spec, prepare_image
 from distributed_cls.dataset.listing import Listing
 from distributed_cls.dataset.manifest import SPLITS, Manifest
 
@@ -22,7 +22,9 @@ _SHEETS = 60  # classes that get a contact sheet
 _SAMPLES = 12  # pictures in one
 _TILE = 72  # edge of a picture in it, pixels
 _REJECTS = 24
-_REJECT_BYTES = 100_000  # larger rejects are named, not shown
+_REJECT_TILE = 64
+_REJECT_READ = 8 * 2**20  # larger rejects are named, not shown
+_REJECT_BYTES = 100_000  # what goes into the page of a file that cannot be decoded
 _BARS = 24
 
 
@@ -129,20 +131,25 @@ def _aspects(widths: np.ndarray, heights: np.ndarray) -> list[Bar]:
 
 def _reject_samples(table: pa.Table, listing: Listing) -> list[dict[str, Any]]:
     """Some rejects of every reason, with their picture where a browser may show something of it."""
-    rejected = table.filter(pc.is_valid(table["reason"]))
+    rejected = curate.Curated(table, []).rejected()
     reasons = sorted(rejected["reason"].unique().to_pylist())
     samples: list[dict[str, Any]] = []
     for reason in reasons:
         members = rejected.filter(pc.equal(rejected["reason"], reason)).slice(0, max(2, _REJECTS // len(reasons)))
         described = members.select(["path", "row", "reason", "detail"]).to_pylist()
-        contents = reading.contents(listing.root, members, listing.bytes_column, _REJECT_BYTES)
+        contents = reading.contents(listing.root, members, listing.bytes_column, _REJECT_READ)
         samples += [{**row, "picture": _picture(data)} for row, data in zip(described, contents, strict=True)]
     return samples
 
 
 def _picture(data: bytes | Reject) -> str | None:
-    """The file itself for a browser to try, unless it is large or certainly none it knows."""
-    if isinstance(data, Reject) or len(data) > _REJECT_BYTES:
+    """A small picture of a reject; what cannot be decoded is left to the browser, which may show a part of it."""
+    if isinstance(data, Reject):
         return None
     kind = headers.sniff(data)
-    return _data_url(data, kind) if kind in ("jpeg", "png", "gif", "webp", "bmp") else None
+    outcome = prepare_image(data, Spec(_REJECT_TILE, "pad", min_edge=1))
+    if isinstance(outcome, Prepared):
+        bgr = cv2.cvtColor(outcome.rgb, cv2.COLOR_RGB2BGR)
+        return _data_url(cv2.imencode(".jpg", bgr)[1].tobytes(), "jpeg")
+    shown = kind in ("jpeg", "png", "gif", "webp", "bmp") and len(data) <= _REJECT_BYTES
+    return _data_url(data, str(kind)) if shown else None

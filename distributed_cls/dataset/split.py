@@ -41,7 +41,8 @@ def assign(
         result[:] = earlier
         for split in range(SPLIT_COUNT):
             missing[:, split] -= np.bincount(labels[earlier == split], minlength=classes)
-    for members in _by_size(groups, order):
+    alone, together = _by_size(groups, order)
+    for members in together:
         here = result[members]
         kept = here[here >= 0]
         new = members[here < 0]
@@ -52,17 +53,36 @@ def assign(
         split = int(np.bincount(kept).argmax()) if len(kept) else int((counts @ missing).argmax())
         result[new] = split
         missing[:, split] -= counts
+    _assign_singles(alone[result[alone] < 0], labels, missing, result)
     return result
 
 
-def _by_size(groups: np.ndarray, order: np.ndarray) -> list[np.ndarray]:
-    """The members of each group as index arrays: large groups first (single images can still even them out)."""
-    if not len(groups):
-        return []
-    by_group = np.lexsort((order, groups))
-    borders = np.flatnonzero(np.diff(groups[by_group])) + 1
-    members = np.split(by_group, borders)
-    return sorted(members, key=lambda group: (-len(group), int(order[group[0]])))
+def _assign_singles(alone: np.ndarray, labels: np.ndarray, missing: np.ndarray, result: np.ndarray) -> None:
+    """Give each image of ``alone``, in order, to the split that its class misses most. Changes ``result``."""
+    wanted = missing.tolist()  # plain numbers: a million images take a second
+    chosen = []
+    for label in labels[alone].tolist():
+        row = wanted[label]
+        split = row.index(max(row))
+        row[split] -= 1
+        chosen.append(split)
+    result[alone] = chosen
+
+
+def _by_size(groups: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The images that are alone, in order, and the members of each larger group, the largest first.
+
+    Single images come last because they can still even out what groups have upset.
+    """
+    _, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    inverse = inverse.ravel()
+    single = sizes[inverse] == 1
+    alone = np.flatnonzero(single)
+    alone = alone[np.argsort(order[alone], kind="stable")]
+    rest = np.flatnonzero(~single)
+    rest = rest[np.lexsort((order[rest], inverse[rest]))]
+    members = np.split(rest, np.flatnonzero(np.diff(inverse[rest])) + 1) if len(rest) else []
+    return alone, sorted(members, key=lambda group: (-len(group), int(order[group[0]])))
 
 
 def even_parts(count: int, parts: int) -> np.ndarray:

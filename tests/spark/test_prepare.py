@@ -1,5 +1,6 @@
 """Preparation as a whole on a small Spark: what goes in, what comes out, and what happens the second time."""
 
+import io
 import logging
 import os
 import threading
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rich.console
 from prepare_support import (
     CLASSES,
     contents,
@@ -25,7 +27,7 @@ from prepare_support import (
 from pyspark.sql import SparkSession
 
 from distributed_cls.config import DataConfig
-from distributed_cls.dataset import index, manifest, prepare, work
+from distributed_cls.dataset import index, manifest, prepare, summary, verify, work
 from distributed_cls.errors import UserError
 
 
@@ -336,3 +338,35 @@ def test_fashion_mnist_without_a_network_says_so(
     with pytest.raises(UserError, match=r"Expected a network connection.*fashion_mnist"):
         prepare.prepare(spark, DataConfig(name="f", source="fashion_mnist"), str(tmp_path / "out"), 2)
     assert no_dataset(tmp_path / "out")
+
+
+def test_verify_reads_everything_and_names_what_is_wrong(spark: SparkSession, pictures: Path, tmp_path: Path) -> None:
+    for encoding in ("png", "raw", "jpeg"):
+        dataset = prepare.prepare(spark, folder_config(pictures, name=encoding, encoding=encoding), str(tmp_path), 2)
+        seen: list[tuple[int, int]] = []
+        verified = verify.verify(dataset.path, lambda *p, seen=seen: seen.append(p))
+        assert (verified.records, verified.shards, seen[-1]) == (60, 4, (4, 4))
+    table = index.read(f"{dataset.path}/{index.FILE}")
+    index.write(f"{dataset.path}/{index.FILE}", table.slice(1))
+    with pytest.raises(UserError, match=r"index\.parquet and the shards"):
+        verify.verify(dataset.path)
+    path = Path(dataset.path, manifest.FILE)
+    path.write_text(path.read_text().replace('"bird": 14', '"bird": 15'))
+    with pytest.raises(UserError, match="counts of split train"):
+        verify.verify(dataset.path)
+
+
+def test_summary_and_page_tell_the_same_numbers(spark: SparkSession, tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "in")
+    (folder / "cat" / "again.png").write_bytes((folder / "cat" / "0002.png").read_bytes())
+    (folder / "bird" / "<b>cut.jpg").write_bytes(encoded(picture(5), ".jpg")[:600])
+    dataset = prepare.prepare(spark, folder_config(folder), str(tmp_path / "out"), 2)
+    rows = {row.name: row for row in summary.rows_of(dataset)}
+    assert rows["cat"].duplicates == 1 and rows["bird"].rejected == {"truncated": 1}
+    assert sum(summary.total(list(rows.values())).kept.values()) == 60
+    console = rich.console.Console(width=120, record=True, file=io.StringIO())
+    console.print(summary.table(dataset))
+    assert "60 of 62 images kept" in console.export_text()
+    page = Path(dataset.path, "dataset.html").read_text()
+    assert page.count("<figure") == 3 and "&lt;b&gt;cut.jpg" in page and "truncated" in page
+    assert "http://" not in page and "https://" not in page and "<script" not in page

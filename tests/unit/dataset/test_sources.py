@@ -1,0 +1,107 @@
+"""Listing: what counts as an image, how it is named, and what a million of them cost."""
+
+import os
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from distributed_cls.config import DataConfig
+from distributed_cls.dataset import listing, sources
+from distributed_cls.errors import UserError
+
+MILLION = """
+import resource, sys
+from distributed_cls.config import DataConfig
+from distributed_cls.dataset import index, listing, plan, prepare, sources
+
+def walk(root, recursive=True):
+    for number in range(1_000_000):
+        name = f"a_file_name_of_usual_length_{number:08d}.jpg"
+        yield listing.Entry((f"class_{number % 1000:04d}", name), 50_000, 1_700_000_000_000_000_000 + number)
+
+sources.walk = walk
+config = DataConfig(source="folder", path=sys.argv[1])
+listed = sources.list_images(config, sys.argv[1])
+prepare.identify(config, listed)
+parts = plan.decode_parts(index.missing(listed.table, index.SCHEMA.empty_table()), 8)
+assert sum(plan.images_of(name) for name, _ in parts) == 1_000_000
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def config(path: Path) -> DataConfig:
+    return DataConfig(source="folder", path=str(path))
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+
+
+def test_a_million_paths_fit_into_a_gigabyte(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", MILLION, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1024, f"{done.stdout} MB"
+
+
+def test_hidden_and_system_files_are_not_images(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.png", "a/deep/2.png", "b/3", "a/.DS_Store", "b/Thumbs.db", ".git/x/y.png", "top.png")
+    listed = sources.list_images(config(tmp_path), "").table
+    assert listed["path"].to_pylist() == ["a/1.png", "a/deep/2.png", "b/3"]
+    assert listed["label"].to_pylist() == ["a", "a", "b"]
+
+
+def test_class_names_are_one_spelling_whatever_the_file_system(tmp_path: Path) -> None:
+    touch(tmp_path, unicodedata.normalize("NFD", "Citroën") + "/1.png", "Citroën/2.png", "狗/3.png", "Zebra/4.png")
+    assert sources.list_images(config(tmp_path), "").classes() == ["Citroën", "Zebra", "狗"]
+
+
+def test_the_digest_sees_every_change(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{name}/{number}.png" for name in "ab" for number in range(5)))
+    seen = set()
+    for change in ("nothing", "add", "grow", "touch", "rename", "remove"):
+        file = tmp_path / "a" / "1.png"
+        if change == "add":
+            touch(tmp_path, "a/9.png")
+        elif change == "grow":
+            file.write_bytes(b"xx")
+        elif change == "touch":
+            os.utime(file, ns=(1, 1))
+        elif change == "rename":
+            file.rename(tmp_path / "a" / "renamed.png")
+        elif change == "remove":
+            (tmp_path / "b" / "3.png").unlink()
+        digest = sources.list_images(config(tmp_path), "").digest()
+        assert digest == sources.list_images(config(tmp_path), "").digest()
+        seen.add(digest)
+    assert len(seen) == 6
+
+
+def test_a_moved_folder_is_the_same_listing(tmp_path: Path) -> None:
+    touch(tmp_path, "one/a/1.png", "one/b/2.png")
+    before = sources.list_images(config(tmp_path / "one"), "").digest()
+    (tmp_path / "one").rename(tmp_path / "two")
+    assert sources.list_images(config(tmp_path / "two"), "").digest() == before
+
+
+def test_rows_are_sorted_and_chunks_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "_CHUNK", 3)
+    rows = listing.Rows()
+    for number in (5, 3, 9, 1, 0, 7, 2):
+        rows.add(f"{number}", "x", number, 0)
+    assert rows.table()["size"].to_pylist() == [0, 1, 2, 3, 5, 7, 9]
+
+
+def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
+    with pytest.raises(UserError, match="without credentials") as caught:
+        DataConfig(source="folder", path="s3://key:secret@bucket/x")
+    assert "secret" not in str(caught.value)
+
+
+def test_unknown_split_names_are_told() -> None:
+    assert [listing.split_number(name, "t") for name in ("Train", "valid", "TEST", "", None)] == [0, 1, 2, -1, -1]
+    with pytest.raises(UserError, match="Received: holdout in t"):
+        listing.split_number("holdout", "t")
