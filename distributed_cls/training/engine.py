@@ -35,6 +35,17 @@ def make_optimizer(config: TrainConfig, total_steps: int) -> keras.optimizers.Op
     return keras.optimizers.Adam(rate)
 
 
+def _statistics(model: keras.Model) -> list[keras.Variable]:
+    """What training changes without the optimizer: BatchNorm's moving statistics, not those of frozen layers."""
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found += _statistics(layer)
+        elif layer.trainable:
+            found += [v for v in layer.non_trainable_variables if v.dtype.startswith(("float", "bfloat"))]
+    return found
+
+
 class Engine:
     """One rank's share of a distributed model: its variables are mirrored over all replicas of all ranks."""
 
@@ -50,7 +61,7 @@ class Engine:
                 self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
             self.optimizer.build(self.model.trainable_variables)
         self.replicas = strategy.num_replicas_in_sync
-        self._statistics = [v for v in self.model.non_trainable_variables if v.dtype.startswith(("float", "bfloat"))]
+        self._statistics = _statistics(self.model)
         self.train_call = tf.function(self._train_call)
         self.evaluate_call = tf.function(self._evaluate_call)
         self._all_reduce = tf.function(self._sum_over_replicas)
@@ -84,18 +95,19 @@ class Engine:
         return tf.reduce_sum(losses), correct
 
     def _train_call(self, iterator: Any, steps: tf.Tensor, global_batch: tf.Tensor) -> tf.Tensor:
-        """Take ``steps`` training steps; float32 [2]: loss sum and correct count over this rank's own examples.
+        """Take ``steps`` training steps; float64 [2]: loss sum and correct count over this rank's own examples.
 
         Several steps a call: the loop runs inside the graph, which saves a Python round trip a step.
         """
         step_function = self._train_step
         if self.config.jit_compile:
             step_function = tf.function(step_function, jit_compile=True)
-        sums = tf.zeros([2])
+        # In float64 the sum is the same however the steps are dealt into calls, which follows the clock.
+        sums = tf.zeros([2], tf.float64)
         for _ in tf.range(steps):
             images, labels = next(iterator)
             losses, correct = self.strategy.run(step_function, (images, labels, global_batch))
-            sums += tf.stack([self._local_sum(losses), self._local_sum(correct)])
+            sums += tf.cast(tf.stack([self._local_sum(losses), self._local_sum(correct)]), tf.float64)
         return sums
 
     def _local_sum(self, value: Any) -> tf.Tensor:
