@@ -7,6 +7,7 @@ go on from the last checkpoint.
 import logging
 import queue
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.25
 # How long the other ranks have to report their end after Spark has failed the stage, and the stage to end.
 _AFTERMATH_SECONDS = 20.0
+_ECHO_SECONDS = 1.0
 _LOST_PORTS = 3  # rendezvous that are repeated without counting as an attempt
 
 Listener = Callable[[dict[str, Any]], None]
@@ -124,11 +126,18 @@ class _Attempt:
         while stage.is_alive():
             self._drain(relay, wait=True)
             if self._watch.first_failure() is not None:
+                self._hear_out(relay)
                 return
             stall = self._watch.stall()
             if stall:
                 raise _Lost(stall)
         self._drain(relay, wait=False)
+
+    def _hear_out(self, relay: Relay) -> None:
+        """Wait a moment for the failure that an error may be the echo of."""
+        deadline = time.monotonic() + _ECHO_SECONDS
+        while not self._watch.cause_known() and time.monotonic() < deadline:
+            self._drain(relay, wait=True)
 
     def _drain(self, relay: Relay, wait: bool) -> None:
         try:

@@ -6,6 +6,7 @@ from typing import Any
 
 # A rank's process sends a heartbeat every 2 s; a machine under full load may be late by a few.
 SILENCE_SECONDS = 30.0
+_ECHO = "error"  # the kind of failure that another rank's may have caused
 
 
 @dataclass
@@ -51,9 +52,18 @@ class Watch:
             state.gone = event["time"]
 
     def first_failure(self) -> int | None:
-        """The rank that failed first: the others' failures are mostly its echo."""
-        failed = [(state.failure["time"], rank) for rank, state in enumerate(self.ranks) if state.failure]
-        return min(failed)[1] if failed else None
+        """The rank that failed first: the others' failures are mostly its echo.
+
+        An error can be that echo, and TensorFlow is quick to notice a lost peer; a refusal, a lost port or the end
+        of a process cannot.
+        """
+        failures = [(state.failure, rank) for rank, state in enumerate(self.ranks) if state.failure]
+        failed = [(failure["kind"] == _ECHO, failure["time"], rank) for failure, rank in failures]
+        return min(failed)[2] if failed else None
+
+    def cause_known(self) -> bool:
+        """Whether a failure is there that is not another's echo."""
+        return any(state.failure["kind"] != _ECHO for state in self.ranks if state.failure)
 
     def first_gone(self) -> int | None:
         """The rank whose line was lost first."""
@@ -68,7 +78,8 @@ class Watch:
     def stall(self) -> str | None:
         """A sentence naming the ranks that hold up the others, once nothing has moved for too long."""
         now = time.monotonic()
-        started = all(state.pid is not None for state in self.ranks) and any(state.step for state in self.ranks)
+        at_work = any(state.step or state.phase == "evaluate" for state in self.ranks)
+        started = at_work and all(state.pid is not None for state in self.ranks)
         limit = self._stall_timeout if started else self._start_timeout
         idle = now - self._moved
         if idle < limit:
