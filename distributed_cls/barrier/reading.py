@@ -8,7 +8,8 @@ _TAIL = 8  # lines
 
 # Lines of a log or a message that say nothing about the failure: stack frames, and absl's notes at start-up.
 _NOISE = re.compile(
-    r"^\s*$|^\s*File \"|^\s*[\^~]+\s*$|^[IWE]\d{4} |^WARNING: All log messages before absl|^Detected at node|^\d{4}-\d\d-\d\d .*: [IWE] "
+    r"^\s*$|^\s*File \"|^\s*[\^~]+\s*$|^[IWE]\d{4} |^\d{4}-\d\d-\d\d .*: [IWE] "
+    r"|^WARNING: All log messages before absl|^Detected at node"
 )
 
 

@@ -5,6 +5,7 @@ interfaces. Each side proves that it knows the secret without sending it (HMAC-S
 a single event is read. Ranks send events; the driver sends nothing but its hanging up, which means: stop.
 """
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -50,10 +51,17 @@ def _handshake(connection: socket.socket, lines: _Lines, secret: str, own_role: 
     return answer is not None and hmac.compare_digest(answer, _proof(secret, peer_role, nonce))
 
 
+def _hang_up(connection: socket.socket) -> None:
+    """End a connection; shutdown wakes the thread that is blocked in it, close alone does not."""
+    with contextlib.suppress(OSError):  # it was gone already
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 class Relay:
     """The driver's end. ``events`` is a queue of dicts; a lost connection is the event ``disconnected``."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, handshake_seconds: float = _HANDSHAKE_SECONDS) -> None:
+        self._handshake_seconds = handshake_seconds
         self.secret = secrets.token_hex(32)
         self.events: queue.Queue[dict[str, Any]] = queue.Queue()
         self._server = socket.create_server((host, 0))
@@ -73,12 +81,15 @@ class Relay:
 
     def _serve(self, connection: socket.socket) -> None:
         rank = None
+        # Not a timeout of the socket: it would begin anew with each byte of a stranger who has time.
+        limit = threading.Timer(self._handshake_seconds, _hang_up, [connection])
+        limit.daemon = True
+        limit.start()
         try:
-            connection.settimeout(_HANDSHAKE_SECONDS)
             lines = _Lines(connection)
             if not _handshake(connection, lines, self.secret, b"driver", b"rank"):
                 return
-            connection.settimeout(None)
+            limit.cancel()
             with self._lock:
                 if self._closed:
                     return
@@ -90,6 +101,7 @@ class Relay:
         except (OSError, ValueError):  # a stranger, or a rank that died in mid-line: told below
             pass
         finally:
+            limit.cancel()
             with self._lock:
                 self._connections.discard(connection)
             connection.close()
@@ -101,12 +113,8 @@ class Relay:
         with self._lock:
             self._closed = True
             connections = list(self._connections)
-        # shutdown wakes the thread that is blocked in accept; close alone does not.
         for connection in [self._server, *connections]:
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:  # it was gone already
-                continue
+            _hang_up(connection)
         self._server.close()
 
 
@@ -142,4 +150,5 @@ class Line:
             self.hung_up.set()
 
     def close(self) -> None:
+        _hang_up(self._connection)  # the thread that waits for the driver holds the socket open otherwise
         self._connection.close()

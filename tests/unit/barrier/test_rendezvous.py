@@ -1,0 +1,125 @@
+"""How ranks meet: ports that are held, facts that must agree."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distributed_cls.barrier.rendezvous import held_port, local_facts, own_address, refusal, tf_config
+from tests.shards import records, write_dataset
+
+_LISTEN = """
+import socket, sys
+server = socket.socket()
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+server.bind(("", int(sys.argv[1])))
+server.listen()
+print("listening", flush=True)
+server.accept()[0].sendall(b"hello")
+"""
+
+
+def test_a_held_port_can_be_listened_on_by_the_child_that_knows_it() -> None:
+    with held_port() as port:
+        child = subprocess.Popen([sys.executable, "-c", _LISTEN, str(port)], stdout=subprocess.PIPE)
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"listening\n"
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
+                assert peer.recv(5) == b"hello"
+            assert child.wait(10) == 0
+        finally:
+            child.kill()
+            child.communicate()
+
+
+def test_nobody_else_is_given_a_held_port() -> None:
+    with held_port() as port, held_port() as other:
+        assert port != other
+        given = []
+        for _ in range(2000):
+            with socket.socket() as probe:
+                probe.bind(("", 0))
+                given.append(probe.getsockname()[1])
+        assert port not in given
+        with socket.socket() as stranger, pytest.raises(OSError, match="in use"):
+            stranger.bind(("", port))
+    with socket.socket() as stranger:
+        stranger.bind(("", port))  # free again
+
+
+FACTS = {
+    "host": "10.0.0.1",
+    "port": 4000,
+    "python": "3.11.7",
+    "tensorflow": "2.21.0",
+    "keras": "3.15.1",
+    "distributed_cls": "0.1.0",
+    "dataset": "abc",
+    "run_folder": True,
+    "gpus": 1,
+}
+
+
+def test_ranks_that_agree_may_train() -> None:
+    everyone = [FACTS, {**FACTS, "host": "10.0.0.2", "port": 5000}]
+    assert refusal(everyone, "abc", 1) is None
+
+
+@pytest.mark.parametrize(
+    ("fact", "value", "remedy"),
+    [
+        ("python", "3.10.1", "same Python"),
+        ("tensorflow", "2.20.0", "same TensorFlow"),
+        ("keras", "not installed", "same Keras"),
+        ("distributed_cls", "0.0.9", "same release"),
+        ("dataset", "def", "dataset_root"),
+        ("run_folder", False, "hydra.run.dir"),
+        ("gpus", 0, "cluster.gpus_per_worker"),
+    ],
+)
+def test_each_difference_is_refused_with_its_rank_and_a_remedy(fact: str, value: object, remedy: str) -> None:
+    why = refusal([FACTS, FACTS, {**FACTS, "host": "10.0.0.9", fact: value}], "abc", 1)
+    assert why is not None and "\n" not in why
+    assert why.startswith(
+        f"Expected {fact}={FACTS[fact]} on every rank. Received: {fact}={value} on rank 2 (10.0.0.9)."
+    )
+    assert remedy in why
+
+
+def test_what_the_driver_means_counts_also_when_all_ranks_agree() -> None:
+    assert "dataset=new on every rank. Received: dataset=abc on rank 0" in str(refusal([FACTS, FACTS], "new", 1))
+    assert "Expected gpus=2" in str(refusal([FACTS], "abc", 2))
+    nowhere = {**FACTS, "tensorflow": "not installed"}
+    assert "Expected tensorflow on every rank. Received: not installed" in str(refusal([nowhere, nowhere], "abc", 1))
+
+
+def test_local_facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = records(6)
+    content = write_dataset(tmp_path / "data", {split: [part] for split in ("train", "val", "test")})
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    facts = local_facts("10.0.0.1", 4000, str(tmp_path / "data"), str(tmp_path))
+    assert facts.keys() == FACTS.keys()
+    assert facts["dataset"] == content.fingerprint
+    assert facts["gpus"] == 2 and facts["run_folder"] is True
+    assert facts["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert json.loads(json.dumps(facts)) == facts
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    elsewhere = local_facts("10.0.0.1", 4000, str(tmp_path / "nothing"), str(tmp_path / "nothing"))
+    assert "has no manifest.json" in elsewhere["dataset"]
+    assert elsewhere["gpus"] == 0 and elsewhere["run_folder"] is False
+
+
+def test_tf_config_lists_all_ranks_in_order() -> None:
+    everyone = [FACTS, {**FACTS, "host": "10.0.0.2", "port": 5000}]
+    assert json.loads(tf_config(everyone, 1)) == {
+        "cluster": {"worker": ["10.0.0.1:4000", "10.0.0.2:5000"]},
+        "task": {"type": "worker", "index": 1},
+    }
+
+
+def test_the_own_address_is_the_one_towards_the_driver() -> None:
+    assert own_address(("127.0.0.1", 4000)) == "127.0.0.1"

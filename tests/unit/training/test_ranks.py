@@ -1,0 +1,248 @@
+"""Real ranks in processes of their own: what they compute together equals what one process computes alone."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from distributed_cls.barrier.rendezvous import held_port
+from distributed_cls.config import ClusterConfig, CnnConfig, Config, DataConfig, DenseConfig, TrainConfig, to_dict
+from distributed_cls.errors import UserError
+from distributed_cls.models.registry import build
+from distributed_cls.training import checkpoint, start
+from tests.shards import Record, records, write_dataset
+
+from .rank_program import KEPT_EPOCHS, STEPS
+
+BATCH = 12
+SEED = 7
+_PROGRAM = Path(__file__).with_name("rank_program.py")
+_LIMIT_SECONDS = 200
+
+
+@contextlib.contextmanager
+def _ranks(work: str, folder: Path, world: int, order: dict[str, Any]) -> Iterator[None]:
+    """Start ``world`` ranks; at the end of the block, wait until all are done."""
+    folder.mkdir()
+    (folder / "order.json").write_text(json.dumps(order), encoding="utf-8")
+    with contextlib.ExitStack() as stack:
+        workers = [f"127.0.0.1:{stack.enter_context(held_port())}" for _ in range(world)]
+        processes = []
+        for rank in range(world):
+            place = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}}
+            environment = {**os.environ, "TF_CONFIG": json.dumps(place), "OMP_NUM_THREADS": "1"}
+            log = stack.enter_context((folder / f"rank-{rank}.log").open("w"))
+            command = [sys.executable, str(_PROGRAM), work, str(folder)]
+            processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
+        try:
+            yield
+            for rank, process in enumerate(processes):
+                code = process.wait(_LIMIT_SECONDS)
+                assert code == 0, (folder / f"rank-{rank}.log").read_text()[-3000:]
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+
+
+# ── the same weights, however many ranks ────────────────────────────────────────────────────────────────────────────
+
+
+def _train_config(**settings: Any) -> TrainConfig:
+    return TrainConfig(
+        **{
+            "epochs": 1,
+            "batch_size": BATCH,
+            "learning_rate": 0.01,
+            "schedule": "constant",
+            "optimizer": "sgd",
+            "shuffle_buffer": 0,
+            "seed": SEED,
+            **settings,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def batches() -> list[list[Record]]:
+    """The global batches of the equivalence tests."""
+    every = records(STEPS * BATCH)
+    return [every[first : first + BATCH] for first in range(0, len(every), BATCH)]
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory, batches: list[list[Record]]) -> dict[str, dict[str, np.ndarray]]:
+    """What each rank of two, and a rank alone, holds after the same global batches. Keys: "0/2", "1/2", "0/1"."""
+    folder = tmp_path_factory.mktemp("steps")
+    half = BATCH // 2
+    layouts = {
+        1: [[record for batch in batches for record in batch]],
+        2: [[record for batch in batches for record in batch[part : part + half]] for part in (0, half)],
+    }
+    with contextlib.ExitStack() as stack:
+        for world, shards in layouts.items():
+            data = folder / f"data-{world}"
+            write_dataset(data, {"train": shards, "val": shards, "test": shards})
+            config = Config(data=DataConfig(image_size=8), train=_train_config(), cluster=ClusterConfig(workers=world))
+            order = {"config": to_dict(config), "dataset": str(data)}
+            stack.enter_context(_ranks("steps", folder / f"world-{world}", world, order))
+    found = {}
+    for name in ("0/2", "1/2", "0/1"):
+        rank, world = name.split("/")
+        with np.load(folder / f"world-{world}" / f"rank-{rank}.npz") as stored:
+            found[name] = {key: stored[key] for key in stored.files}
+    return found
+
+
+def _part(held: dict[str, np.ndarray], name: str) -> list[np.ndarray]:
+    return [held[key] for key in sorted(held) if key.startswith(f"{name}.")]
+
+
+def _distance(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
+    """The largest relative distance of two variables of the same place."""
+    pairs = zip(ours, theirs, strict=True)
+    return max(float(np.linalg.norm(one - other) / np.linalg.norm(other)) for one, other in pairs)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_one_rank_two_ranks_and_plain_keras_reach_the_same_weights(
+    left: dict[str, dict[str, np.ndarray]], batches: list[list[Record]], name: str
+) -> None:
+    keras.utils.set_random_seed(SEED)
+    model = build(DenseConfig(units=[16], dropout=0.0), 8, 3)
+    first = [np.asarray(variable).copy() for variable in model.variables]
+    optimizer = keras.optimizers.SGD(0.01, momentum=0.9) if name == "sgd" else keras.optimizers.Adam(0.01)
+    model.compile(optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    for batch in batches:
+        images, labels = np.stack([image for image, _, _ in batch]), np.array([label for _, label, _ in batch])
+        model.train_on_batch(images.astype(np.float32), labels)
+    plain = [np.asarray(variable) for variable in model.variables]
+    assert np.linalg.norm(plain[0] - first[0]) > 0.05 * np.linalg.norm(first[0])  # it did learn something
+    assert _distance(_part(left["0/1"], name), plain) < 1e-4
+    assert _distance(_part(left["0/2"], name), plain) < 1e-4
+
+
+def test_ranks_hold_identical_weights(left: dict[str, dict[str, np.ndarray]]) -> None:
+    for name in ("sgd", "adam", "trained", "statistics_after"):
+        for one, other in zip(_part(left["0/2"], name), _part(left["1/2"], name), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_averaged_statistics_are_the_mean_of_the_ranks(left: dict[str, dict[str, np.ndarray]]) -> None:
+    before = [_part(left[rank], "statistics_before") for rank in ("0/2", "1/2")]
+    after = _part(left["0/2"], "statistics_after")
+    assert len(after) == 2
+    for zero, one, mean in zip(*before, after, strict=True):
+        assert not np.array_equal(zero, one)
+        np.testing.assert_allclose(mean, (zero + one) / 2, rtol=1e-6)
+
+
+def test_frozen_variables_are_left_alone(left: dict[str, dict[str, np.ndarray]]) -> None:
+    for rank in (0, 1):
+        frozen = _part(left[f"{rank}/2"], "frozen")
+        assert len(frozen) == 5  # a kernel, and the four of BatchNorm
+        assert all((values == rank).all() for values in frozen)
+
+
+# ── a whole run, undisturbed and resumed ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the runs "undisturbed", and "resumed" from its checkpoint after ``KEPT_EPOCHS`` epochs."""
+    folder = tmp_path_factory.mktemp("whole")
+    parts = [records(count, seed=seed) for seed, count in enumerate([37, 40, 21, 19])]
+    write_dataset(folder / "data", {"train": parts[:2], "val": [parts[2]], "test": [parts[3]]})
+    train = _train_config(
+        epochs=4, optimizer="adam", schedule="cosine", shuffle_buffer=16, flip=True, shift=0.1, deterministic=True
+    )
+    config = Config(
+        data=DataConfig(image_size=8), model=CnnConfig(filters=[4], units=8), train=train, cluster=ClusterConfig()
+    )
+    order = {"config": to_dict(config), "dataset": str(folder / "data"), "work": ["train", "evaluate"]}
+    for name in ("undisturbed", "resumed"):
+        run_folder = folder / f"{name}-run"
+        run_folder.mkdir()
+        if name == "resumed":
+            shutil.copytree(folder / "undisturbed-run" / "kept", run_folder / "checkpoints")
+        with _ranks("whole", folder / name, 2, {**order, "run_folder": str(run_folder)}):
+            pass
+    return folder
+
+
+def _events(folder: Path, rank: int, kind: str) -> list[dict[str, Any]]:
+    lines = (folder / f"rank-{rank}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+
+def _numbers(event: dict[str, Any]) -> tuple[Any, ...]:
+    values = {name: value for name, value in event["values"].items() if name != "images_per_second"}
+    return event["split"], event["epoch"], event["step"], values
+
+
+def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(runs: Path) -> None:
+    stored = []
+    for name in ("undisturbed", "resumed"):
+        with np.load(runs / f"{name}-run" / "checkpoints" / "last.npz") as whole:
+            stored.append({key: whole[key] for key in whole.files})
+    positions = [json.loads(arrays.pop("position.json").tobytes()) for arrays in stored]
+    assert [position["values"].pop("images_per_second") > 0 for position in positions] == [True, True]
+    assert positions[0] == positions[1]
+    assert len(stored[0]) > 20  # weights, statistics, dropout's seeds, two Adam slots each
+    assert stored[0].keys() == stored[1].keys()
+    for key, value in stored[0].items():
+        np.testing.assert_array_equal(value, stored[1][key], err_msg=key)
+    undisturbed, resumed = (
+        [_numbers(event) for event in _events(runs / name, 0, "epoch")] for name in ("undisturbed", "resumed")
+    )
+    assert [(split, epoch) for split, epoch, *_ in resumed] == [
+        (split, epoch) for epoch in range(KEPT_EPOCHS + 1, 5) for split in ("train", "val")
+    ]
+    assert resumed == undisturbed[-len(resumed) :]
+
+
+def test_the_counts_are_those_of_a_plain_model_over_the_whole_split(runs: Path) -> None:
+    model = build(CnnConfig(filters=[4], units=8), 8, 3)
+    checkpoint.load(runs / "undisturbed-run" / "checkpoints" / "best.npz", model.variables)
+    results = [_events(runs / "undisturbed", rank, "result")[0]["result"] for rank in (0, 1)]
+    assert results[0]["test"] == results[1]["test"]
+    for split, part in (("val", records(21, seed=2)), ("test", records(19, seed=3))):
+        images, labels = np.stack([image for image, _, _ in part]), np.array([label for _, label, _ in part])
+        logits = model(images.astype(np.float32), training=False)
+        losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        counted = results[0][split]
+        assert counted["examples"] == len(part)
+        assert counted["correct"] == int((np.argmax(logits, 1) == labels).sum())
+        assert counted["loss_sum"] == pytest.approx(float(np.sum(losses)), rel=1e-4)
+        assert np.sum(counted["confusion"], axis=1).tolist() == np.bincount(labels, minlength=3).tolist()
+
+
+def test_the_surest_mistakes_of_the_ranks_are_the_images_that_were_misread(runs: Path) -> None:
+    counted = _events(runs / "undisturbed", 0, "result")[0]["result"]["test"]
+    items = [
+        item
+        for rank in (0, 1)
+        for event in _events(runs / "undisturbed", rank, "mistakes")
+        if event["split"] == "test"
+        for item in event["items"]
+    ]
+    labels = {key.hex(): label for _, label, key in records(19, seed=3)}
+    assert len(items) == len({item["key"] for item in items}) == counted["examples"] - counted["correct"]
+    assert all(item["true"] == labels[item["key"]] != item["predicted"] for item in items)
+
+
+def test_a_checkpoint_of_another_data_set_is_refused(runs: Path) -> None:
+    # As much of a rank as resuming looks at.
+    rank: Any = SimpleNamespace(engine=SimpleNamespace(variables=[]), manifest=SimpleNamespace(fingerprint="another"))
+    with pytest.raises(UserError, match=r"data set another. Received: [0-9a-f]{8}\. Choose an empty run folder"):
+        start._resume(rank, runs / "undisturbed-run" / "checkpoints" / "last.npz")
