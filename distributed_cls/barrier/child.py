@@ -1,6 +1,7 @@
 """The child process of a rank: started fresh, watched, its output passed on, ended with its parent."""
 
 import collections
+import contextlib
 import json
 import os
 import subprocess
@@ -41,8 +42,9 @@ class Child:
         finally:
             os.close(write_end)
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({**order, "parent": os.getpid()}).encode() + b"\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it is dead already: ``wait`` tells
+            self.process.stdin.write(json.dumps({**order, "parent": os.getpid()}).encode() + b"\n")
+            self.process.stdin.flush()
         self._readers = [
             threading.Thread(target=self._pass_on_log, name="child-log", daemon=True),
             threading.Thread(target=self._pass_on_events, args=(read_end,), name="child-events", daemon=True),
@@ -60,6 +62,8 @@ class Child:
     def _pass_on_events(self, read_end: int) -> None:
         with os.fdopen(read_end, encoding="utf-8") as stream:
             for text in stream:
+                if not text.endswith("\n"):  # killed in mid-line
+                    return
                 event = json.loads(text)
                 if event["event"] == "result":
                     self.result = event["result"]

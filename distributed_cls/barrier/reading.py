@@ -9,15 +9,15 @@ _TAIL = 8  # lines
 # Lines of a log or a message that say nothing about the failure: stack frames, and absl's notes at start-up.
 _NOISE = re.compile(
     r"^\s*$|^\s*File \"|^\s*[\^~]+\s*$|^[IWE]\d{4} |^\d{4}-\d\d-\d\d .*: [IWE] "
-    r"|^WARNING: All log messages before absl|^Detected at node"
+    r"|^WARNING: All log messages before absl|^To enable the following instructions: |^Detected at node"
 )
 
 
 def reason(error: Exception | None) -> str:
     """The line of a Spark error that says what happened, out of its hundred lines of stack."""
-    text = str(error)
+    text = str(error or "")
     # What a Python worker raised; the last line of its traceback says what.
-    raised = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception|Failed): .+$", text, re.MULTILINE)
+    raised = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception|Failed): (?!Traceback ).+$", text, re.MULTILINE)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return str((raised or lines or ["no reason given"])[0])[:_LONGEST]
 
