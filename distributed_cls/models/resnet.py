@@ -1,5 +1,6 @@
 """ResNet50 (He et al. 2015, https://arxiv.org/abs/1512.03385) as Keras ships it, as a backbone."""
 
+import warnings
 from pathlib import Path
 
 import keras
@@ -51,8 +52,11 @@ def _load(backbone: keras.Model, weights: str) -> None:
             f"Received: model.weights={weights}, no file on this worker. Set model.weights to an existing file."
         )
     try:
-        backbone.load_weights(weights)
-    except (ValueError, OSError) as error:
+        with warnings.catch_warnings():
+            # Keras only warns of layers that the file lacks, and leaves them random.
+            warnings.simplefilter("error", UserWarning)
+            backbone.load_weights(weights)
+    except (ValueError, OSError, KeyError, UserWarning) as error:
         raise UserError(
             f"Expected model.weights to hold the weights of ResNet50 without its top. Received: {weights}: "
             f"{_first_line(error)}. Set model.weights to a file that Keras's save_weights wrote for it, or to imagenet."

@@ -1,0 +1,122 @@
+"""Every model as it is built: shapes, what it stands on, and what a plain Keras makes of its file."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from distributed_cls.config import CnnConfig, DenseConfig, ResnetConfig
+from distributed_cls.errors import UserError
+from distributed_cls.models.registry import build
+
+SIZE = 32
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def resnet() -> keras.Model:
+    """A ResNet50 from random weights."""
+    keras.utils.set_random_seed(0)
+    return build(ResnetConfig(), SIZE, 5)
+
+
+@pytest.fixture(scope="module")
+def weights(resnet: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights of its backbone, as Keras saves them."""
+    path = tmp_path_factory.mktemp("weights") / "notop.weights.h5"
+    resnet.get_layer("backbone").save_weights(path)
+    return path
+
+
+def _built(name: str, resnet: keras.Model) -> keras.Model:
+    configs: dict[str, Any] = {"dense": DenseConfig(units=[16, 8]), "cnn": CnnConfig(filters=[4, 8], units=8)}
+    return resnet if name == "resnet" else build(configs[name], SIZE, 5)
+
+
+@pytest.mark.parametrize("name", ["dense", "cnn", "resnet"])
+def test_a_saved_model_is_the_same_for_plain_keras(name: str, resnet: keras.Model, tmp_path: Path) -> None:
+    model = _built(name, resnet)
+    logits = model(IMAGES, training=False).numpy()
+    assert logits.shape == (3, 5)
+    assert logits.dtype == np.float32
+    assert model.input_shape == (None, SIZE, SIZE, 3)
+    # Logits, not probabilities: their exponentials do not sum to one.
+    assert not np.allclose(logits.sum(1), 1)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
+    np.testing.assert_allclose(again(IMAGES, training=False).numpy(), logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [DenseConfig(units=[]), CnnConfig(filters=[4], units=4)])
+def test_logits_are_float32_under_half_precision(config: Any) -> None:
+    policy = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = build(config, 8, 3)
+    finally:
+        keras.mixed_precision.set_dtype_policy(policy)
+    assert model(IMAGES[:, :8, :8], training=False).numpy().dtype == np.float32
+    assert {layer.compute_dtype for layer in model.layers if layer.name.startswith("block")} <= {"bfloat16"}
+
+
+def test_settings_decide_the_layers() -> None:
+    model = build(CnnConfig(filters=[4, 8], units=6, dropout=0.0, batch_norm=False), SIZE, 5)
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert kinds.count("Conv2D") == kinds.count("MaxPooling2D") == 2
+    assert "BatchNormalization" not in kinds and "Dropout" not in kinds
+    # 3·3·3·4+4, 3·3·4·8+8, 8·8·8·6+6, 6·5+5
+    assert model.count_params() == 112 + 296 + 3078 + 35
+    dense = build(DenseConfig(units=[7], dropout=0.5), 8, 3)
+    assert dense.count_params() == (8 * 8 * 3 + 1) * 7 + (7 + 1) * 3
+    assert dense.get_layer("dropout").rate == 0.5
+
+
+def test_too_many_blocks_for_the_image_are_refused() -> None:
+    assert build(CnnConfig(filters=[2, 2, 2]), 8, 3).output_shape == (None, 3)
+    with pytest.raises(UserError, match=r"Received: 4 blocks for data\.image_size=8\. Set at most 3 filters"):
+        build(CnnConfig(filters=[2, 2, 2, 2]), 8, 3)
+
+
+# ── ResNet50 ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_resnet_sees_what_keras_own_preprocessing_gives(resnet: keras.Model) -> None:
+    prepared = keras.applications.resnet.preprocess_input(IMAGES.copy())
+    features = resnet.get_layer("backbone")(prepared, training=False)
+    expected = resnet.get_layer("logits")(features)
+    np.testing.assert_allclose(resnet(IMAGES, training=False).numpy(), expected.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_given_weights_are_loaded_and_frozen(resnet: keras.Model, weights: Path) -> None:
+    model = build(ResnetConfig(weights=str(weights)), SIZE, 2)
+    assert [variable.path for variable in model.trainable_variables] == [
+        variable.path for variable in model.get_layer("logits").variables
+    ]
+    pairs = itertools.zip_longest(model.get_layer("backbone").variables, resnet.get_layer("backbone").variables)
+    for one, other in pairs:
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+    # Also in training a frozen backbone uses its stored statistics: without dropout both calls agree.
+    model = build(ResnetConfig(weights=str(weights), dropout=0.0), SIZE, 2)
+    np.testing.assert_allclose(model(IMAGES, training=True), model(IMAGES, training=False), rtol=1e-5, atol=1e-5)
+
+
+def test_given_weights_can_be_trained_as_well(resnet: keras.Model, weights: Path) -> None:
+    model = build(ResnetConfig(weights=str(weights), freeze_backbone=False), SIZE, 5)
+    assert len(model.trainable_variables) == len(resnet.trainable_variables) > 150
+
+
+@pytest.mark.parametrize("content", [None, b"not weights", "another model"])
+def test_a_weights_file_that_does_not_fit_is_refused(tmp_path: Path, content: Any) -> None:
+    path = tmp_path / "wrong.weights.h5"
+    if content == "another model":
+        keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save_weights(path)
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as raised:
+        build(ResnetConfig(weights=str(path)), SIZE, 2)
+    message = str(raised.value)
+    assert message.startswith("Expected model.weights to ") and str(path) in message and "Set model.weights" in message
+    assert "\n" not in message
