@@ -245,7 +245,7 @@ class ServeConfig(Section):
     drain: float = setting(20.0, "longest time to finish open requests after SIGTERM, seconds", above=0)
 
 
-JOBS = ("pipeline", "prepare", "train", "evaluate", "predict", "stream", "serve")
+JOBS = ("pipeline", "prepare", "verify", "train", "evaluate", "predict", "stream", "serve")
 
 
 @dataclass

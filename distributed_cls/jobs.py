@@ -39,7 +39,9 @@ class Run:
     def spark(self, display: console.Display) -> Any:
         display.begin("Spark starts")
         with self.timed("spark"):
-            return self.get_spark()
+            session = self.get_spark()
+        display.end()
+        return session
 
     def ready(self, display: console.Display) -> Any:
         """A session on which the ranks can run; refused before any image is touched."""
@@ -113,6 +115,40 @@ def _evaluate(run: Run, display: console.Display) -> dict[str, Any]:
     return _report(run, summary, display)
 
 
+def _verify(run: Run, display: console.Display) -> dict[str, Any]:
+    """Read the prepared data sets of this name again, all of every one."""
+    from distributed_cls.dataset import verify
+
+    found = verify.find(run.config.dataset_root, run.config.data.name)
+    display.begin("shards")
+    for path in found:
+        verified = verify.verify(path, lambda done, total: display.update("shards", done, total))
+        log.info("Whole: %s, %d records in %d shards", path, verified.records, verified.shards)
+    return {"verified": found}
+
+
+def _predict(run: Run, display: console.Display) -> dict[str, Any]:
+    """Classify a folder, a table or Parquet files of images."""
+    from distributed_cls.inference import batch
+
+    return batch.predict(run.spark(display), run.config)
+
+
+def _stream(run: Run, display: console.Display) -> dict[str, Any]:
+    """Classify images as they arrive."""
+    from distributed_cls.inference import stream
+
+    return stream.run(run.spark(display), run.config)
+
+
+def _serve(run: Run, display: console.Display) -> dict[str, Any]:
+    """Answer on a web page and by HTTP; no Spark."""
+    from distributed_cls.inference import web
+
+    web.serve(run.config)
+    return {}
+
+
 # ── stages ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -130,7 +166,7 @@ def _refuse_unwritable(folder: Path) -> None:
 
 
 def _prepare(run: Run, spark: Any, display: console.Display) -> Any:
-    from distributed_cls.dataset import prepare
+    from distributed_cls.dataset import prepare, summary
 
     display.begin("images")
     with run.timed("prepare"):
@@ -142,6 +178,8 @@ def _prepare(run: Run, spark: Any, display: console.Display) -> Any:
             progress=lambda done, total: display.update("images", done, total),
         )
     display.end()
+    if not dataset.reused or run.config.job.name == "prepare":
+        console.console.print(summary.table(dataset))
     return dataset
 
 
@@ -218,6 +256,10 @@ def _report(run: Run, summary: dict[str, Any], display: console.Display) -> dict
 _JOBS: dict[str, Callable[[Run, console.Display], dict[str, Any]]] = {
     "pipeline": _pipeline,
     "prepare": _prepare_only,
+    "verify": _verify,
     "train": _train_only,
     "evaluate": _evaluate,
+    "predict": _predict,
+    "stream": _stream,
+    "serve": _serve,
 }

@@ -145,7 +145,7 @@ def _unknown_key(text: str, name: str) -> str:
     if path.startswith("cluster.spark."):
         return (
             f"Expected Spark properties as one mapping. Received: {path}. "
-            "Write cluster.spark={spark.executor.memory:4g}, in quotes for the shell."
+            "Write '+cluster.spark={spark.executor.memory:4g}'."
         )
     section = path.rpartition(".")[0]
     valid = sorted(_settings(section))

@@ -100,3 +100,15 @@ def _check_index(path: str, content: Manifest, keys: dict[bytes, str]) -> None:
         raise _wrong(
             path, f"{content.rejected} rejects and {content.duplicates} duplicates in {index.FILE}, found {found}"
         )
+
+
+def find(dataset_root: str, name: str) -> list[str]:
+    """The prepared datasets called ``name`` under ``dataset_root``. Raises UserError when there is none."""
+    root = storage.absolute(dataset_root)
+    folders = [entry for entry in storage.names(root) if entry.rpartition("-")[0] == name]
+    if not folders:
+        raise UserError(
+            f"Expected a prepared dataset called {name} under dataset_root. Received: none in {root}. "
+            "Set data=… or data.name=… to what was prepared, or run job=prepare."
+        )
+    return [storage.join(root, folder) for folder in folders]

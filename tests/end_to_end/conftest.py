@@ -39,6 +39,11 @@ class Ended:
         return json.loads((self.folder / name).read_text(encoding="utf-8"))
 
     @property
+    def trials(self) -> list[dict[str, Any]]:
+        """The rows of a sweep's table, in the order in which they ran."""
+        return sorted(self.json("trials.json")["trials"], key=lambda row: int(row["trial"]))
+
+    @property
     def summary(self) -> dict[str, Any]:
         assert self.code == 0, self.output
         return dict(self.json("summary.json"))
@@ -57,9 +62,12 @@ class Launcher:
         """The running launcher, and the run (or sweep) folder that it will use."""
         self._started += 1
         runs = self.folder / f"run-{self._started}"
+        # Flags come first for argparse; of two values for a setting the later one, the test's, wins.
+        flags = [argument for argument in arguments if argument.startswith("-")]
+        chosen = [argument for argument in arguments if argument not in flags]
         given = [f"dataset_root={self._datasets}", f"hydra.run.dir={runs}", f"hydra.sweep.dir={runs}"]
         process = subprocess.Popen(
-            [sys.executable, "-m", "launch", *arguments, *given],
+            [sys.executable, "-m", "launch", *flags, *given, *chosen],
             cwd=self.folder,
             env={**self._environment, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,

@@ -79,7 +79,7 @@ def refused(launch_once: Callable[..., Ended], folders: dict[str, Path]) -> dict
     ended = launch_once("-m", "job=prepare", "data=folder", "data.image_size=32", f"data.path={paths}")
     assert ended.code == 2, ended.output
     assert "Traceback" not in ended.output
-    return {name: row["reason"] for name, row in zip(bad, ended.json("trials.json"), strict=True)}
+    return {name: row["reason"] for name, row in zip(bad, ended.trials, strict=True)}
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_damage_to_a_prepared_data_set_is_named(launch: Launcher, folders: dict[
         damage(root / prepared.name)
         roots.append(str(root))
     ended = launch("-m", *common, "train.batch_size=4", f"dataset_root={','.join(roots)}")
-    rows = ended.json("trials.json")
+    rows = ended.trials
     assert ended.code == 2, ended.output
     for row, telling in zip(rows, damages.values(), strict=True):
         assert row["status"] == "failed"

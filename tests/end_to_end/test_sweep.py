@@ -10,7 +10,7 @@ def test_a_grid_in_one_session_with_a_failing_trial(launch: Launcher) -> None:
     ended = launch("-m", "model=dense,cnn", "train.learning_rate=1e-2,1e30", "train.epochs=2", "data.image_size=16")
     assert ended.code == 0, ended.output
     assert ended.folder is not None
-    rows = ended.json("trials.json")
+    rows = ended.trials
     assert [row["status"] for row in rows] == ["done", "failed", "done", "failed"]
     assert ended.output.count("Spark 4") == 1
     assert ended.output.count("Prepared train") <= 1  # another test may have prepared the same
@@ -30,7 +30,7 @@ def test_a_grid_in_one_session_with_a_failing_trial(launch: Launcher) -> None:
 def test_optuna_looks_for_the_best_val_accuracy(launch: Launcher) -> None:
     ended = launch("-m", "experiment=search", "model=dense", "hydra.sweeper.n_trials=2", "train.epochs=1")
     assert ended.code == 0, ended.output
-    rows = ended.json("trials.json")
+    rows = ended.trials
     assert [row["status"] for row in rows] == ["done", "done"]
     rates = [float(row["overrides"]["train.learning_rate"]) for row in rows]
     assert all(1e-4 <= rate <= 1e-2 for rate in rates)
