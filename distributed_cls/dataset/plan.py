@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 TASK_SECONDS = 8.0  # what a decoding task should take: much more than the ~0.05 s that Spark adds to it
 BYTES_PER_SECOND = 40e6  # of encoded images that a core decodes, roughly
-IMAGE_SECONDS = 3e-4  # what an image costs besides its bytes: opening, resizing, encoding
+IMAGE_SECONDS = 5e-4  # what an image costs besides its bytes: opening, resizing, encoding
 
 
 def decode_parts(rows: pa.Table, cores: int) -> list[tuple[str, bytes]]:

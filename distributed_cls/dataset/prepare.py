@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Raise it when the same images and settings would no longer give the same dataset.
-CODE_VERSION = 2
+CODE_VERSION = 3
 _POLL_SECONDS = 0.25
 _HASHES_WORTH_A_STAGE = 50_000  # below, a search on the driver is done before Spark would have started
 

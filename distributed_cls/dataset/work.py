@@ -17,6 +17,12 @@ from distributed_cls.dataset.decode import Prepared, Reject, Spec, prepare_image
 PART = "part-"
 PROGRESS = "progress-"
 _PROGRESS_SECONDS = 0.5
+# As small as OpenCV's default to within a few percent, at well under half of its time.
+_PNG_OPTIONS = [
+    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
+    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
+    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
+]
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ def encode(rgb: np.ndarray, encoding: str, jpeg_quality: int) -> bytes:
     """A prepared image as it is stored. PNG and raw keep every bit."""
     if encoding == "raw":
         return rgb.tobytes()
-    options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if encoding == "png" else [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]
+    options = _PNG_OPTIONS if encoding == "png" else [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]
     done, data = cv2.imencode(f".{encoding}", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
     assert done, f"OpenCV cannot write {encoding}"
     return data.tobytes()
