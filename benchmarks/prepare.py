@@ -1,4 +1,4 @@
-"""Preparation against the machine: ``python benchmarks/prepare.py``.
+"""Preparation against the machine: ``python -m benchmarks.prepare [--images 2000] [--rounds 3]``.
 
 Every figure is a ratio of two sides that run in turns in this one process; the table shows medians. The pictures are
 made here from a fixed seed, with the spectrum of photographs.
@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -200,12 +200,12 @@ def stage_rows(
             yield f"{name} ÷ pool, wall, {count:,} images", ratio(wall, name, "pool"), f"{speed:,.0f} images/s"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] = ()) -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, nargs="*", default=[2000, 8000], help="sizes of the stage's data sets")
     parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     cv2.setNumThreads(0)
     os.environ.update(PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_IP="127.0.0.1")
     from pyspark.sql import SparkSession
@@ -226,4 +226,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
