@@ -39,12 +39,21 @@ def make_run(tmp_path: Path, digits: dict[str, dict[str, Any]]) -> MakeRun:
         evaluation = digits if evaluation is None else evaluation
         classes = names or [str(digit) for digit in range(10)]
         whole = {
-            "job": "pipeline", "model": "cnn", "workers": 2, "attempts": 1,
-            "dataset": {"name": "digits", "fingerprint": "9f3c12ab", "classes": classes, "rejected": 0,
-                        "counts": {"train": dict.fromkeys(classes, 125), "test": dict.fromkeys(classes, 27)}},
+            "job": "pipeline",
+            "model": "cnn",
+            "workers": 2,
+            "attempts": 1,
+            "dataset": {
+                "name": "digits",
+                "fingerprint": "9f3c12ab",
+                "classes": classes,
+                "rejected": 0,
+                "counts": {"train": dict.fromkeys(classes, 125), "test": dict.fromkeys(classes, 27)},
+            },
             "train": {"epochs": epochs, "steps": 30, "images_per_second": 2534.2, "loss": 0.1},
             "seconds": {"spark_start": 6.5, "train": 13.0, "total": 21.0},
-            "config": dataclasses.asdict(Config()), "versions": {"python": "3.11.2"},
+            "config": dataclasses.asdict(Config()),
+            "versions": {"python": "3.11.2"},
             **{split: summary_entry(counts) for split, counts in evaluation.items()},
             **summary,
         }

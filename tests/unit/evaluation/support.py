@@ -30,18 +30,32 @@ def count(
     bins = np.clip(np.ceil(confidence * 15).astype(int) - 1, 0, 14)
     likeliest = np.argsort(-probabilities, axis=1)[:, :5]
     wrong = np.flatnonzero(~right)
-    pictures = [] if images is None else [
-        {"image": png(images[index]), "key": f"{index:08x}", "true": int(labels[index]),
-         "predicted": int(predicted[index]), "confidence": float(confidence[index])}
-        for index in wrong[np.argsort(-confidence[wrong])][:24]
-    ]
+    pictures = (
+        []
+        if images is None
+        else [
+            {
+                "image": png(images[index]),
+                "key": f"{index:08x}",
+                "true": int(labels[index]),
+                "predicted": int(predicted[index]),
+                "confidence": float(confidence[index]),
+            }
+            for index in wrong[np.argsort(-confidence[wrong])][:24]
+        ]
+    )
     return {
-        "split": split, "examples": len(labels), "correct": int(right.sum()), "confusion": confusion.tolist(),
+        "split": split,
+        "examples": len(labels),
+        "correct": int(right.sum()),
+        "confusion": confusion.tolist(),
         "loss_sum": float(-np.log(probabilities[np.arange(len(labels)), labels]).sum()),
         "top5_correct": int((likeliest == labels[:, None]).any(1).sum()),
-        "bins": {"count": np.bincount(bins, minlength=15).tolist(),
-                 "correct": np.bincount(bins, right, 15).astype(int).tolist(),
-                 "confidence": np.bincount(bins, confidence, 15).tolist()},
+        "bins": {
+            "count": np.bincount(bins, minlength=15).tolist(),
+            "correct": np.bincount(bins, right, 15).astype(int).tolist(),
+            "confidence": np.bincount(bins, confidence, 15).tolist(),
+        },
         "mistakes": pictures,
     }
 
@@ -52,11 +66,27 @@ def events(epochs: int) -> list[dict[str, Any]]:
     for epoch in range(1, epochs + 1):
         for call in range(1, 5):
             step = 10 * (epoch - 1) + call
-            lines.append({"event": "progress", "split": "train", "epoch": epoch, "step": step, "time": 1.7e9 + step,
-                          "values": {"loss": 2 / epoch, "accuracy": 0.5, "images_per_second": 2400.0 + call}})
+            lines.append(
+                {
+                    "event": "progress",
+                    "split": "train",
+                    "epoch": epoch,
+                    "step": step,
+                    "time": 1.7e9 + step,
+                    "values": {"loss": 2 / epoch, "accuracy": 0.5, "images_per_second": 2400.0 + call},
+                }
+            )
         for split in ("train", "val"):
             values = {"loss": 2 / epoch, "accuracy": 1 - 0.5 / epoch}
             values |= {"learning_rate": 0.001 / epoch} if split == "train" else {}
-            lines.append({"event": "epoch", "split": split, "epoch": epoch, "step": 10 * epoch,
-                          "time": 1.7e9 + 10 * epoch, "values": values})
+            lines.append(
+                {
+                    "event": "epoch",
+                    "split": split,
+                    "epoch": epoch,
+                    "step": 10 * epoch,
+                    "time": 1.7e9 + 10 * epoch,
+                    "values": values,
+                }
+            )
     return lines

@@ -27,8 +27,10 @@ def confusion(classes: int) -> np.ndarray:
     return np.random.default_rng(classes).poisson(0.5, (classes, classes)) + 9 * np.eye(classes, dtype=int)
 
 
-@pytest.mark.parametrize(("classes", "counted", "named"), [(2, True, True), (14, True, True), (15, False, True),
-                                                          (40, False, True), (41, False, False), (250, False, False)])
+@pytest.mark.parametrize(
+    ("classes", "counted", "named"),
+    [(2, True, True), (14, True, True), (15, False, True), (40, False, True), (41, False, False), (250, False, False)],
+)
 def test_confusion_matrix_writes_what_there_is_room_for(classes: int, counted: bool, named: bool) -> None:
     matrix = confusion(classes)
     found = texts(figures.confusion_matrix(matrix, [f"class-{index}" for index in range(classes)]))

@@ -7,8 +7,16 @@ from distributed_cls.evaluation import labels
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(0.419, "0.42 s"), (6.64, "6.6 s"), (9.97, "10 s"), (42.4, "42 s"), (59.7, "1 min 00 s"), (185, "3 min 05 s"),
-     (3599.8, "1 h 00 min"), (7620, "2 h 07 min")],
+    [
+        (0.419, "0.42 s"),
+        (6.64, "6.6 s"),
+        (9.97, "10 s"),
+        (42.4, "42 s"),
+        (59.7, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (3599.8, "1 h 00 min"),
+        (7620, "2 h 07 min"),
+    ],
 )
 def test_durations(seconds: float, said: str) -> None:
     assert labels.duration(seconds) == said
@@ -16,8 +24,15 @@ def test_durations(seconds: float, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [(0.12345678, "0.1235"), (12, "12"), (12000.0, "12,000"), (2534.6, "2,535"), (1e-5, "1e-05"),
-     (float("nan"), "not finite"), (None, "not finite")],
+    [
+        (0.12345678, "0.1235"),
+        (12, "12"),
+        (12000.0, "12,000"),
+        (2534.6, "2,535"),
+        (1e-5, "1e-05"),
+        (float("nan"), "not finite"),
+        (None, "not finite"),
+    ],
 )
 def test_numbers(value: float | None, said: str) -> None:
     assert labels.number(value) == said

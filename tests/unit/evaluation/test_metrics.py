@@ -117,7 +117,11 @@ def test_majority_share_is_what_guessing_the_commonest_class_scores() -> None:
 
 def counts(**changes: object) -> dict[str, object]:
     whole: dict[str, object] = {
-        "split": "test", "examples": 10, "correct": 8, "loss_sum": 2.5, "top5_correct": 10,
+        "split": "test",
+        "examples": 10,
+        "correct": 8,
+        "loss_sum": 2.5,
+        "top5_correct": 10,
         "confusion": [[5, 1], [1, 3]],
         "bins": {"count": [4, 6], "correct": [3, 5], "confidence": [2.0, 5.5]},
     }

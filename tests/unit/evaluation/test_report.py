@@ -16,8 +16,16 @@ from .support import MakeRun, count
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 HOSTILE = [
-    "<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "{{ 7 * 7 }}", "$x_1$ & co", "日本語 🐱", "العربية",
-    "bell\x07 \x1b[31m", "right-to-left \u202eoverride", "lone \udc80 surrogate", "n" * 300,
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(2)>',
+    "{{ 7 * 7 }}",
+    "$x_1$ & co",
+    "日本語 🐱",
+    "العربية",
+    "bell\x07 \x1b[31m",
+    "right-to-left \u202eoverride",
+    "lone \udc80 surrogate",
+    "n" * 300,
 ]
 
 
@@ -91,7 +99,8 @@ def test_the_page_needs_nothing_outside_itself(make_run: MakeRun) -> None:
 
 def test_names_of_classes_are_text_and_nothing_else(make_run: MakeRun, digits: dict[str, Any]) -> None:
     rejected = {
-        "rejected": 3, "rejected_by_reason": {"<em>damaged": 3},
+        "rejected": 3,
+        "rejected_by_reason": {"<em>damaged": 3},
         "rejects": [{"path": "/data/<img src=y>.png", "reason": "<b>cut off</b>"}],
     }
     data = {"name": "<i>set</i>", "classes": HOSTILE, "counts": {}, "fingerprint": "'\"><u>", **rejected}

@@ -39,10 +39,20 @@ def test_every_changed_setting_survives(path: str) -> None:
     )
     found = parsed(command(summary(config)) or "")
     assert found == {
-        "data": "folder", "model": "dense", "cluster": "standalone", "job": "pipeline",
-        "data.name": "cars", "data.path": path, "data.split": [0.8, 0.1, 0.1],
-        "model.units": [64], "train.epochs": 3, "train.learning_rate": 1e-5, "train.flip": True, "train.patience": 2,
-        "cluster.master": None, "cluster.spark": {"spark.executor.memory": "4g"},
+        "data": "folder",
+        "model": "dense",
+        "cluster": "standalone",
+        "job": "pipeline",
+        "data.name": "cars",
+        "data.path": path,
+        "data.split": [0.8, 0.1, 0.1],
+        "model.units": [64],
+        "train.epochs": 3,
+        "train.learning_rate": 1e-5,
+        "train.flip": True,
+        "train.patience": 2,
+        "cluster.master": None,
+        "cluster.spark": {"spark.executor.memory": "4g"},
     }
 
 

@@ -12,8 +12,17 @@ from distributed_cls.evaluation import trials
 
 def row(trial: int, val: float | None, test: float | None = None, **other: Any) -> dict[str, Any]:
     overrides = {"model": "dense" if trial % 2 else "cnn", "train.learning_rate": f"1e-{trial}", "train.epochs": "3"}
-    return {"trial": trial, "overrides": overrides, "status": "done", "val_accuracy": val, "test_accuracy": test,
-            "seconds": 12.0, "reason": None, "run": "", **other}
+    return {
+        "trial": trial,
+        "overrides": overrides,
+        "status": "done",
+        "val_accuracy": val,
+        "test_accuracy": test,
+        "seconds": 12.0,
+        "reason": None,
+        "run": "",
+        **other,
+    }
 
 
 ROWS = [
