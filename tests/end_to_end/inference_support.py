@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import httpx
 import numpy as np
 from sklearn.datasets import load_digits
 
@@ -165,3 +166,13 @@ def digits_model(kind: str = "cnn", epochs: int = 6) -> Path:
     _SHARED.append(folder)
     export_digits(Path(folder.name) / "model", kind, epochs)
     return Path(folder.name)
+
+
+def upload(client: httpx.Client, *files: tuple[str, bytes], path: str = "/classify") -> httpx.Response:
+    """Send named files as one form."""
+    return client.post(path, files=[("file", file) for file in files])
+
+
+def digit_png(index: int = 1600) -> bytes:
+    """One handwritten digit as a PNG file."""
+    return encode(digit_images()[0][index])

@@ -1,0 +1,123 @@
+"""The life of a serving process: how it starts, is overloaded, takes a new version, and ends."""
+
+import concurrent.futures
+import json
+import shutil
+import socket
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.end_to_end.inference_support import digit_png, digits_model, serving, start_server, upload
+
+
+def test_beyond_the_queue_callers_are_asked_to_come_back() -> None:
+    with serving(digits_model(), '{"queue": 4, "max_images": 4, "max_batch": 1}') as server:
+
+        def call(_: int) -> httpx.Response:
+            return httpx.post(f"{server.url}/classify", files=[("file", ("x.png", digit_png()))] * 4, timeout=30)
+
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(call, range(96)))
+        codes = {answer.status_code for answer in answers}
+        assert codes == {200, 503}
+        for answer in answers:
+            if answer.status_code == 503:
+                assert int(answer.headers["retry-after"]) >= 1
+        assert call(0).status_code == 200
+
+
+def test_sigterm_finishes_what_was_begun() -> None:
+    with serving(digits_model(), '{"max_batch": 1}') as server:
+        answers: list[int] = []
+        begun = threading.Barrier(5)
+
+        def call() -> None:
+            with httpx.Client(base_url=server.url, timeout=30) as client:
+                client.get("/healthz")
+                begun.wait(20)
+                answers.append(client.post("/classify", files=[("file", ("x.png", digit_png()))] * 32).status_code)
+
+        callers = [threading.Thread(target=call) for _ in range(4)]
+        for caller in callers:
+            caller.start()
+        begun.wait(20)
+        deadline = time.monotonic() + 20
+        while "images_waiting 0.0" in httpx.get(f"{server.url}/metrics").text and time.monotonic() < deadline:
+            if len(answers) == 4:
+                break
+        assert server.stop() == 0
+        for caller in callers:
+            caller.join(20)
+        assert answers == [200] * 4
+
+
+def test_a_new_version_takes_over_without_losing_a_request(tmp_path: Path) -> None:
+    shutil.copytree(digits_model() / "model", tmp_path / "1")
+    with serving(tmp_path, '{"reload": 0.1}') as server:
+        codes: list[int] = []
+        versions: list[str] = []
+        ended = threading.Event()
+
+        def call() -> None:
+            with httpx.Client(base_url=server.url, timeout=30) as client:
+                while not ended.is_set():
+                    answer = upload(client, ("x.png", digit_png()))
+                    codes.append(answer.status_code)
+                    versions.append(answer.json()["model"]["version"])
+
+        callers = [threading.Thread(target=call) for _ in range(3)]
+        for caller in callers:
+            caller.start()
+        # First a version that is damaged: it is passed over. Then a whole one.
+        shutil.copytree(tmp_path / "1", tmp_path / "2")
+        (tmp_path / "2" / "labels.json").write_text("[]")
+        shutil.copytree(tmp_path / "1", tmp_path / "3.part")
+        about = json.loads((tmp_path / "1" / "model.json").read_text())
+        (tmp_path / "3.part" / "model.json").write_text(json.dumps({**about, "created": "2030-01-01T00:00:00+00:00"}))
+        (tmp_path / "3.part").rename(tmp_path / "3")
+        deadline = time.monotonic() + 60
+        while len(set(versions)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        ended.set()
+        for caller in callers:
+            caller.join(30)
+        assert set(codes) == {200}
+        assert len(set(versions)) == 2
+        assert httpx.get(f"{server.url}/v1/models/cnn").json()["created"] == "2030-01-01T00:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words"),
+    [
+        ("missing", "no such folder"),
+        ("damaged", "Export the model again"),
+        ("schema", "schema_version=99"),
+    ],
+)
+def test_a_model_that_cannot_be_served_is_one_line(tmp_path: Path, prepare: str, words: str) -> None:
+    folder = tmp_path / "model"
+    if prepare != "missing":
+        shutil.copytree(digits_model() / "model", folder)
+    if prepare == "damaged":
+        (folder / "model.keras").write_bytes(b"x")
+    if prepare == "schema":
+        about = json.loads((folder / "model.json").read_text())
+        (folder / "model.json").write_text(json.dumps({**about, "schema_version": 99}))
+    process = start_server(folder)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert words in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_a_port_in_use_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        process = start_server(digits_model(), json.dumps({"port": holder.getsockname()[1]}))
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "serve.port" in said
+    assert len(said.strip().splitlines()) == 1
