@@ -62,7 +62,9 @@ class DataConfig(Section):
             self.refuse("name", self.name, "letters, digits, '.', '_' and '-' (it names a folder)")
         if self.path and re.match(r"\w+://[^/]*@", self.path):
             # The path is printed and saved; what stands before the @ must be neither.
-            self.refuse("path", "…@…", "a URL without credentials", "Set them in the environment, as the store expects.")
+            self.refuse(
+                "path", "…@…", "a URL without credentials", "Set them in the environment, as the store expects."
+            )
         if self.source not in ("digits", "fashion_mnist") and not self.path:
             expected = {
                 "folder": "a folder with one sub-folder per class",
@@ -80,7 +82,7 @@ class DenseConfig(Section):
     section = "model"
 
     name: str = setting("dense", "which model", choices=("dense",))
-    units: list[int] = setting([256, 128], "width of each hidden layer")
+    units: list[int] = setting([256, 128], "width of each hidden layer", at_least=1)
     dropout: float = setting(0.2, "fraction of activations dropped before the head", at_least=0, below=1)
 
 
@@ -91,7 +93,7 @@ class CnnConfig(Section):
     section = "model"
 
     name: str = setting("cnn", "which model", choices=("cnn",))
-    filters: list[int] = setting([32, 64, 128], "filters of each block; every block halves the resolution")
+    filters: list[int] = setting([32, 64, 128], "filters of each block; every block halves the resolution", at_least=1)
     units: int = setting(128, "width of the hidden layer before the head", at_least=1)
     dropout: float = setting(0.3, "fraction of activations dropped before the head", at_least=0, below=1)
     batch_norm: bool = setting(True, "normalise activations over the batch")
@@ -144,7 +146,9 @@ class TrainConfig(Section):
     shift: float = setting(
         0.0, "augmentation: largest shift in each direction, fraction of the edge", at_least=0, below=1
     )
-    seed: int = setting(0, "seed of initialisation, data order, augmentation and dropout", at_least=0)
+    seed: int = setting(
+        0, "seed of initialisation, data order, augmentation and dropout", at_least=0, at_most=2**32 - 1
+    )
     shuffle_buffer: int = setting(
         16384, "images of a rank that are shuffled together; 0 keeps the stored order", at_least=0
     )

@@ -48,8 +48,10 @@ class Section:
         if metadata.get("choices") and value not in metadata["choices"]:
             self.refuse(name, value, f"one of {', '.join(metadata['choices'])}")
         for limit_name, (symbol, holds) in _LIMITS.items():
-            if limit_name in metadata and not holds(value, metadata[limit_name]):
-                self.refuse(name, value, f"a value {symbol} {metadata[limit_name]}")
+            values = value if isinstance(value, list) else [value]
+            if limit_name in metadata and not all(holds(one, metadata[limit_name]) for one in values):
+                what = "values" if isinstance(value, list) else "a value"
+                self.refuse(name, value, f"{what} {symbol} {metadata[limit_name]}")
 
     def refuse(self, name: str, value: Any, expected: str, remedy: str = "") -> None:
         """Raise the one-line error for a setting of this section."""
