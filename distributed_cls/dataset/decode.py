@@ -141,7 +141,7 @@ def _read_png(data: bytes, kind: str, spec: Spec) -> Prepared | Reject:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
         return Reject(UNDECODABLE, "png: damaged")
-    return _finish(_opencv_rgb(image), *size, kind, 1, spec)
+    return _finish(_opencv_rgb(image), *size, kind, headers.png_orientation(data), spec)
 
 
 def _opencv_rgb(image: np.ndarray) -> np.ndarray:
@@ -173,6 +173,8 @@ def _orientation(image: Image.Image, data: bytes, kind: str) -> int:
     if kind == "webp" and image.info.get("exif"):
         block = image.info["exif"]
         return headers.tiff_orientation(block[6:] if block[:6] == b"Exif\x00\x00" else block)
+    if kind == "png":
+        return headers.png_orientation(data)
     return 1  # Pillow turns a TIFF upright by itself while loading
 
 

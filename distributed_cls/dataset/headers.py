@@ -97,6 +97,21 @@ def png_size(data: bytes) -> tuple[int, int] | None:
     return width, height
 
 
+def png_orientation(data: bytes) -> int:
+    """The EXIF orientation of a PNG (its eXIf chunk), 1 to 8; 1 when there is none among the first chunks."""
+    position = 8
+    for _ in range(MAX_SEGMENTS):
+        if position + 12 > len(data):
+            return 1
+        length, name = struct.unpack_from(">I4s", data, position)
+        if length > len(data):
+            return 1
+        if name == b"eXIf":
+            return tiff_orientation(data[position + 8 : position + 8 + length])
+        position += 12 + length
+    return 1
+
+
 def png_chunks(data: bytes) -> tuple[set[bytes], bool]:
     """The names of a PNG's chunks, and whether the file is whole, that is, reaches its IEND chunk."""
     names: set[bytes] = set()

@@ -78,7 +78,8 @@ def staging(target: str) -> Iterator[str]:
     if storage.is_url(target):
         yield target
         return
-    folder = Path(target).with_name(f".{Path(target).name}.{uuid.uuid4().hex}.tmp")
+    prefix = f".{Path(target).name}."
+    folder = Path(target).with_name(f"{prefix}{uuid.uuid4().hex}.tmp")
     folder.mkdir(parents=True)
     try:
         yield str(folder)
@@ -86,6 +87,10 @@ def staging(target: str) -> Iterator[str]:
             folder.rename(target)
         except OSError:
             manifest.load(target)  # another run was faster; if it is none of ours, this says what is wrong with it
+        # What killed runs have left of the same dataset. A run that is still at it will find the finished one.
+        for name in storage.names(str(folder.parent)):
+            if name.startswith(prefix) and name.endswith(".tmp"):
+                storage.remove_folder(storage.join(str(folder.parent), name))
     finally:
         storage.remove_folder(str(folder))
 

@@ -15,8 +15,8 @@ MAX_ENTRIES = 200
 def decode_images(image_bytes: tf.Tensor, image_size: int, resize_mode: str = "stretch") -> tf.Tensor:
     """Encoded images, string [N], as uint8 [N, image_size, image_size, 3].
 
-    Reads JPEG (EXIF orientation applied), PNG (alpha over white), WebP, GIF without transparency (first frame) and
-    24-bit BMP. Anything else raises InvalidArgumentError.
+    Reads JPEG and PNG (EXIF orientation applied, alpha over white), WebP without an EXIF orientation, GIF without
+    transparency (first frame) and 24-bit BMP. What cannot be decoded raises InvalidArgumentError.
     """
     images = tf.map_fn(
         lambda data: decode_image(data, image_size, resize_mode), image_bytes, fn_output_signature=tf.uint8
@@ -30,7 +30,7 @@ def decode_image(data: tf.Tensor, image_size: int, resize_mode: str = "stretch")
     square = tf.cond(
         is_jpeg,
         lambda: _decode_jpeg(data, image_size, resize_mode),
-        lambda: to_square(_decode_other(data), image_size, resize_mode),
+        lambda: _orient(to_square(_decode_other(data), image_size, resize_mode), png_orientation(data)),
     )
     square.set_shape([image_size, image_size, 3])
     return square
@@ -210,6 +210,28 @@ def jpeg_orientation(data: tf.Tensor) -> tf.Tensor:
 
     _, _, orientation = tf.while_loop(more, step, (tf.constant(2), tf.constant(0), tf.constant(0)))
     return tf.maximum(orientation, 1)
+
+
+def png_orientation(data: tf.Tensor) -> tf.Tensor:
+    """The EXIF orientation of a PNG, scalar int32 from 1 to 8; 1 for other formats and without an eXIf chunk."""
+    total = tf.cast(tf.strings.length(data), tf.int64)
+    is_png = tf.strings.substr(data, 0, 4) == b"\x89PNG"
+
+    def more(position: tf.Tensor, count: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+        return (orientation == 0) & (count < MAX_SEGMENTS)
+
+    def step(position: tf.Tensor, count: tf.Tensor, orientation: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        rest = _after(data, tf.cast(tf.minimum(position, total), tf.int32))
+        head = tf.cast(_bytes(rest, 4), tf.int64)
+        length = tf.reduce_sum(head * tf.constant([2**24, 2**16, 2**8, 1], tf.int64))
+        ended = (position + 12 > total) | (length > total)
+        is_exif = tf.strings.substr(_after(rest, 4), 0, 4) == b"eXIf"
+        block = tf.strings.substr(_after(rest, 8), 0, tf.cast(tf.minimum(length, total), tf.int32))
+        found = tf.cond(is_exif & ~ended, lambda: _tiff_orientation(block), lambda: tf.constant(0))
+        return position + 12 + length, count + 1, tf.where(ended, 1, found)
+
+    start = (tf.constant(8, tf.int64), tf.constant(0), tf.where(is_png, 0, 1))
+    return tf.maximum(tf.while_loop(more, step, start)[2], 1)
 
 
 def _after(text: tf.Tensor, start: tf.Tensor | int) -> tf.Tensor:

@@ -81,6 +81,8 @@ def test_driver_killed(pictures: Path, undisturbed: dict[str, bytes], tmp_path: 
         driver.wait()
     gone, alive = psutil.wait_procs(children, timeout=PATIENCE)
     assert gone and not alive
+    (work_folder,) = tmp_path.glob(".work/*")
+    (tmp_path / f".{work_folder.name}.0123.tmp").mkdir()  # as if an earlier run had died while it wrote the shards
     found, decoded = finish(pictures, tmp_path)
     assert 0 < decoded < 1200, "whole parts are used again"
     assert found == undisturbed

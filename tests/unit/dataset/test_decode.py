@@ -168,7 +168,7 @@ def test_four_inks() -> None:
     assert psnr(pixels_of(encoded(image, "JPEG", quality=95)), pillow_square(Image.fromarray(PICTURE))) > 30
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation(kind: str, orientation: int) -> None:
     data = encoded(PICTURE, kind, exif=exif(orientation))

@@ -34,6 +34,7 @@ KINDS: dict[str, Callable[[np.random.Generator, int, int], bytes]] = {
     "jpeg, grey": lambda r, w, h: encoded(noise(r, w, h, 1)[..., 0], "JPEG"),
     "jpeg, four inks": lambda r, w, h: encoded(Image.fromarray(noise(r, w, h)).convert("CMYK"), "JPEG"),
     "png": lambda r, w, h: encoded(noise(r, w, h), "PNG"),
+    "png, turned": lambda r, w, h: encoded(noise(r, w, h), "PNG", exif=exif(int(r.integers(1, 9)))),
     "png, grey": lambda r, w, h: encoded(noise(r, w, h, 1)[..., 0], "PNG"),
     "png, 1 bit": lambda r, w, h: encoded(Image.fromarray(noise(r, w, h)).convert("1"), "PNG"),
     "png, 2 bits": lambda r, w, h: grey_png(r.integers(0, 4, (h, w)), 2),
