@@ -46,7 +46,8 @@ class Display:
             self._bar.update(self._task, description=title, completed=done, total=total, facts=facts)
         elif time.monotonic() - self._last_line >= _LINE_SECONDS:
             self._last_line = time.monotonic()
-            self.line(f"{title}  {done:,.0f}/{total:,.0f}  {facts}".rstrip())
+            count = "" if f"{done:,.0f}/{total:,.0f}" in title else f"{done:,.0f}/{total:,.0f}"
+            self.line("  ".join(part for part in (title, count, facts) if part))
 
     def line(self, text: str) -> None:
         """A line that stays."""
@@ -99,7 +100,8 @@ class TrainingView:
             facts = f"loss {values['loss']:.3f}  accuracy {values['accuracy']:.3f}"
             if values["images_per_second"]:
                 facts = f"{values['images_per_second']:,.0f} images/s  {facts}"
-            self._progress.update(f"epoch {event['epoch']}/{event['epochs']}", event["step"], event["steps"], facts)
+            title = f"epoch {event['epoch']}/{event['epochs']}  step {event['step']:,}/{event['steps']:,}"
+            self._progress.update(title, event["step"], event["steps"], facts)
         elif kind == "epoch" and event["split"] == "train":
             self._train = event["values"]
         elif kind == "epoch":

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 from rich.markup import escape
 
@@ -122,6 +122,11 @@ def one_line(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.options:
         group, _, chosen = str(error.missing_cfg_file).rpartition("/")
         return f"Expected {group} to be one of {', '.join(error.options)}. Received: {group}={chosen}. Set one of them."
+    if isinstance(error, OverrideParseException):
+        return (
+            f"Expected key=value. Received: {error.override}. "
+            f"Put a value with brackets, commas or spaces in quotes of its own: \"key='local[2]'\"."
+        )
     # Hydra says which override failed, its cause says why.
     text = f"{error} {error.__cause__ or ''}".replace("\n", " ")
     key = re.search(r"Key '([^']+)' is not in struct|Key '([^']+)' not in '", text)

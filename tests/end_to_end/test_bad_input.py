@@ -35,6 +35,7 @@ def write_classes(root: Path, classes: dict[str, int]) -> Path:
         (["data=folder"], ["data.path"]),
         (["model.dropot=0.1"], ["model.dropot", "model.dropout"]),
         (["cluster=standalone"], ["cluster.master"]),
+        (["cluster.master=local[2]"], ["cluster.master=local[2]", "quotes"]),
         (["job=evaluate"], ["model_dir"]),
         (["hydra.run.dir=/proc/nowhere/run"], ["run folder", "hydra.run.dir"]),
         (["model=resnet", "cluster=gpu4"], ["4 GPU", "Received", "0"]),
@@ -51,7 +52,7 @@ def test_a_wrong_setting_is_one_line(launch: Launcher, arguments: list[str], tel
 
 
 def test_more_workers_than_slots(launch: Launcher) -> None:
-    ended = launch("cluster.master=local[2]", "cluster.workers=3", "train.batch_size=96")
+    ended = launch("cluster.master='local[2]'", "cluster.workers=3", "train.batch_size=96")
     assert ended.code == 2, ended.output
     assert "Expected 3 slots" in ended.errors[0]
     assert "Received: 2" in ended.errors[0]

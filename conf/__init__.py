@@ -1,0 +1,1 @@
+# Makes this folder findable inside the installed package; there is no code here.
