@@ -46,6 +46,19 @@ def _statistics(model: keras.Model) -> list[keras.Variable]:
     return found
 
 
+def _overflow_together(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Gradients that are NaN on every replica once they overflow on one.
+
+    The loss-scaling optimizer skips such a step, and looks at its own replica's gradients alone: ranks that skip and
+    ranks that do not would wait for each other in the next all-reduce.
+    """
+    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
+    context = tf.distribute.get_replica_context()
+    overflows = context.all_reduce(tf.distribute.ReduceOp.SUM, 1.0 - tf.cast(finite, tf.float32))
+    factor = tf.where(overflows > 0, float("nan"), 1.0)
+    return [gradient * tf.cast(factor, gradient.dtype) for gradient in gradients]
+
+
 class Engine:
     """One rank's share of a distributed model: its variables are mirrored over all replicas of all ranks."""
 
@@ -90,7 +103,10 @@ class Engine:
                 loss += tf.add_n(self.model.losses) / self.replicas
             scaled = self.optimizer.scale_loss(loss)
         variables = self.model.trainable_variables
-        self.optimizer.apply(tape.gradient(scaled, [v.value for v in variables]), variables)
+        gradients = tape.gradient(scaled, [v.value for v in variables])
+        if self.config.mixed_precision:
+            gradients = _overflow_together(gradients)
+        self.optimizer.apply(gradients, variables)
         correct = tf.reduce_sum(tf.cast(tf.argmax(logits, -1) == labels, tf.float32))
         return tf.reduce_sum(losses), correct
 

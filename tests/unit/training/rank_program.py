@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,27 @@ def steps(order: dict[str, Any], rank: int, world: int, folder: Path) -> None:
     engine.average_statistics()
     left["statistics_after"] = _own(norm)
     left["trained"] = _own(engine.model.trainable_variables)
+    left["overflow"] = _overflow(strategy, config.train, source, rank)
     left["frozen"] = _average_frozen(strategy, config.train, rank)
     np.savez(
         folder / f"rank-{rank}.npz", **{f"{name}.{i}": v for name, part in left.items() for i, v in enumerate(part)}
     )
+
+
+def _overflow(strategy: tf.distribute.Strategy, train: TrainConfig, source: Source, rank: int) -> list[np.ndarray]:
+    """Finished steps after one whose gradients overflow on rank 1 alone, and after the next one."""
+    train = TrainConfig(**{**asdict(train), "mixed_precision": True})
+    engine = Engine(strategy, lambda: build(DenseConfig(units=[]), 8, 3), train, STEPS)
+    engine.optimizer.dynamic_scale.assign(float("inf") if rank == 1 else 1.0)
+    batch = train.batch_size // engine.replicas
+    batches = train_batches(source, train, rank=rank, batch=batch, steps=2, first_epoch=0, threads=1)
+    iterator = iter(engine.distribute(batches))
+    finished = []
+    for _ in range(2):
+        engine.train_call(iterator, tf.constant(1), tf.constant(float(train.batch_size)))
+        finished.append(np.asarray(engine.optimizer.inner_optimizer.iterations))
+        engine.optimizer.dynamic_scale.assign(1.0)
+    return finished
 
 
 def _average_frozen(strategy: tf.distribute.Strategy, train: TrainConfig, rank: int) -> list[np.ndarray]:

@@ -147,6 +147,11 @@ def test_averaged_statistics_are_the_mean_of_the_ranks(left: dict[str, dict[str,
         np.testing.assert_allclose(mean, (zero + one) / 2, rtol=1e-6)
 
 
+def test_gradients_that_overflow_on_one_rank_skip_the_step_on_all(left: dict[str, dict[str, np.ndarray]]) -> None:
+    for rank, finished in (("0/2", [0, 1]), ("1/2", [0, 1]), ("0/1", [1, 2])):
+        assert [int(steps) for steps in _part(left[rank], "overflow")] == finished
+
+
 def test_frozen_variables_are_left_alone(left: dict[str, dict[str, np.ndarray]]) -> None:
     for rank in (0, 1):
         frozen = _part(left[f"{rank}/2"], "frozen")
