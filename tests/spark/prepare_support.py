@@ -19,8 +19,11 @@ CLASSES = ("bird", "cat", "dög 狗")
 
 
 @contextlib.contextmanager
-def small_spark(cores: int = 2) -> Iterator[SparkSession]:
-    """A local session that leaves nothing behind."""
+def small_spark(cores: int = 2, environment: dict[str, str] | None = None) -> Iterator[SparkSession]:
+    """A local session that leaves nothing behind. ``environment``: of the Python workers.
+
+    (All sessions of a process share one Java process, so the workers do not see later changes of os.environ.)
+    """
     os.environ.update(PYSPARK_PYTHON=sys.executable, OMP_NUM_THREADS="1", SPARK_LOCAL_IP="127.0.0.1")
     builder = SparkSession.builder.master(f"local[{cores}]").appName("tests")
     for name, value in {
@@ -29,6 +32,7 @@ def small_spark(cores: int = 2) -> Iterator[SparkSession]:
         "spark.driver.memory": "512m",
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",
+        **{f"spark.executorEnv.{name}": value for name, value in (environment or {}).items()},
     }.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()

@@ -88,18 +88,23 @@ def test_driver_killed(pictures: Path, undisturbed: dict[str, bytes], tmp_path: 
     assert found == undisturbed
 
 
+def is_worker(process: psutil.Process) -> bool:
+    """Whether Spark's Python daemon has forked this process."""
+    try:
+        parent = process.parent()
+        return parent is not None and all("pyspark.daemon" in " ".join(p.cmdline()) for p in (process, parent))
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_python_worker_killed(pictures: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     victims: list[int] = []
 
-    def kill_a_worker(done: int, total: int) -> None:
-        if not victims and len(whole_parts(tmp_path)) >= 2:
-            workers = [
-                process
-                for process in psutil.Process().children(recursive=True)
-                if "pyspark.daemon" in " ".join(process.cmdline())
-                and "pyspark.daemon" in " ".join(process.parent().cmdline())
-            ]
-            for process in workers[:1]:
+    def kill_the_workers(done: int, total: int) -> None:
+        if not whole_parts(tmp_path):
+            return
+        for process in psutil.Process().children(recursive=True):  # the daemon's children; some may be idle
+            if is_worker(process):
                 victims.append(process.pid)
                 process.kill()
 
@@ -108,7 +113,7 @@ def test_python_worker_killed(pictures: Path, undisturbed: dict[str, bytes], tmp
         patch.setattr(prepare, "_POLL_SECONDS", 0.01)
         # Local masters do not repeat a task, so this run ends with Spark's own error.
         with pytest.raises(Exception, match=r"worker|Python|EOF|Connection"):
-            prepare.prepare(spark, folder_config(pictures, image_size=96), str(tmp_path), 2, kill_a_worker)
+            prepare.prepare(spark, folder_config(pictures, image_size=96), str(tmp_path), 2, kill_the_workers)
     assert victims and not list(tmp_path.glob("t-*"))
     found, decoded = finish(pictures, tmp_path)
     assert 0 < decoded < 1200

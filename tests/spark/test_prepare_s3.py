@@ -1,5 +1,6 @@
 """Images from an S3 bucket, and a dataset into one, against a server on this machine."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def bucket() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def spark(bucket: str) -> Iterator[SparkSession]:
-    with small_spark() as session:  # after the environment is set: the Python workers inherit it
+    names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
+    with small_spark(environment={name: os.environ[name] for name in names}) as session:
         yield session
 
 

@@ -12,8 +12,12 @@ from distributed_cls.config import DataConfig
 from distributed_cls.dataset import listing, sources
 from distributed_cls.errors import UserError
 
-MILLION = """
-import resource, sys
+from .support import PEAK
+
+MILLION = (
+    PEAK
+    + """
+import sys
 from distributed_cls.config import DataConfig
 from distributed_cls.dataset import index, listing, plan, prepare, sources
 
@@ -28,8 +32,9 @@ listed = sources.list_images(config, sys.argv[1])
 prepare.identify(config, listed)
 parts = plan.decode_parts(index.missing(listed.table, index.SCHEMA.empty_table()), 8)
 assert sum(plan.images_of(name) for name, _ in parts) == 1_000_000
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(peak_megabytes())
 """
+)
 
 
 def config(path: Path) -> DataConfig:

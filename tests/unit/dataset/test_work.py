@@ -12,10 +12,12 @@ import pytest
 from distributed_cls.dataset import index, listing, plan, reading, tfrecord, work
 from distributed_cls.dataset.decode import Spec
 
-from .support import encoded, photo
+from .support import PEAK, encoded, photo
 
-MEMORY = """
-import pathlib, resource, sys
+MEMORY = (
+    PEAK
+    + """
+import sys
 import pyarrow as pa
 from distributed_cls.dataset import index, listing, work
 from distributed_cls.dataset.decode import Spec
@@ -30,8 +32,9 @@ done = index.read(f"{folder}/part-{count}-{count}.parquet")
 shard = done.select(["file", "offset", "length", "key"]).append_column("label", pa.array([0] * count, pa.int64()))
 assert work.write_shard(folder, f"{count}.tfrecord", shard).bytes > count * 224 * 224 * 3
 assert "tensorflow" not in sys.modules and "keras" not in sys.modules
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(peak_megabytes())
 """
+)
 
 
 def rows_of(*names: str) -> pa.Table:
