@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import distributed_cls
+
 # What must be the same on every rank, and what to do when it is not.
 _MUST_AGREE = {
     "python": "Run the same Python on every node.",
@@ -43,7 +45,8 @@ def local_facts(host: str, port: int, dataset: str, run_folder: str) -> dict[str
         "port": port,
         "python": platform.python_version(),
         **{name: _version(name) for name in ("tensorflow", "keras")},
-        "distributed_cls": _version("distributed-cls"),
+        # Of the code that runs, not of what is installed: the driver's code travels to the executors.
+        "distributed_cls": distributed_cls.__version__,
         "dataset": _fingerprint(dataset),
         "run_folder": Path(run_folder).is_dir(),
         "gpus": len([gpu for gpu in gpus.split(",") if gpu]),

@@ -4,6 +4,7 @@ NumPy's zip container checks each array's CRC on reading, and opens anywhere, wi
 """
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -44,6 +45,8 @@ def save(path: Path, variables: Sequence[keras.Variable], position: Position) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, **arrays)
+        stream.flush()
+        os.fsync(stream.fileno())  # or a power cut could leave the new name on an empty file
 
 
 def load(path: Path, variables: Sequence[keras.Variable]) -> Position:

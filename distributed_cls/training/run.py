@@ -73,7 +73,7 @@ def train(rank: Rank, position: Position) -> dict[str, Any]:
     )
     iterator = iter(engine.distribute(batches))
     validation = _Evaluation(rank, "val")
-    pace = _Pace(rank, iterator, steps, position)
+    pace = _Pace(rank, iterator, steps)
     events.phase("train")
     while position.epoch < config.epochs:
         if config.patience and position.epoch - position.best_epoch >= config.patience:
@@ -118,7 +118,7 @@ def _end_epoch(rank: Rank, position: Position, result: dict[str, Any]) -> None:
 class _Pace:
     """Runs the steps of an epoch in graph calls of about ``_SECONDS_PER_CALL``, and reports after each."""
 
-    def __init__(self, rank: Rank, iterator: Any, steps: int, position: Position) -> None:
+    def __init__(self, rank: Rank, iterator: Any, steps: int) -> None:
         self._rank, self._iterator, self._steps = rank, iterator, steps
         self._global_batch = tf.constant(float(rank.config.train.batch_size))
         self._first = True

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import distributed_cls
 from distributed_cls.barrier.rendezvous import held_port, local_facts, own_address, refusal, tf_config
 from tests.shards import records, write_dataset
 
@@ -106,6 +107,7 @@ def test_local_facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert facts["dataset"] == content.fingerprint
     assert facts["gpus"] == 2 and facts["run_folder"] is True
     assert facts["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert facts["distributed_cls"] == distributed_cls.__version__  # also where only a zip of it travelled
     assert json.loads(json.dumps(facts)) == facts
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     elsewhere = local_facts("10.0.0.1", 4000, str(tmp_path / "nothing"), str(tmp_path / "nothing"))
