@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 
@@ -22,15 +23,16 @@ def run(config: Config) -> None:
     # What a user can get wrong comes first: a port in use should not be found out after a minute of loading.
     with _listening(settings) as listener:
         load_export(config.model_dir)
-        # TensorFlow comes with these, and takes seconds.
-        from distributed_cls.inference.model import bound_threads
-        from distributed_cls.inference.web.app import create_app
-        from distributed_cls.inference.web.service import Service
-        from distributed_cls.inference.web.versions import Versions
+        with _without_greetings():
+            # TensorFlow comes with these, and takes seconds.
+            from distributed_cls.inference.model import bound_threads
+            from distributed_cls.inference.web.app import create_app
+            from distributed_cls.inference.web.service import Service
+            from distributed_cls.inference.web.versions import Versions
 
-        bound_threads(settings.threads or os.cpu_count() or 1)
-        metrics = Metrics()
-        versions = Versions(config.model_dir, (1, settings.max_batch), metrics.on_load)
+            bound_threads(settings.threads or os.cpu_count() or 1)
+            metrics = Metrics()
+            versions = Versions(config.model_dir, (1, settings.max_batch), metrics.on_load)
         host, port = listener.getsockname()[:2]
         export = versions.current.export
         address = f"[{host}]" if ":" in host else host
@@ -55,6 +57,28 @@ def run(config: Config) -> None:
         )
         with _quiet_stop():
             server.run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def _without_greetings() -> Iterator[None]:
+    """Keep what TensorFlow writes to file descriptor 2 while it starts, and show it only when the start fails.
+
+    Its first lines come before any log level of its own counts, and tell a visitor of the terminal nothing.
+    """
+    with tempfile.TemporaryFile() as kept:
+        shown = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except UserError:
+            raise
+        except BaseException:
+            kept.seek(0)
+            os.write(shown, kept.read())
+            raise
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
 
 
 @contextlib.contextmanager
