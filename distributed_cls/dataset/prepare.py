@@ -9,11 +9,8 @@ import functools
 import hashlib
 import json
 import logging
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +21,7 @@ from distributed_cls.dataset import curate, duplicates, index, manifest, page, p
 from distributed_cls.dataset.decode import Spec
 from distributed_cls.dataset.listing import Listing
 from distributed_cls.dataset.manifest import Dataset, Manifest
+from distributed_cls.dataset.progress import Progress, reporting
 from distributed_cls.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,10 +31,7 @@ log = logging.getLogger(__name__)
 
 # Raise it when the same images and settings would no longer give the same dataset.
 CODE_VERSION = 3
-_POLL_SECONDS = 0.25
 _HASHES_WORTH_A_STAGE = 50_000  # below, a search on the driver is done before Spark would have started
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -133,7 +128,7 @@ def _decode(
         total = listing.table.num_rows
         done = total - missing.num_rows
         log.info("Decoding %d of %d images in %d tasks", missing.num_rows, total, len(parts))
-        with _reporting(progress, work_folder, done, total):
+        with reporting(progress, work_folder, done, total):
             _run(spark, f"prepare {config.name}: decode", functools.partial(work.decode_parts, job), parts)
         known = _known(work_folder, base)
     return index.describe(listing.table, known)
@@ -165,42 +160,6 @@ def _run(
         return context.parallelize(items, len(items)).mapPartitions(task).collect()
     finally:
         context.setJobDescription(None)  # type: ignore[arg-type]
-
-
-@contextmanager
-def _reporting(progress: Progress | None, work_folder: str, done: int, total: int) -> Iterator[None]:
-    """Call ``progress`` while the block runs, from what the tasks leave in the work folder."""
-    if progress is None:
-        yield
-        return
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(_POLL_SECONDS):
-            progress(min(total, done + _images_done(work_folder)), total)
-
-    watcher = threading.Thread(target=watch, name="prepare-progress", daemon=True)
-    watcher.start()
-    try:
-        yield
-        progress(total, total)
-    finally:
-        ended.set()
-        watcher.join()
-
-
-def _images_done(work_folder: str) -> int:
-    """Images in whole parts and in parts that are being written."""
-    done = 0
-    for name in storage.names(work_folder):
-        if name.startswith(work.PART) and name.endswith(".parquet"):
-            done += plan.images_of(name)
-        elif name.startswith(work.PROGRESS):
-            try:
-                done += int(Path(work_folder, name).read_text() or 0)
-            except (OSError, ValueError):
-                continue  # ended, or being written, at this moment
-    return done
 
 
 def _decide(

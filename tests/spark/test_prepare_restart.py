@@ -12,7 +12,7 @@ import psutil
 import pytest
 from prepare_support import contents, folder_config, image_folder, small_spark
 
-from distributed_cls.dataset import plan, prepare, work
+from distributed_cls.dataset import plan, prepare, progress, work
 
 PATIENCE = 120.0  # seconds until a condition that must come counts as missed
 
@@ -110,7 +110,7 @@ def test_python_worker_killed(pictures: Path, undisturbed: dict[str, bytes], tmp
 
     with pytest.MonkeyPatch.context() as patch, small_spark() as spark:
         patch.setattr(plan, "TASK_SECONDS", 0.02)
-        patch.setattr(prepare, "_POLL_SECONDS", 0.01)
+        patch.setattr(progress, "POLL_SECONDS", 0.01)
         # Local masters do not repeat a task, so this run ends with Spark's own error.
         with pytest.raises(Exception, match=r"worker|Python|EOF|Connection"):
             prepare.prepare(spark, folder_config(pictures, image_size=96), str(tmp_path), 2, kill_the_workers)
