@@ -12,6 +12,8 @@ from distributed_cls.barrier import rendezvous
 from distributed_cls.barrier.child import Child, environment
 from distributed_cls.barrier.relay import Line
 
+_HEARING_SECONDS = 15.0
+
 
 class RankFailed(RuntimeError):
     """A rank's process ended without a result. The driver has the details from the relay."""
@@ -48,6 +50,8 @@ def run_rank(*, order: dict[str, Any], address: tuple[str, int], secret: str, fi
         ending = _ending(child.process.returncode)
         if child.failure is None:
             line.send({"event": "failure", "kind": "died", "message": f"its process ended with {ending}"})
+        # The driver hangs up once it has heard the other ranks; told earlier, Spark would end them unheard.
+        line.hung_up.wait(_HEARING_SECONDS)
         raise RankFailed(f"rank {rank} on {host} ended with {ending}")
     finally:
         line.close()

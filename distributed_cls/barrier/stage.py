@@ -88,6 +88,7 @@ class _Attempt:
         self._watch = Watch(cluster.workers, cluster.start_timeout, cluster.stall_timeout, LOG_TAIL)
         self._answer: dict[str, Any] | None = None
         self._error: Exception | None = None
+        self._silent: list[int] = []
 
     def run(self) -> dict[str, Any]:
         relay = Relay(self._spark.sparkContext.getConf().get("spark.driver.host", "127.0.0.1"))
@@ -127,6 +128,7 @@ class _Attempt:
             self._drain(relay, wait=True)
             if self._watch.first_failure() is not None:
                 self._hear_out(relay)
+                self._silent = self._watch.silent()  # now: while the stage is being ended every rank falls silent
                 return
             stall = self._watch.stall()
             if stall:
@@ -134,9 +136,11 @@ class _Attempt:
         self._drain(relay, wait=False)
 
     def _hear_out(self, relay: Relay) -> None:
-        """Wait a moment for the failure that an error may be the echo of."""
-        deadline = time.monotonic() + _ECHO_SECONDS
-        while not self._watch.cause_known() and time.monotonic() < deadline:
+        """Wait for what an error may be the echo of: another failure, or a rank of which nothing is heard any more."""
+        began = time.monotonic()
+        while not self._watch.cause_known():
+            if time.monotonic() - began >= _ECHO_SECONDS and not self._watch.undecided(began):
+                return
             self._drain(relay, wait=True)
 
     def _drain(self, relay: Relay, wait: bool) -> None:
@@ -169,7 +173,7 @@ class _Attempt:
         if kind == "user":
             raise UserError(message)
         what = f"Rank {rank} on {state.host} failed in {state.phase}, step {state.step}: {essence(message)}"
-        silent = [other for other in self._watch.silent() if other != rank]
+        silent = [other for other in self._silent if other != rank]
         if silent:  # the one that failed is then only the first that noticed
             what = f"No sign of life from {'; '.join(self._watch.describe(other) for other in silent)}. {what}"
         tail = "".join(f"\n  rank {rank} | {line}" for line in telling(state.log))

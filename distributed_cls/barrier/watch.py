@@ -34,8 +34,9 @@ class Watch:
     def see(self, event: dict[str, Any]) -> None:
         """Take in one event."""
         state = self.ranks[event["rank"]]
-        state.heard = time.monotonic()
         kind = event["event"]
+        if kind != "disconnected":  # which the driver's own end of the line says
+            state.heard = time.monotonic()
         if kind == "phase":
             state.phase, state.host = event["name"], event.get("host", state.host)
             self._moved = state.heard
@@ -64,6 +65,12 @@ class Watch:
     def cause_known(self) -> bool:
         """Whether a failure is there that is not another's echo."""
         return any(state.failure["kind"] != _ECHO for state in self.ranks if state.failure)
+
+    def undecided(self, since: float) -> bool:
+        """Whether a started rank was not heard ``since`` (monotonic seconds), and not missed for long enough either."""
+        silent = self.silent()
+        waiting = [rank for rank, state in enumerate(self.ranks) if state.pid and not state.failure]
+        return any(self.ranks[rank].heard < since and rank not in silent for rank in waiting)
 
     def first_gone(self) -> int | None:
         """The rank whose line was lost first."""

@@ -123,3 +123,19 @@ def test_the_last_lines_of_a_log_are_kept(clock: Clock) -> None:
         _see(seen, 0, "log", line=str(number))
     assert seen.ranks[0].log == ["7", "8", "9"]
     assert seen.ranks[1].log == []
+
+
+def test_after_an_error_a_rank_is_heard_or_missed(clock: Clock) -> None:
+    seen = _training(3)
+    clock.now += 2
+    _see(seen, 0, "failure", kind="error", message="Collective ops is aborted", time=10.0)
+    assert not seen.cause_known()
+    since = clock.now
+    assert seen.undecided(since)
+    clock.now += 1
+    _see(seen, 2, "heartbeat", step=1)
+    _see(seen, 1, "disconnected", time=11.0)  # no sign of life
+    assert seen.undecided(since)
+    clock.now += 4
+    assert not seen.undecided(since)
+    assert seen.silent() == [1]
