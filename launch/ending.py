@@ -59,20 +59,23 @@ def _run(command: Callable[[], Any]) -> int:
         _say(str(error))
         return FAILED
     except Exception as error:
-        if STATE.folder is None and isinstance(error, OSError):  # Hydra makes the run folder before our code runs
-            _say(
-                f"Expected a run folder that can be made. Received: {error.filename} ({error.strerror}). "
-                "Set hydra.run.dir to another one."
-            )
-            return USER
-        if STATE.folder is None and isinstance(error, ValueError | TypeError):  # from inside Hydra's parser
-            _say(f"Expected settings that can be composed. Received: {error}. See python -m launch --help.")
-            return USER
-        if STATE.folder is None:  # no log file yet that could take the stack trace
-            raise
-        log.error("%s: %s", type(error).__name__, error, exc_info=True)
+        return _unexpected(error)
+
+
+def _unexpected(error: Exception) -> int:
+    """An error that no room of ours has worded. Before the run folder is there it comes from inside Hydra."""
+    if STATE.folder is not None:
+        log.error("%s: %s", type(error).__name__, error, exc_info=error)
         _say(f"that was not expected; the stack trace is in {STATE.folder / 'launch.log'}")
         return FAILED
+    if isinstance(error, OSError):
+        found = f"{error.filename} ({error.strerror})"
+        _say(f"Expected a run folder that can be made. Received: {found}. Set hydra.run.dir to another one.")
+    elif isinstance(error, ValueError | TypeError):
+        _say(f"Expected settings that can be composed. Received: {error}. See python -m launch --help.")
+    else:
+        raise error
+    return USER
 
 
 def _say(message: str) -> None:

@@ -77,7 +77,7 @@ class Session:
         os.environ["PYSPARK_PYTHON"] = self.cluster.python or sys.executable
         (self._scratch / "log4j2.properties").write_text(_LOG4J.format(path=spark_log), encoding="utf-8")
         wanted = properties(self.cluster, self._scratch)
-        logging.getLogger("py4j").setLevel(logging.ERROR)  # it notes every connection that an ended task closes
+        logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it notes every connection that has been closed
         with _output_to(spark_log):
             spark = _build(wanted, submitted, spark_log)
         context = spark.sparkContext
@@ -92,22 +92,38 @@ class Session:
     def stop(self) -> None:
         """Stop Spark, wait for its JVM to end, and remove its temporary files."""
         if self._spark is not None:
-            from pyspark import SparkContext
-
-            gateway = SparkContext._gateway
-            self._spark.stop()
-            self._spark = None
-            process = getattr(gateway, "proc", None)
-            if gateway is not None and process is not None:
-                gateway.shutdown()
-                process.stdin.close()  # its end is the JVM's sign to exit
-                try:
-                    process.wait(_GATEWAY_SECONDS)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
-                SparkContext._gateway = SparkContext._jvm = None
+            # A signal to the whole process group, as `timeout` and some schedulers send it, has ended the JVM already.
+            with contextlib.suppress(OSError, _py4j_error()):
+                self._spark.stop()
+        self._spark = None
+        if "pyspark" in sys.modules:  # also after a start that failed half-way
+            _end_jvm()
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def _py4j_error() -> type[Exception]:
+    from py4j.protocol import Py4JError
+
+    return Py4JError
+
+
+def _end_jvm() -> None:
+    """End the JVM that this process has started, if there is one, and wait for it."""
+    from pyspark import SparkContext
+
+    gateway = SparkContext._gateway
+    process = getattr(gateway, "proc", None)
+    if gateway is None or process is None:
+        return
+    if process.poll() is None:
+        gateway.shutdown()
+    process.stdin.close()  # its end is the JVM's sign to exit
+    try:
+        process.wait(_GATEWAY_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    SparkContext._gateway = SparkContext._jvm = None
 
 
 def is_local(master: str | None) -> bool:

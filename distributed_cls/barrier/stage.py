@@ -100,9 +100,17 @@ class _Attempt:
             # Also on Ctrl-C: the ranks' processes end as soon as the line is cut, whatever Spark does.
             relay.close()
             if stage.is_alive():
-                self._spark.sparkContext.cancelJobGroup(self._group)
+                self._cancel()
                 stage.join(_AFTERMATH_SECONDS)
         return self._conclude(relay)
+
+    def _cancel(self) -> None:
+        from py4j.protocol import Py4JError
+
+        try:
+            self._spark.sparkContext.cancelJobGroup(self._group)
+        except (OSError, Py4JError) as error:  # its JVM is gone, and the stage with it
+            log.debug("The stage could not be cancelled: %s", error)
 
     def _run_stage(self, relay: Relay) -> None:
         from spark_tensorflow_distributor import MirroredStrategyRunner

@@ -19,7 +19,7 @@ class RankState:
     pid: int | None = None  # of the child process
     heard: float = field(default_factory=time.monotonic)
     failure: dict[str, Any] | None = None
-    gone: float | None = None  # when its line was lost, unix seconds
+    gone: float | None = None  # when its line was lost, monotonic seconds
     log: list[str] = field(default_factory=list)  # the last lines
 
 
@@ -47,10 +47,13 @@ class Watch:
             self._moved = state.heard
         elif kind == "log":
             state.log = [*state.log[1 - self._log_tail :], event["line"]]
+        elif kind == "evaluated":
+            self._moved = state.heard
         elif kind == "failure":
-            state.failure = event
+            # Their order is that of arrival: the clocks of different hosts do not agree.
+            state.failure = {**event, "time": state.heard}
         elif kind == "disconnected":
-            state.gone = event["time"]
+            state.gone = time.monotonic()
 
     def first_failure(self) -> int | None:
         """The rank that failed first: the others' failures are mostly its echo.

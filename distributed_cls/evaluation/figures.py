@@ -108,8 +108,11 @@ def reliability_diagram(calibrated: Calibration) -> str:
     axes.bar(left, shares, width, align="edge", color=MUTED, alpha=0.25, label="share of images")
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)), label="perfect")
     axes.vlines(
-        calibrated.confidence[filled], calibrated.confidence[filled], calibrated.accuracy[filled],
-        color=ORANGE, linewidth=2,
+        calibrated.confidence[filled],
+        calibrated.confidence[filled],
+        calibrated.accuracy[filled],
+        color=ORANGE,
+        linewidth=2,
     )
     axes.plot(calibrated.confidence[filled], calibrated.accuracy[filled], "o", color=BLUE, label="accuracy")
     axes.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="confidence", ylabel="accuracy")
@@ -133,8 +136,13 @@ def f1_bars(scores: ClassScores, names: Sequence[str], limit: int = 30) -> str:
     for row, index in enumerate(worst):
         inside = scores.f1[index] > 0.2
         axes.text(
-            scores.f1[index] + (-0.012 if inside else 0.012), row, percent(scores.f1[index]),
-            ha="right" if inside else "left", va="center", fontsize=7, color=PAPER if inside else INK,
+            scores.f1[index] + (-0.012 if inside else 0.012),
+            row,
+            percent(scores.f1[index]),
+            ha="right" if inside else "left",
+            va="center",
+            fontsize=7,
+            color=PAPER if inside else INK,
         )
     axes.set_yticks(rows, [labels[index] for index in worst])
     axes.set(xlim=(0, 1), ylim=(len(worst) - 0.4, -0.6))

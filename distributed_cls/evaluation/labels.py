@@ -23,7 +23,7 @@ def shorten(name: str, limit: int) -> str:
     if len(name) <= limit:
         return name
     head, tail = limit // 2, (limit - 1) // 2  # with the ellipsis they make exactly `limit`
-    return f"{name[:head]}…{name[len(name) - tail:]}"
+    return f"{name[:head]}…{name[len(name) - tail :]}"
 
 
 def short_names(names: Sequence[object], limit: int) -> list[str]:

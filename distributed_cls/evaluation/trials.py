@@ -131,8 +131,11 @@ def _page(rows: Sequence[Row], champion: int | None, folder: Path) -> str:
     keys = varied(rows)
     finished = [row for row in rows if row["status"] != "failed"]
     dots = [
-        (" ".join([f"#{row['trial']}", *(_override(row, key) for key in keys)]),
-         row.get("val_accuracy"), row.get("test_accuracy"))
+        (
+            " ".join([f"#{row['trial']}", *(_override(row, key) for key in keys)]),
+            row.get("val_accuracy"),
+            row.get("test_accuracy"),
+        )
         for row in finished
     ]
     return fill(

@@ -1,6 +1,10 @@
 """ResNet50 (He et al. 2015, https://arxiv.org/abs/1512.03385) as Keras ships it, as a backbone."""
 
+import contextlib
+import fcntl
+import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -33,7 +37,8 @@ def _backbone(weights: str | None, size: int) -> keras.Model:
 
     if weights == "imagenet":
         try:
-            return make("imagenet")
+            with _alone_on_this_host():
+                return make("imagenet")
         except Exception as error:  # Keras raises a bare Exception when a download fails
             raise UserError(
                 "Expected to download the ImageNet weights of ResNet50 (model.weights=imagenet). Received: "
@@ -43,6 +48,16 @@ def _backbone(weights: str | None, size: int) -> keras.Model:
     if weights is not None:
         _load(backbone, weights)
     return backbone
+
+
+@contextlib.contextmanager
+def _alone_on_this_host() -> Iterator[None]:
+    """One rank of a host at a time: Keras downloads into the final file, where another would find half of it."""
+    folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "models")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".distributed_cls.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _load(backbone: keras.Model, weights: str) -> None:

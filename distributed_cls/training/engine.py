@@ -193,6 +193,14 @@ class Engine:
 
         self.strategy.run(average)
 
+    def vary_dropout(self, rank: int) -> None:
+        """Give each rank dropout masks of its own. All start from the seeds of rank 0, which checkpoints hold."""
+        for variable in self.model.non_trainable_variables:
+            if variable.name == "seed_generator_state":
+                seed = np.array(variable)
+                seed[0] += rank
+                variable.assign(seed)
+
     # ── state ───────────────────────────────────────────────────────────────────────────────────────────────
 
     @property

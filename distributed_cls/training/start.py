@@ -13,8 +13,10 @@ from distributed_cls.models.registry import build
 from distributed_cls.training import checkpoint, run
 from distributed_cls.training.checkpoint import Position
 from distributed_cls.training.engine import Engine
+from distributed_cls.training.evaluation import evaluate
 from distributed_cls.training.events import Events
 from distributed_cls.training.input import Source
+from distributed_cls.training.rank import Rank
 from distributed_cls.training.sharding import rank_ranges, train_steps
 
 
@@ -44,16 +46,17 @@ def perform(order: dict[str, Any], events: Events) -> None:
     steps = train_steps([shard.records for shard in manifest.shards["train"]], world, config.train.batch_size)
     engine = Engine(strategy, build_model, config.train, steps * config.train.epochs)
     checkpoints = Path(order["run_folder"], "checkpoints")
-    me = run.Rank(config, manifest, sources, engine, events, rank, world, threads, checkpoints)
+    me = Rank(config, manifest, sources, engine, events, rank, world, threads, checkpoints)
     result = _work(me, order, build_model)
     events.emit("result", result=result)
 
 
-def _work(me: run.Rank, order: dict[str, Any], build_model: Any) -> dict[str, Any]:
+def _work(me: Rank, order: dict[str, Any], build_model: Any) -> dict[str, Any]:
     result: dict[str, Any] = {}
     work = order["work"]
     if "train" in work:
         position = _resume(me, me.checkpoints / "last.npz")
+        me.engine.vary_dropout(me.rank)
         result["train"] = run.train(me, position)
         source = me.checkpoints / "best.npz"
         # Rank 0 wrote it; nobody reads before that is over.
@@ -62,7 +65,7 @@ def _work(me: run.Rank, order: dict[str, Any], build_model: Any) -> dict[str, An
         source = Path(order["checkpoint"])
     checkpoint.load(source, me.engine.model.variables)
     if "evaluate" in work:
-        result |= run.evaluate(me)
+        result |= evaluate(me)
     if "export" in work:
         run.export(me, build_model, Path(order["run_folder"], "model"), result)
     return result
@@ -114,8 +117,11 @@ def _open_sources(manifest: manifests.Manifest, folder: str, rank: int, world: i
     return sources
 
 
-def _resume(me: run.Rank, last: Path) -> Position:
+def _resume(me: Rank, last: Path) -> Position:
     """Continue from ``last`` when an earlier attempt of this run left it; otherwise begin."""
+    if me.chief:
+        for leftover in last.parent.glob(".*.tmp"):  # of an attempt that was killed while it wrote
+            leftover.unlink()
     if not last.exists():
         return Position(dataset=me.manifest.fingerprint)
     position = checkpoint.load(last, me.engine.variables)

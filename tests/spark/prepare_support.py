@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
+from pyarrow import csv
 from pyspark.sql import SparkSession
 
 from distributed_cls.config import DataConfig
@@ -104,9 +105,7 @@ def write_table(file: Path, /, **columns: list[Any]) -> str:
     """A CSV or Parquet file."""
     table = pa.table(columns)
     if file.suffix == ".csv":
-        import pyarrow.csv
-
-        pa.csv.write_csv(table, file)
+        csv.write_csv(table, file)
     else:
         index.write(str(file), table)
     return str(file)

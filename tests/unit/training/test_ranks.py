@@ -248,6 +248,7 @@ def test_the_surest_mistakes_of_the_ranks_are_the_images_that_were_misread(runs:
 
 def test_a_checkpoint_of_another_data_set_is_refused(runs: Path) -> None:
     # As much of a rank as resuming looks at.
-    rank: Any = SimpleNamespace(engine=SimpleNamespace(variables=[]), manifest=SimpleNamespace(fingerprint="another"))
+    manifest = SimpleNamespace(fingerprint="another")
+    rank: Any = SimpleNamespace(chief=False, engine=SimpleNamespace(variables=[]), manifest=manifest)
     with pytest.raises(UserError, match=r"data set another. Received: [0-9a-f]{8}\. Choose an empty run folder"):
         start._resume(rank, runs / "undisturbed-run" / "checkpoints" / "last.npz")
