@@ -177,7 +177,12 @@ def local_master(master: str) -> str:
 
 def _gpu_properties(cluster: ClusterConfig, scratch: Path) -> dict[str, str]:
     """What Spark needs to know to hand out GPUs; on a real cluster its administrator has set the rest."""
-    amounts = {"spark.task.resource.gpu.amount": str(cluster.gpus_per_worker)}
+    amounts = {
+        "spark.task.resource.gpu.amount": str(cluster.gpus_per_worker),
+        # The distributor reads CUDA_VISIBLE_DEVICES as well as it sets it: a worker that was used before would give
+        # the second attempt an index into the one device of the first.
+        "spark.python.worker.reuse": "false",
+    }
     if not is_local(cluster.master):
         return amounts
     script = scratch / "find_gpus.sh"
@@ -200,6 +205,10 @@ def _check_local_gpus(cluster: ClusterConfig) -> None:
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
         found, how = len(re.findall(r"^GPU \d+", listed, re.MULTILINE)), "nvidia-smi lists"
+        chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        visible = found if chosen is None else len([gpu for gpu in chosen.split(",") if gpu])
+        if visible < found:
+            found, how = visible, f"CUDA_VISIBLE_DEVICES={chosen} leaves"
     except FileNotFoundError:
         found, how = 0, "nvidia-smi is not installed, so"
     except subprocess.SubprocessError:

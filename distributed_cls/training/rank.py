@@ -115,7 +115,7 @@ class Pace:
             "loss": loss / examples,
             "accuracy": correct / examples,
             "images_per_second": self._rate(self._timed - before),
-            "learning_rate": float(engine.optimizer.learning_rate),
+            "learning_rate": float(np.asarray(engine.optimizer.learning_rate)),  # mirrored, where it is constant
         }
 
     def _settle(self, timed: np.ndarray) -> None:

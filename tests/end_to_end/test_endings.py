@@ -1,6 +1,7 @@
 """However a run ends, nothing of it is left running, and two at once do not disturb each other."""
 
 import signal
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -16,7 +17,7 @@ LONG = ("model=dense", "train.epochs=100000", "train.schedule=constant", "job.co
 def test_a_signal_in_mid_training(launch: Launcher, number: signal.Signals, code: int) -> None:
     before = set(Path(tempfile.gettempdir()).iterdir())
     process, folder = launch.start(*LONG)
-    wait_for(lambda: '"event": "epoch"' in _text(folder / "metrics.jsonl"), "the first epoch")
+    _await_first_epoch(process, folder)
     process.send_signal(number)
     ended = launch.end(process, folder)
     assert ended.code == code, ended.output
@@ -31,7 +32,7 @@ def test_a_signal_in_mid_training(launch: Launcher, number: signal.Signals, code
 
 def test_a_killed_driver_takes_everything_with_it(launch: Launcher) -> None:
     process, folder = launch.start(*LONG)
-    wait_for(lambda: '"event": "epoch"' in _text(folder / "metrics.jsonl"), "the first epoch")
+    _await_first_epoch(process, folder)
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) >= 4  # the JVM, Spark's Python workers, two ranks
     process.kill()
@@ -44,6 +45,14 @@ def test_two_launchers_at_once(launch: Launcher) -> None:
     started = [launch.start("model=dense", "train.epochs=2", f"train.seed={seed}") for seed in (0, 1)]
     for process, folder in started:
         assert launch.end(process, folder).summary["train"]["epochs"] == 2
+
+
+def _await_first_epoch(process: "subprocess.Popen[str]", folder: Path) -> None:
+    def there() -> bool:
+        assert process.poll() is None, process.communicate()[0]
+        return '"event": "epoch"' in _text(folder / "metrics.jsonl")
+
+    wait_for(there, "the first epoch")
 
 
 def _text(path: Path) -> str:

@@ -23,6 +23,8 @@ def test_each_rank_gets_a_gpu_of_its_own_and_a_missing_driver_is_one_error(tmp_p
     command = tmp_path / "bin" / "nvidia-smi"
     command.write_text(_NVIDIA_SMI, encoding="utf-8")
     command.chmod(0o755)
+    # Left by whatever was imported before in this process; it would hide the GPUs that this test hands out.
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     run = subprocess.run(
         [
             sys.executable,
@@ -31,7 +33,7 @@ def test_each_rank_gets_a_gpu_of_its_own_and_a_missing_driver_is_one_error(tmp_p
             str(tmp_path / "data"),
             content.fingerprint,
         ],
-        env={**os.environ, "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"},
+        env={**environment, "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=200,
