@@ -75,10 +75,11 @@ def _end_epoch(rank: Rank, position: Position, result: dict[str, Any]) -> None:
         position.best_epoch, position.best_accuracy, position.best_loss = position.epoch, accuracy, loss
     if not rank.chief:
         return
-    for split, numbers in (("train", values), ("val", {"loss": loss, "accuracy": accuracy})):
-        rank.events.emit("epoch", split=split, epoch=position.epoch, step=position.step, values=numbers)
+    # An epoch that is reported is also safe: first the checkpoints, then the events.
     for name in ["best", "last"] if better else ["last"]:
         checkpoint.save(rank.checkpoints / f"{name}.npz", rank.engine.variables, position)
+    for split, numbers in (("train", values), ("val", {"loss": loss, "accuracy": accuracy})):
+        rank.events.emit("epoch", split=split, epoch=position.epoch, step=position.step, values=numbers)
 
 
 def export(rank: Rank, build: Callable[[], keras.Model], folder: Path, results: dict[str, Any]) -> None:

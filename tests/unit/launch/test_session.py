@@ -69,12 +69,24 @@ def test_missing_gpus_are_refused_before_spark_starts(
         command.write_text(f"#!/bin/sh\n{nvidia_smi}\n", encoding="utf-8")
         command.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     cluster = ClusterConfig(name="gpu4", master="local-cluster[1,8,1024]", workers=4, gpus_per_worker=1)
     with pytest.raises(UserError) as raised:
         Session(cluster, tmp_path / "run").spark  # noqa: B018 - starting it is the point
     assert str(raised.value).startswith("Expected 4 GPU(s) on this machine (cluster=gpu4: 4 worker(s) with 1 each).")
     assert found in str(raised.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_hidden_gpus_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = tmp_path / "nvidia-smi"
+    command.write_text("#!/bin/sh\necho 'GPU 0: A'; echo 'GPU 1: A'\n", encoding="utf-8")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    cluster = ClusterConfig(name="pair", master="local-cluster[1,2,1024]", workers=2, gpus_per_worker=1)
+    with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES=1 leaves 1"):
+        Session(cluster, tmp_path / "run").spark  # noqa: B018 - starting it is the point
 
 
 def test_trials_share_a_session_only_on_the_same_cluster() -> None:
