@@ -134,12 +134,6 @@ def _remote_ranges(files: list[str], offsets: list[int], lengths: list[int]) -> 
         start = end
 
 
-def parquet_columns(path: str) -> list[str]:
-    """The column names of a Parquet file."""
-    with storage.open_read(path) as stream:
-        return list(pq.ParquetFile(stream).schema_arrow.names)
-
-
 def read_table(path: str, columns: list[str]) -> pa.Table:
     """Some columns of a Parquet file."""
     return pq.read_table(io.BytesIO(storage.read_bytes(path)), columns=columns)
