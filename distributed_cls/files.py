@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from distributed_cls.errors import UserError
 
@@ -23,12 +23,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write ``data`` to a local file, durably: a reader sees the old file or the whole new one."""
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A stream into a local file, durably: a reader sees the old file or the whole new one."""
     with replacing(path) as temporary, temporary.open("wb") as stream:
-        stream.write(data)
+        yield stream
         stream.flush()
-        os.fsync(stream.fileno())
+        os.fsync(stream.fileno())  # or a power cut could leave the new name on an empty file
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write ``data`` to a local file, whole or not at all."""
+    with writing(path) as stream:
+        stream.write(data)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

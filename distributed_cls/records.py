@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -83,8 +84,18 @@ class Recorder:
         return seconds
 
 
-def write_evaluation(folder: Path, results: dict[str, Any], recorder: Recorder) -> dict[str, Any]:
-    """Write evaluation.json: the exact counts of val and test, with their surest mistakes."""
-    counted = {split: {**results[split], "mistakes": recorder.mistakes(split)} for split in ("val", "test")}
+def write_evaluation(
+    folder: Path, results: dict[str, Any], recorder: Recorder, paths: Callable[[list[str]], list[str]]
+) -> dict[str, Any]:
+    """Write evaluation.json: the exact counts of val and test, with their surest mistakes.
+
+    ``paths`` gives the files in which the images with the given keys were found.
+    """
+    counted = {}
+    for split in ("val", "test"):
+        mistakes = recorder.mistakes(split)
+        found = paths([item["key"] for item in mistakes])
+        named = [{**item, "path": path} for item, path in zip(mistakes, found, strict=True)]
+        counted[split] = {**results[split], "mistakes": named}
     write_json(folder / "evaluation.json", counted)
     return counted

@@ -4,7 +4,6 @@ NumPy's zip container checks each array's CRC on reading, and opens anywhere, wi
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ import keras
 import numpy as np
 
 from distributed_cls.errors import UserError
-from distributed_cls.files import replacing
+from distributed_cls.files import writing
 
 SCHEMA_VERSION = 1
 _POSITION = "position.json"
@@ -43,10 +42,8 @@ def save(path: Path, variables: Sequence[keras.Variable], position: Position) ->
     arrays: dict[str, Any] = {_key(index, variable): np.asarray(variable) for index, variable in enumerate(variables)}
     arrays[_POSITION] = np.frombuffer(json.dumps(asdict(position)).encode(), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, temporary.open("wb") as stream:
+    with writing(path) as stream:
         np.savez(stream, **arrays)
-        stream.flush()
-        os.fsync(stream.fileno())  # or a power cut could leave the new name on an empty file
 
 
 def load(path: Path, variables: Sequence[keras.Variable]) -> Position:

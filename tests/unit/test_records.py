@@ -60,6 +60,10 @@ def test_the_seconds_of_stages_are_those_of_rank_0_in_the_last_attempt(tmp_path:
     assert sum(seconds.values()) == 32
 
 
+def _paths(keys: list[str]) -> list[str]:
+    return [f"/photos/{key}.png" for key in keys]
+
+
 def test_the_surest_mistakes_of_all_ranks_in_the_last_attempt(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
     _tell(recorder, "attempt", number=1)
@@ -70,6 +74,7 @@ def test_the_surest_mistakes_of_all_ranks_in_the_last_attempt(tmp_path: Path) ->
         _tell(recorder, "mistakes", rank, split="val", items=items)
     found = [item["key"] for item in recorder.mistakes("val")]
     assert found == [f"{number:02}-{rank}" for number in range(19, 7, -1) for rank in (0, 1)]
-    counted = write_evaluation(tmp_path, {"val": {"examples": 40}, "test": {"examples": 9}}, recorder)
+    counted = write_evaluation(tmp_path, {"val": {"examples": 40}, "test": {"examples": 9}}, recorder, _paths)
     assert json.loads((tmp_path / "evaluation.json").read_text()) == counted
+    assert [item["path"] for item in counted["val"]["mistakes"]] == _paths(found)
     assert len(counted["val"]["mistakes"]) == 24 and counted["test"] == {"examples": 9, "mistakes": []}

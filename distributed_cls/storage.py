@@ -4,7 +4,6 @@ Locally that takes a temporary name and a rename; an object store makes an objec
 """
 
 import contextlib
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -14,9 +13,12 @@ from typing import IO, Any
 import fsspec
 from fsspec.core import url_to_fs
 
+from distributed_cls import files
 from distributed_cls.errors import UserError
 
 _BLOCK = 2**20
+# Spark names its S3 and local file systems differently from everyone else.
+_SPARK_SCHEMES = {"s3a://": "s3://", "s3n://": "s3://", "file:///": "/", "file:/": "/"}
 
 
 def is_url(path: str) -> bool:
@@ -29,6 +31,21 @@ def absolute(path: str) -> str:
     if is_url(path):
         return path.rstrip("/")
     return str(Path(path.removeprefix("file://")).expanduser().resolve())
+
+
+def plain(path: str) -> str:
+    """A path or URL as fsspec (and people) write it, also when Spark wrote it."""
+    for theirs, ours in _SPARK_SCHEMES.items():
+        if path.startswith(theirs):
+            return ours + path[len(theirs) :]
+    return path
+
+
+def for_spark(path: str) -> str:
+    """A path or URL as Spark's readers want it. Local paths become absolute."""
+    if not is_url(path):
+        return f"file://{absolute(path)}"
+    return path.replace("s3://", "s3a://", 1) if path.startswith("s3://") else path
 
 
 def join(folder: str, *names: str) -> str:
@@ -45,6 +62,11 @@ def filesystem(path: str) -> tuple[Any, str]:
             f"Expected a path or a URL that an installed fsspec driver can open. Received: {path} ({error}). "
             "Install the driver, for example s3fs for s3://."
         ) from None
+
+
+def is_s3(store: Any) -> bool:
+    """Whether an fsspec filesystem is s3fs itself (and not, for example, a cache in front of it)."""
+    return "s3" in ([store.protocol] if isinstance(store.protocol, str) else store.protocol)
 
 
 def exists(path: str) -> bool:
@@ -102,15 +124,8 @@ def writing(path: str) -> Iterator[IO[bytes]]:
         with store.transaction, store.open(inside, "wb") as stream:
             yield stream
         return
-    temporary = Path(path).with_name(f".{Path(path).name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.writing(path) as stream:
+        yield stream
 
 
 def write_bytes(path: str, data: bytes) -> None:
@@ -127,6 +142,25 @@ def remove_folder(folder: str) -> None:
     store, inside = filesystem(folder)
     with contextlib.suppress(FileNotFoundError):
         store.rm(inside, recursive=True)
+
+
+def check_readable(path: str, setting: str) -> None:
+    """UserError naming ``setting`` when there is nothing at ``path``, or when the store does not let us look."""
+    try:
+        found = exists(path)
+    except UserError:
+        raise
+    except Exception as error:  # no rights, no credentials, no connection: every store has types of its own for these
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"Expected {setting} to be a path or URL that can be read. Received: {setting}={path} ({reason}). "
+            f"Check the credentials and the address in the environment, or set {setting} to another place."
+        ) from None
+    if not found:
+        remedy = "Check it, and the store's address in the environment." if is_url(path) else f"Set {setting}=/a/path."
+        raise UserError(
+            f"Expected {setting} to be an existing folder, file or URL. Received: {setting}={path}. {remedy}"
+        )
 
 
 def check_writable(folder: str, setting: str) -> None:
