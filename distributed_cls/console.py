@@ -16,6 +16,13 @@ console = Console(width=None if sys.stdout.isatty() else 160, soft_wrap=not sys.
 _LINE_SECONDS = 10.0  # between two plain lines of the same work
 
 
+class _Share(ProgressColumn):
+    """How much is done, where that is known."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.total is None else f"{task.percentage:>3.0f}%", style="progress.percentage")
+
+
 class _Facts(ProgressColumn):
     """The numbers of the moment: throughput, loss, accuracy."""
 
@@ -30,11 +37,12 @@ class Display:
         self._bar = bar
         self._task: Any = None
         self._last_line = 0.0
+        self._counted: tuple[float, float] | None = None  # done and the time, at the first count of a stage
 
     def begin(self, title: str, total: float | None = None) -> None:
         """A new stage; ``total`` units of work, None while unknown."""
         self.end()
-        self._last_line = time.monotonic()
+        self._last_line, self._counted = time.monotonic(), None
         if self._bar is not None:
             self._task = self._bar.add_task(title, total=total, facts="")
 
@@ -48,6 +56,18 @@ class Display:
             self._last_line = time.monotonic()
             count = "" if f"{done:,.0f}/{total:,.0f}" in title else f"{done:,.0f}/{total:,.0f}"
             self.line("  ".join(part for part in (title, count, facts) if part))
+
+    def count(self, what: str, done: int, total: int) -> None:
+        """The stage has done so many of ``total`` things of a kind: tells their throughput, and off a bar the rest."""
+        now = time.monotonic()
+        if self._counted is None:
+            self._counted = (done, now)
+        before, since = self._counted
+        rate = (done - before) / max(now - since, 1e-9)
+        facts = f"{rate:,.0f} {what}/s" if done > before else ""
+        if facts and self._bar is None:
+            facts += f"  {(total - done) / rate:,.0f} s left"
+        self.update(what, done, total, facts)
 
     def line(self, text: str) -> None:
         """A line that stays."""
@@ -72,7 +92,7 @@ def showing(mode: str) -> Iterator[Display]:
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
-        TextColumn("{task.percentage:>3.0f}%"),
+        _Share(),
         _Facts(),
         TimeRemainingColumn(),
     )

@@ -1,6 +1,5 @@
 """The child process of a rank: started fresh, watched, its output passed on, ended with its parent."""
 
-import collections
 import contextlib
 import json
 import os
@@ -14,7 +13,6 @@ from typing import Any
 import distributed_cls
 from distributed_cls.barrier.relay import Line
 
-LOG_TAIL = 40  # lines that an error carries
 _POLL_SECONDS = 0.1
 _TERM_SECONDS = 5.0
 
@@ -26,7 +24,6 @@ class Child:
         self._line = line
         self.result: dict[str, Any] | None = None
         self.failure: dict[str, Any] | None = None
-        self.tail: collections.deque[str] = collections.deque(maxlen=LOG_TAIL)
         read_end, write_end = os.pipe()
         try:
             # A fresh interpreter each time: TensorFlow's collectives can be set up only once in a process.
@@ -55,9 +52,7 @@ class Child:
     def _pass_on_log(self) -> None:
         assert self.process.stdout is not None
         for raw in self.process.stdout:
-            text = raw.decode("utf-8", "replace").rstrip("\n")
-            self.tail.append(text)
-            self._line.send({"event": "log", "line": text})
+            self._line.send({"event": "log", "line": raw.decode("utf-8", "replace").rstrip("\n")})
 
     def _pass_on_events(self, read_end: int) -> None:
         with os.fdopen(read_end, encoding="utf-8") as stream:

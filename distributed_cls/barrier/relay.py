@@ -18,6 +18,7 @@ from typing import Any
 
 _NONCE_BYTES = 32
 _HANDSHAKE_SECONDS = 10.0
+_STRANGERS = 256  # connections at one time that have not proved anything; further ones wait in line
 _LONGEST_LINE = 64 * 2**20  # an event with a gallery of images is a few MB
 
 
@@ -69,10 +70,12 @@ class Relay:
         self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._closed = False
+        self._strangers = threading.Semaphore(_STRANGERS)
         threading.Thread(target=self._accept, name="relay", daemon=True).start()
 
     def _accept(self) -> None:
         while True:
+            self._strangers.acquire()
             try:
                 connection, _ = self._server.accept()
             except OSError:  # closed
@@ -81,15 +84,10 @@ class Relay:
 
     def _serve(self, connection: socket.socket) -> None:
         rank = None
-        # Not a timeout of the socket: it would begin anew with each byte of a stranger who has time.
-        limit = threading.Timer(self._handshake_seconds, _hang_up, [connection])
-        limit.daemon = True
-        limit.start()
         try:
             lines = _Lines(connection)
-            if not _handshake(connection, lines, self.secret, b"driver", b"rank"):
+            if not self._knows(connection, lines):
                 return
-            limit.cancel()
             with self._lock:
                 if self._closed:
                     return
@@ -101,12 +99,23 @@ class Relay:
         except (OSError, ValueError):  # a stranger, or a rank that died in mid-line: told below
             pass
         finally:
-            limit.cancel()
             with self._lock:
                 self._connections.discard(connection)
             connection.close()
             if rank is not None:
                 self.events.put({"event": "disconnected", "rank": rank, "time": time.time()})
+
+    def _knows(self, connection: socket.socket, lines: _Lines) -> bool:
+        """Whether the other end proves in time that it knows the secret."""
+        # Not a timeout of the socket: it would begin anew with each byte of a stranger who has time.
+        limit = threading.Timer(self._handshake_seconds, _hang_up, [connection])
+        limit.daemon = True
+        limit.start()
+        try:
+            return _handshake(connection, lines, self.secret, b"driver", b"rank")
+        finally:
+            limit.cancel()
+            self._strangers.release()
 
     def close(self) -> None:
         """Hang up on every rank, which ends their child processes, and stop listening."""

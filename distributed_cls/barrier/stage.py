@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from distributed_cls.barrier import preflight
-from distributed_cls.barrier.child import LOG_TAIL
 from distributed_cls.barrier.rank import run_rank
 from distributed_cls.barrier.reading import essence, reason, telling
 from distributed_cls.barrier.relay import Relay
@@ -28,6 +27,7 @@ _TICK_SECONDS = 0.25
 # How long the other ranks have to report their end after Spark has failed the stage, and the stage to end.
 _AFTERMATH_SECONDS = 20.0
 _ECHO_SECONDS = 1.0
+_LOG_TAIL = 40  # lines of a rank that an error carries
 _LOST_PORTS = 3  # rendezvous that are repeated without counting as an attempt
 
 Listener = Callable[[dict[str, Any]], None]
@@ -85,7 +85,7 @@ class _Attempt:
         self._spark, self._order, self._fingerprint = spark, order, fingerprint
         self._cluster, self._listen = cluster, listen
         self._group = f"distributed_cls-{uuid.uuid4().hex}"
-        self._watch = Watch(cluster.workers, cluster.start_timeout, cluster.stall_timeout, LOG_TAIL)
+        self._watch = Watch(cluster.workers, cluster.start_timeout, cluster.stall_timeout, _LOG_TAIL)
         self._answer: dict[str, Any] | None = None
         self._error: Exception | None = None
         self._silent: list[int] = []

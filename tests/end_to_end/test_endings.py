@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import tempfile
 from pathlib import Path
 
 import psutil
@@ -14,8 +13,12 @@ LONG = ("model=dense", "train.epochs=100000", "train.schedule=constant", "job.co
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_in_mid_training(launch: Launcher, number: signal.Signals, code: int) -> None:
-    before = set(Path(tempfile.gettempdir()).iterdir())
+def test_a_signal_in_mid_training(tmp_path: Path, datasets: Path, number: signal.Signals, code: int) -> None:
+    # A temporary folder of its own: other tests run at the same time, and theirs come and go.
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {"TMPDIR": str(temporary), "JAVA_TOOL_OPTIONS": f"-Djava.io.tmpdir={temporary}"}
+    launch = Launcher(tmp_path, datasets, environment)
     process, folder = launch.start(*LONG)
     _await_first_epoch(process, folder)
     process.send_signal(number)
@@ -26,8 +29,7 @@ def test_a_signal_in_mid_training(launch: Launcher, number: signal.Signals, code
     assert processes_of(launch.folder) == []
     assert not (folder / ".spark").exists()
     assert (folder / "checkpoints" / "last.npz").exists()
-    ours = [path for path in set(Path(tempfile.gettempdir()).iterdir()) - before if _is_ours(path)]
-    assert ours == []
+    assert [path.name for path in temporary.iterdir() if _is_ours(path)] == []
 
 
 def test_a_killed_driver_takes_everything_with_it(launch: Launcher) -> None:
@@ -60,5 +62,5 @@ def _text(path: Path) -> str:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a new entry of the machine's temporary folder may be Spark's or ours, not another program's."""
+    """Whether an entry of the temporary folder may be Spark's or ours, not TensorFlow's."""
     return path.name.startswith(("spark-", "blockmgr-", "distributed_cls", "hsperfdata", "liblz4", "snappy"))

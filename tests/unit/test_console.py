@@ -8,6 +8,21 @@ from distributed_cls import console
 from distributed_cls.console import TrainingView
 
 
+def test_counted_things_have_a_throughput_and_an_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    monkeypatch.setattr(console, "_LINE_SECONDS", 0.0)
+    with console.showing("lines") as display:
+        display.begin("images")
+        display.count("images", 500, 4_500)  # what an earlier run has done is no throughput
+        assert "images/s" not in capsys.readouterr().out
+        now = 104.0
+        display.count("images", 2_500, 4_500)
+        assert capsys.readouterr().out.rstrip().endswith("images  2,500/4,500  500 images/s  4 s left")
+
+
 def _epoch(split: str, **values: float) -> dict[str, Any]:
     return {"event": "epoch", "rank": 0, "split": split, "epoch": 3, "step": 1200, "values": values}
 

@@ -92,6 +92,22 @@ def test_a_stranger_who_sends_byte_after_byte_is_cut_off(relay: Relay) -> None:
     assert time.monotonic() - began < 5
 
 
+def test_a_crowd_of_strangers_takes_no_more_than_its_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relays, "_STRANGERS", 2)
+    relay = Relay("127.0.0.1", handshake_seconds=0.5)
+    strangers = [socket.create_connection(relay.address, timeout=_LIMIT_SECONDS) for _ in range(7)]
+    # A rank that comes after them is served all the same, when they have had their time.
+    began = time.monotonic()
+    line = Line(relay.address, relay.secret, rank=3)
+    assert time.monotonic() - began > 1.0  # three pairs went before it, of 0.5 s each
+    line.send({"event": "heartbeat"})
+    assert _next(relay)["rank"] == 3
+    line.close()
+    for stranger in strangers:
+        assert len(_end(stranger)) == 65  # a nonce and its line's end
+    relay.close()
+
+
 def test_an_over_long_greeting_ends_the_connection(relay: Relay) -> None:
     with socket.create_connection(relay.address) as stranger:
         stranger.sendall(b"0" * 1000)
