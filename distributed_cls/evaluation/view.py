@@ -4,6 +4,7 @@ import base64
 import binascii
 import struct
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -201,7 +202,8 @@ def gallery(
             "true": name_of(item["true"]),
             "predicted": name_of(item["predicted"]),
             "confidence": percent(float(item["confidence"])),
-            "key": readable(item.get("key", "")),
+            "path": readable(item.get("path", "")),
+            "file": "/".join(readable(item.get("path", "")).rsplit("/", 2)[-2:]),
         }
         for item in sorted(pictures or [], key=lambda item: sign * float(item["confidence"]))[:_MOST_PICTURES]
     ]
@@ -233,8 +235,15 @@ def dataset_facts(dataset: Mapping[str, Any], names: Sequence[str]) -> dict[str,
         "totals": list(totals.values()),
         "total": sum(totals.values()),
         "rows": rows,
+        "page": _dataset_page(dataset),
         **_rejects(dataset),
     }
+
+
+def _dataset_page(dataset: Mapping[str, Any]) -> str | None:
+    """The link to the page that shows the prepared images, where this machine has it."""
+    page = Path(str(dataset.get("path") or ""), "dataset.html")
+    return page.as_uri() if page.is_absolute() and page.is_file() else None
 
 
 def _per_class(counts: Any, classes: Any, size: int) -> list[int] | None:

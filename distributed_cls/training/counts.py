@@ -17,13 +17,18 @@ GALLERY = 24
 
 
 class Outcomes:
-    """Per-example results of one rank in stored order, padding removed. All arrays are [examples]."""
+    """Per-example results of one rank in stored order, padding removed.
+
+    All arrays are [examples], but ``classes`` and ``shares``, the likeliest classes and their probabilities, which are
+    [examples, ≤ 5], best first.
+    """
 
     def __init__(self, columns: tuple[np.ndarray, ...]) -> None:
-        labels, weights, predicted, confidence, losses, top = (column.reshape(-1) for column in columns)
-        real = weights > 0
-        self.labels, self.predicted, self.confidence = labels[real], predicted[real].astype(np.int64), confidence[real]
-        self.losses, self.top = losses[real], top[real]
+        labels, weights, classes, shares, losses, top = columns
+        real = weights > 0  # [steps, batch], so each column's first two axes become one
+        self.labels, self.losses, self.top = labels[real], losses[real], top[real]
+        self.classes, self.shares = classes[real].astype(np.int64), shares[real]
+        self.predicted, self.confidence = self.classes[:, 0], self.shares[:, 0]
 
     def counts(self, classes: int) -> np.ndarray:
         """float64 [4 + classes² + 3·BINS], to be summed over ranks and read by ``as_dict``."""

@@ -134,17 +134,17 @@ class Engine:
     def _evaluate_step(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, ...]:
         logits = tf.cast(self.model(tf.cast(images, tf.float32), training=False), tf.float32)
         losses = keras.ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-        probabilities = tf.nn.softmax(logits)
-        top = tf.math.in_top_k(labels, logits, min(TOP_K, logits.shape[-1]))
-        predicted = tf.argmax(logits, -1, tf.int32)
-        return predicted, tf.reduce_max(probabilities, -1), losses, top
+        likeliest = min(TOP_K, logits.shape[-1])
+        shares, classes = tf.math.top_k(tf.nn.softmax(logits), likeliest)
+        return classes, shares, losses, tf.math.in_top_k(labels, logits, likeliest)
 
     def _evaluate_call(self, iterator: Any, steps: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """``steps`` batches of this rank, each result [steps, rank batch].
+        """``steps`` batches of this rank, each result [steps, rank batch, …].
 
-        Label, weight, prediction, confidence, loss, and whether the label is among the top five.
+        Label, weight, the likeliest classes [.., ≤ 5] and their probabilities [.., ≤ 5], loss, and whether the label is
+        among the top five.
         """
-        kinds = (tf.int64, tf.float32, tf.int32, tf.float32, tf.float32, tf.bool)
+        kinds = (tf.int64, tf.float32, tf.int32, tf.float32, tf.float32, tf.bool)  # as in the docstring
         columns = [tf.TensorArray(kind, size=steps) for kind in kinds]
         for step in tf.range(steps):
             images, labels, weights = next(iterator)

@@ -1,4 +1,9 @@
-"""Exact evaluation of a split on all ranks together."""
+"""Exact evaluation of a split on all ranks together.
+
+Counts travel to the driver as numbers. What was predicted for each image goes through the run folder, a file of each
+rank, which ``evaluation/predictions.py`` reads: ``predictions/<split>-<rank>.npz`` with ``ranges`` int64 [r, 3] (shard,
+first record, record after the last), ``classes`` int64 and ``shares`` float32 [examples, ≤ 5], in the order of ranges.
+"""
 
 import time
 from typing import Any
@@ -6,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from distributed_cls.files import writing
 from distributed_cls.training import counts
 from distributed_cls.training.input import evaluation_batches
 from distributed_cls.training.rank import CallSize, Rank
@@ -45,9 +51,8 @@ class Evaluation:
         while done < self._steps:
             number, began = size.next(self._steps - done), time.perf_counter()
             parts.append([column.numpy() for column in self._rank.engine.evaluate_call(iterator, tf.constant(number))])
-            if (
-                done
-            ):  # the first call may have traced the graph; there is no collective, so a rank may use its own clock
+            # The first call may have traced the graph; there is no collective, so a rank may use its own clock.
+            if done:
                 size.settle((time.perf_counter() - began) / number)
             done += number
             self._rank.events.emit("evaluated", split=self._split, done=done, steps=self._steps)
@@ -62,7 +67,21 @@ def evaluate(rank: Rank) -> dict[str, Any]:
         evaluation = Evaluation(rank, split)
         results[split] = evaluation.run()
         assert evaluation.outcomes is not None
+        _save_predictions(rank, split, evaluation.outcomes)
         chosen = evaluation.outcomes.surest_mistakes()
         items = counts.gallery(rank.sources[split], evaluation.outcomes, chosen)
         rank.events.emit("mistakes", split=split, items=items)
     return results
+
+
+def _save_predictions(rank: Rank, split: str, outcomes: counts.Outcomes) -> None:
+    target = rank.folder / "predictions" / f"{split}-{rank.rank:05d}.npz"
+    target.parent.mkdir(exist_ok=True)
+    ranges = [(part.shard, part.start, part.stop) for part in rank.sources[split].ranges]
+    with writing(target) as stream:
+        np.savez(
+            stream,
+            ranges=np.array(ranges, np.int64).reshape(-1, 3),
+            classes=outcomes.classes,
+            shares=outcomes.shares.astype(np.float32),
+        )

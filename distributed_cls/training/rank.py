@@ -32,11 +32,15 @@ class Rank:
     rank: int
     world: int
     threads: int
-    checkpoints: Path
+    folder: Path  # of the run
 
     @property
     def chief(self) -> bool:
         return self.rank == 0
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
 
     @property
     def batch(self) -> int:

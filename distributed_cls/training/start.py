@@ -45,8 +45,7 @@ def perform(order: dict[str, Any], events: Events) -> None:
     events.phase("model")
     steps = train_steps([shard.records for shard in manifest.shards["train"]], world, config.train.batch_size)
     engine = Engine(strategy, build_model, config.train, steps * config.train.epochs)
-    checkpoints = Path(order["run_folder"], "checkpoints")
-    me = Rank(config, manifest, sources, engine, events, rank, world, threads, checkpoints)
+    me = Rank(config, manifest, sources, engine, events, rank, world, threads, Path(order["run_folder"]))
     result = _work(me, order, build_model)
     events.emit("result", result=result)
 

@@ -158,9 +158,10 @@ def test_val_is_reported_when_there_is_no_test(make_run: MakeRun, digits: dict[s
 def test_a_mistake_without_a_readable_picture_is_still_listed(
     image: Any, make_run: MakeRun, digits: dict[str, Any]
 ) -> None:
-    mistakes = [{"image": image, "key": "ab", "true": 3, "predicted": 99, "confidence": 0.5}]
+    mistakes = [{"image": image, "path": "/photos/beetle/<7>.jpg", "true": 3, "predicted": 99, "confidence": 0.5}]
     page = Page(write_report(make_run({"test": {**digits["test"], "mistakes": mistakes}})))
     assert "no picture" in page.text and "class 99" in page.text and not page.all("img")
+    assert "beetle/<7>.jpg" in page.text
 
 
 @pytest.mark.parametrize("name", ["summary.json", "evaluation.json"])

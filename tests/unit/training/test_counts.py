@@ -17,8 +17,10 @@ def _columns(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> tup
     probabilities = softmax(logits, axis=1)
     own = probabilities[np.arange(len(labels)), labels]
     top = (logits > logits[np.arange(len(labels)), labels][:, None]).sum(1) < 5
-    columns = labels, weights, logits.argmax(1).astype(np.int32), probabilities.max(1), -np.log(own), top
-    return tuple(column.reshape(-1, 10) for column in columns)
+    likeliest = np.argsort(-logits, axis=1)[:, :5].astype(np.int32)
+    shares = np.take_along_axis(probabilities, likeliest, 1)
+    columns = labels, weights, likeliest, shares, -np.log(own), top
+    return tuple(column.reshape(-1, 10, *column.shape[1:]) for column in columns)
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +56,8 @@ def test_sums_over_ranks_are_those_of_all_examples(examples: tuple[np.ndarray, n
 
 
 def test_certain_and_hopeless_confidences_fall_into_the_outer_bins() -> None:
-    ones = np.ones(2)
-    outcomes = Outcomes((np.zeros(2, int), ones, np.zeros(2), np.array([1.0, 0.0]), ones, ones > 0))
+    ones, zeros = np.ones((1, 2)), np.zeros((1, 2), int)
+    outcomes = Outcomes((zeros, ones, zeros[..., None], np.array([[[1.0], [0.0]]]), ones, ones > 0))
     bins = as_dict("val", outcomes.counts(1), 1)["bins"]
     assert bins["count"] == [1] + [0] * (BINS - 2) + [1]
 
@@ -64,7 +66,8 @@ def test_the_surest_mistakes_come_first() -> None:
     random = np.random.default_rng(1)
     labels, predicted = random.integers(0, 3, 200), random.integers(0, 3, 200)
     confidence = random.random(200)
-    ones = np.ones(200)
-    chosen = Outcomes((labels, ones, predicted, confidence, ones, ones > 0)).surest_mistakes()
+    ones = np.ones((1, 200))
+    guesses, shares = predicted[None, :, None], confidence[None, :, None]
+    chosen = Outcomes((labels[None], ones, guesses, shares, ones, ones > 0)).surest_mistakes()
     by_hand = sorted(np.flatnonzero(labels != predicted), key=lambda at: -confidence[at])[:GALLERY]
     assert chosen.tolist() == by_hand

@@ -85,13 +85,14 @@ def test_evaluation_gives_each_example_its_own_row() -> None:
     engine = _engine()
     batches = iter(engine.distribute(tf.data.Dataset.from_tensor_slices((images, labels, weights)).batch(2)))
     columns = engine.evaluate_call(batches, tf.constant(2))
-    assert [column.shape for column in columns] == [(2, 2)] * 6
+    assert [column.shape for column in columns] == [(2, 2), (2, 2), (2, 2, 3), (2, 2, 3), (2, 2), (2, 2)]
     logits = engine.model(images.astype(np.float32)).numpy()
-    found_labels, found_weights, predicted, confidence, losses, top = (column.numpy().ravel() for column in columns)
+    found_labels, found_weights, losses, top = (columns[number].numpy().ravel() for number in (0, 1, 4, 5))
+    classes, shares = (column.numpy().reshape(4, 3) for column in columns[2:4])
     assert found_labels.tolist() == labels.tolist()
     assert found_weights.tolist() == weights.tolist()
-    assert predicted.tolist() == logits.argmax(1).tolist()
-    np.testing.assert_allclose(confidence, np.exp(log_softmax(logits, axis=1)).max(1), rtol=1e-5)
+    assert classes.tolist() == np.argsort(-logits, axis=1).tolist()
+    np.testing.assert_allclose(shares, -np.sort(-np.exp(log_softmax(logits, axis=1)), axis=1), rtol=1e-5)
     np.testing.assert_allclose(losses, -log_softmax(logits, axis=1)[range(4), labels], rtol=1e-4, atol=1e-6)
     assert top.all()  # three classes: the label is always among the first five
 
