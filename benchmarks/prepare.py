@@ -1,4 +1,4 @@
-"""Preparation against the machine: ``python -m benchmarks.prepare [--images 2000] [--rounds 3]``.
+"""Preparation against the machine: ``python -m benchmarks.prepare [--images 2000 8000] [--rounds 5]``.
 
 Every figure is a ratio of two sides that run in turns in this one process; the table shows medians. The pictures are
 made here from a fixed seed, with the spectrum of photographs.
@@ -184,7 +184,7 @@ def stage_rows(
                 jpeg_quality=QUALITY, near_duplicates=near_duplicates,
             )  # fmt: skip
             with scratch(root) as out:
-                prepare.prepare(spark, config, str(out), CORES)
+                prepare.prepare(lambda: spark, config, str(out), CORES)
 
         clocks = {name: Clock() for name in ("pool", "stage", "stage with near duplicates")}
         blocks = (bare, functools.partial(stage, None), functools.partial(stage, 12))

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from distributed_cls.dataset import storage
+from distributed_cls import storage
 from distributed_cls.errors import UserError
 
 BUILTIN = ("digits", "fashion_mnist")

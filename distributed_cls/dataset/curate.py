@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from distributed_cls.config import DataConfig
 from distributed_cls.dataset import split
 from distributed_cls.dataset.index import KEY_BYTES
+from distributed_cls.dataset.listing import printable
 from distributed_cls.dataset.manifest import SPLITS
 from distributed_cls.errors import UserError
 
@@ -71,6 +72,12 @@ def _drop(table: pa.Table, rows: np.ndarray, reason: str, details: list[str]) ->
     return table
 
 
+def places(table: pa.Table) -> list[str]:
+    """Where each image lies, for people: its path, and its row where a file holds many."""
+    rows = zip(table["path"].to_pylist(), table["row"].to_pylist(), strict=True)
+    return [f"{path} row {row}" if row >= 0 else path for path, row in rows]
+
+
 def drop_conflicts(table: pa.Table) -> pa.Table:
     """Reject every image whose content also occurs under another label; the detail names labels and files."""
     alive = alive_rows(table)
@@ -83,7 +90,7 @@ def drop_conflicts(table: pa.Table) -> pa.Table:
     if not len(clash):
         return table
     faulty = np.flatnonzero(np.isin(content, clash))
-    paths = table["path"].take(alive[faulty]).to_pylist()
+    paths = places(table.select(["path", "row"]).take(alive[faulty]))
     names = labels.take(faulty).to_pylist()
     members: dict[int, list[int]] = {}
     for number, group in enumerate(content[faulty].tolist()):
@@ -105,7 +112,7 @@ def drop_duplicates(table: pa.Table) -> pa.Table:
     if not again.any():
         return table
     firsts = np.maximum.accumulate(np.where(again, 0, np.arange(len(order))))
-    originals = table["path"].take(alive[order[firsts[again]]]).to_pylist()
+    originals = places(table.select(["path", "row"]).take(alive[order[firsts[again]]]))
     return _drop(table, alive[order[again]], DUPLICATE, [f"the same picture as {path}" for path in originals])
 
 
@@ -133,7 +140,7 @@ def drop_leaks(table: pa.Table, groups: np.ndarray, earlier: pa.Table | None) ->
     leaving = torn & ((given >= 0) & (given != strongest) if bound is given else bound < 0)
     if not leaving.any():
         return table, groups
-    paths = table["path"].take(alive).to_pylist()
+    paths = places(table.select(["path", "row"]).take(alive))
     relative = {int(groups[n]): paths[n] for n in np.flatnonzero(torn & ~leaving & (bound >= 0))}
     details = [f"nearly the same picture as {relative[int(groups[n])]}" for n in np.flatnonzero(leaving)]
     return _drop(table, alive[leaving], LEAK, details), groups[~leaving]
@@ -147,10 +154,12 @@ def check_rejects(table: pa.Table, limit: float) -> None:
         return
     counts = sorted(((row["counts"], row["values"]) for row in reasons.value_counts().to_pylist()), reverse=True)
     found = ", ".join(f"{reason} {count}" for count, reason in counts[:3])
-    example = table.filter(pc.equal(table["reason"], counts[0][1]))["path"][0].as_py()
+    example = table.filter(pc.equal(table["reason"], counts[0][1])).slice(0, 1)
+    detail = example["detail"][0].as_py()
+    named = printable(places(example)[0] + (f": {detail}" if detail else ""))
     raise TooManyRejects(
         f"Expected at most {limit:.1%} rejected images. "
-        f"Received: {len(reasons)} of {table.num_rows} ({found}; for example {example}). "
+        f"Received: {len(reasons)} of {table.num_rows} ({found}; for example {named}). "
         "Repair the images, or set data.max_reject_fraction higher."
     )
 
@@ -169,6 +178,12 @@ def assign_splits(
     order = split.hash_order(keys, f"{config.seed}:{config.split_salt}")
     groups = np.arange(len(kept)) if groups is None else groups
     known = _earlier_splits(table["key"].take(kept), earlier)
+    if (given >= 0).any() and (given < 0).any():
+        without = places(table.select(["path", "row"]).take(kept[given < 0]))
+        raise UserError(
+            f"Expected a split for every image, since the source gives some. Received: {len(without)} of {len(kept)} "
+            f"images without one, for example {printable(without[0])}. Complete the splits, or remove them all."
+        )
     chosen, fractions = _given_splits(given, config.split)
     free = np.flatnonzero(chosen < 0)
     chosen[free] = split.assign(
@@ -187,11 +202,6 @@ def _given_splits(given: np.ndarray, fractions: list[float]) -> tuple[np.ndarray
     """
     if not (given >= 0).any():
         return given.copy(), fractions
-    if (given < 0).any():
-        raise UserError(
-            f"Expected a split for every image, since the source gives some. Received: {int((given < 0).sum())} images "
-            "without one. Complete the splits, or remove them all."
-        )
     open_splits = [number == 0 or number not in given for number in range(len(SPLITS))]
     if sum(open_splits) == 1:
         return given.copy(), fractions
@@ -212,10 +222,11 @@ def _check_every_class(labels: np.ndarray, splits: np.ndarray, classes: list[str
     np.add.at(counts, (labels, splits), 1)
     short = np.flatnonzero((counts == 0).any(axis=1))
     if len(short):
-        name = classes[short[0]]
+        name = printable(classes[short[0]])
         empty = SPLITS[int((counts[short[0]] == 0).argmax())]
+        others = f" (and {len(short) - 1} more classes like it)" if len(short) > 1 else ""
         raise UserError(
             f"Expected every class to have an image in each of {', '.join(SPLITS)}. Received: class {name} with "
-            f"{int(counts[short[0]].sum())} usable images, none of them in {empty}. "
+            f"{int(counts[short[0]].sum())} usable images, none of them in {empty}{others}. "
             f"Add images to {name}, remove the class, or change data.split."
         )

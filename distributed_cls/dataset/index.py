@@ -9,7 +9,9 @@ import io
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distributed_cls.dataset import listing, storage
+from distributed_cls import storage
+from distributed_cls.dataset import listing
+from distributed_cls.errors import UserError
 
 FILE = "index.parquet"
 IDENTITY = ["path", "row", "size", "stamp"]  # as long as these stay, a file's content is taken to stay
@@ -43,6 +45,18 @@ def write(path: str, table: pa.Table) -> None:
 def read(path: str) -> pa.Table:
     """Read a Parquet file."""
     return pq.read_table(io.BytesIO(storage.read_bytes(path)))
+
+
+def of_dataset(folder: str, name: str = FILE) -> pa.Table:
+    """A table of a finished dataset. Raises UserError when it is missing or damaged."""
+    try:
+        return read(storage.join(folder, name))
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        found = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged ({error})"
+        raise UserError(
+            f"Expected {name} of a prepared dataset. Received: {storage.join(folder, name)} {found}. "
+            f"Delete {folder} and prepare the data again."
+        ) from None
 
 
 def to_bytes(table: pa.Table) -> bytes:

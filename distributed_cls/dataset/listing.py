@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from distributed_cls.dataset import storage
+from distributed_cls import storage
 from distributed_cls.errors import UserError
 
 SCHEMA = pa.schema(
@@ -104,7 +104,8 @@ def walk(root: str, recursive: bool = True) -> Iterator[Entry]:
         yield from _walk_local(root, (), recursive)
 
 
-def _ignored(name: str) -> bool:
+def ignored(name: str) -> bool:
+    """Whether files and folders of this name are never images: hidden, or left by an operating system."""
     return name.startswith(".") or name.lower() in _JUNK
 
 
@@ -118,7 +119,7 @@ def _walk_local(folder: str, parts: tuple[str, ...], recursive: bool) -> Iterato
         ) from None
     with entries:
         for entry in entries:
-            if _ignored(entry.name):
+            if ignored(entry.name):
                 continue
             if entry.is_dir():
                 if not _leads_back(entry):
@@ -150,12 +151,42 @@ def stamp_of(status: os.stat_result) -> tuple[int, int]:
 
 def _walk_url(root: str, recursive: bool) -> Iterator[Entry]:
     store, inside = storage.filesystem(root)
+    try:
+        yield from (_walk_s3 if storage.is_s3(store) else _walk_folders)(store, inside, recursive)
+    except PermissionError as error:
+        raise UserError(
+            f"Expected a folder that can be listed. Received: {root} ({error}). "
+            "Give the credentials in the environment the right to list it, or set data.path to another folder."
+        ) from None
+
+
+def _walk_s3(store: Any, inside: str, recursive: bool) -> Iterator[Entry]:
+    """Page by page: s3fs's own ``ls`` holds all objects of a folder at once, about 1 kB each.
+
+    A recursive walk asks for all keys below the root in one sequence, not folder by folder.
+    """
+    bucket, key, _ = store.split_path(inside.rstrip("/"))
+    prefix = f"{key}/" if key else ""
+    asked = {"Bucket": bucket, "Prefix": prefix, **({} if recursive else {"Delimiter": "/"}), **store.req_kw}
+    while True:
+        page = store.call_s3("list_objects_v2", **asked)
+        for info in page.get("Contents", ()):
+            parts = tuple(info["Key"][len(prefix) :].split("/"))
+            # An empty part: the object that stands for a folder, or a key that is no path.
+            if all(part and not ignored(part) for part in parts):
+                yield Entry(parts, int(info["Size"]), _remote_stamp(info))
+        if not page.get("IsTruncated"):
+            return
+        asked["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _walk_folders(store: Any, inside: str, recursive: bool) -> Iterator[Entry]:
     pending: list[tuple[str, tuple[str, ...]]] = [(inside.rstrip("/"), ())]
     while pending:
         folder, parts = pending.pop()
         for info in store.ls(folder, detail=True, refresh=True):
             name = info["name"].rstrip("/").rsplit("/", 1)[-1]
-            if _ignored(name) or info["name"].rstrip("/") == folder:
+            if ignored(name) or info["name"].rstrip("/") == folder:
                 continue
             if info["type"] == "directory":
                 if recursive:
@@ -174,6 +205,11 @@ def _remote_stamp(info: dict[str, Any]) -> int:
 def class_name(name: str) -> str:
     """One spelling for each name: macOS writes accents apart from their letters, others do not."""
     return unicodedata.normalize("NFC", name)
+
+
+def printable(text: str) -> str:
+    """A name for one line of a terminal: what would break the line or steer the terminal is written out."""
+    return "".join(repr(c)[1:-1] if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
 
 
 def split_number(name: str | None, where: str) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import google_crc32c
 
-from distributed_cls.dataset import storage
+from distributed_cls import storage
 from distributed_cls.errors import UserError
 
 SCHEMA_VERSION = 1

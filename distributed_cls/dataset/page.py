@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from distributed_cls.dataset import curate, headers, reading, storage, summary
+from distributed_cls import storage
+from distributed_cls.dataset import curate, headers, reading, summary
 from distributed_cls.dataset.decode import Prepared, Reject, Spec, prepare_image
 from distributed_cls.dataset.listing import Listing
 from distributed_cls.dataset.manifest import SPLITS, Manifest

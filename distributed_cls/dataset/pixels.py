@@ -22,7 +22,8 @@ WHITE = 255
 def reduction(width: int, height: int, size: int, mode: str = "stretch") -> int:
     """The largest r of 8, 4, 2, 1 by which a JPEG may be decoded smaller.
 
-    Two conditions: the smaller picture still covers the target, and its size, which is rounded up to whole pixels,
+    Two conditions: the smaller picture still covers the target (by 5/4 when r is 4 or 8: there the decoder averages
+    whole blocks, and what is left must be interpolated less), and its size, which is rounded up to whole pixels,
     stretches the content by at most an eighth of a target pixel.
     """
     target_width, target_height = content_size(width, height, size, mode)
@@ -35,7 +36,8 @@ def reduction(width: int, height: int, size: int, mode: str = "stretch") -> int:
 def _may_reduce(length: int, target: int, factor: int) -> bool:
     reduced = -(-length // factor)
     overhang = reduced * factor - length
-    return reduced >= target and 8 * overhang * target <= reduced * factor
+    covers = 4 * reduced >= (5 if factor > 2 else 4) * target
+    return covers and 8 * overhang * target <= reduced * factor
 
 
 def content_size(width: int, height: int, size: int, mode: str) -> tuple[int, int]:

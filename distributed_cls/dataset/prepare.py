@@ -5,21 +5,24 @@ parts in a work folder until the dataset is published; a run that was killed fin
 """
 
 import dataclasses
+import errno
 import functools
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from distributed_cls import storage
 from distributed_cls.config import DataConfig
-from distributed_cls.dataset import curate, duplicates, index, manifest, page, plan, publish, sources, storage, work
+from distributed_cls.dataset import curate, duplicates, index, manifest, page, plan, publish, sources, stage, work
 from distributed_cls.dataset.decode import Spec
-from distributed_cls.dataset.listing import Listing
+from distributed_cls.dataset.listing import Listing, printable
 from distributed_cls.dataset.manifest import Dataset, Manifest
 from distributed_cls.dataset.progress import Progress, reporting
 from distributed_cls.errors import UserError
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Raise it when the same images and settings would no longer give the same dataset.
-CODE_VERSION = 3
+CODE_VERSION = 4
 _HASHES_WORTH_A_STAGE = 50_000  # below, a search on the driver is done before Spark would have started
 
 
@@ -40,6 +43,19 @@ class Identity:
 
     lineage: str
     digest: str
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A dataset that is decided and not yet written."""
+
+    config: DataConfig
+    listing: Listing
+    identity: Identity
+    curated: curate.Curated
+    base: Dataset | None  # the dataset that it extends
+    target: str  # the folder that it will be
+    workers: int
 
 
 def _hash(value: Any) -> str:
@@ -57,7 +73,7 @@ def identify(config: DataConfig, listing: Listing) -> Identity:
 
 
 def prepare(
-    spark: "SparkSession",
+    get_spark: Callable[[], "SparkSession"],
     config: DataConfig,
     dataset_root: str,
     workers: int,
@@ -65,40 +81,65 @@ def prepare(
 ) -> Dataset:
     """Prepare the configured images for ``workers`` ranks, or find them prepared.
 
-    progress(done, total) is called now and then, from another thread, while images are decoded. Raises UserError for
-    what the user can put right; nothing half-written is left under ``dataset_root`` but the work folder, from which
-    the next run goes on.
+    ``get_spark`` is called when there is something to do. progress(done, total) is called now and then, from another
+    thread, while images are decoded. Raises UserError for what the user can put right; nothing half-written is left
+    under ``dataset_root`` but the work folder, from which the next run goes on.
     """
     root = storage.absolute(dataset_root)
     listing = sources.list_images(config, root)
     identity = identify(config, listing)
-    ready = publish.find(root, config, identity.digest, workers)
-    if ready:
-        log.info("Nothing changed: the prepared dataset %s is used as it is", ready.path)
-        return ready
-    storage.check_writable(root, "dataset_root")
+    dataset = publish.find(root, config, identity.digest, workers)
+    if dataset:
+        log.info("Nothing changed: the prepared dataset %s is used as it is", dataset.path)
+    else:
+        storage.check_writable(root, "dataset_root")
+        dataset = _make(get_spark(), config, listing, identity, root, workers, progress)
+    publish.remove_abandoned(root, config.name)
+    return dataset
+
+
+def _make(
+    spark: "SparkSession",
+    config: DataConfig,
+    listing: Listing,
+    identity: Identity,
+    root: str,
+    workers: int,
+    progress: Progress | None,
+) -> Dataset:
     base = publish.find_base(root, config.name, identity.lineage)
     fingerprint = _hash(
         [identity.digest, base.manifest.fingerprint if base else None, workers, config.shards, config.shard_megabytes]
     )
     target = storage.join(root, f"{config.name}-{fingerprint}")
-    work_folder = storage.join(root, ".work", f"{config.name}-{fingerprint}")
+    work_folder = storage.join(root, publish.WORK, f"{config.name}-{fingerprint}")
     try:
         table = _decode(spark, config, listing, base, work_folder, progress)
         curated = _decide(spark, config, table, listing.classes(), base, work_folder)
-        dataset = _write(spark, config, listing, identity, curated, base, target, workers)
+        dataset = _write(spark, Draft(config, listing, identity, curated, base, target, workers))
     except curate.TooManyRejects:
         raise
     except UserError:
         publish.remove_work(work_folder)
         raise
-    except Exception:
+    except Exception as error:
+        _check_space(error, root)
         # Another run that prepared the same has published and removed the parts that both used.
         if not storage.exists(storage.join(target, manifest.FILE)):
             raise
         dataset = Dataset(target, manifest.load(target), reused=True)
     publish.remove_work(work_folder)
     return dataset
+
+
+def _check_space(error: Exception, root: str) -> None:
+    """UserError when the disk was full. A task's error arrives as text, wrapped by Spark."""
+    for number in (errno.ENOSPC, errno.EDQUOT):
+        if f"[Errno {number}]" in str(error):
+            raise UserError(
+                f"Expected room for the prepared images in dataset_root. Received: {root} ({os.strerror(number)}). "
+                "Free some, or set dataset_root to another place; the next run goes on from what is decoded."
+            ) from None
 
 
 def _decode(
@@ -129,7 +170,7 @@ def _decode(
         done = total - missing.num_rows
         log.info("Decoding %d of %d images in %d tasks", missing.num_rows, total, len(parts))
         with reporting(progress, work_folder, done, total):
-            _run(spark, f"prepare {config.name}: decode", functools.partial(work.decode_parts, job), parts)
+            stage.run(spark, f"prepare {config.name}: decode", functools.partial(work.decode_parts, job), parts)
         known = _known(work_folder, base)
     return index.describe(listing.table, known)
 
@@ -148,18 +189,6 @@ def _known(work_folder: str, base: Dataset | None) -> pa.Table:
     if base:
         tables.append(publish.reusable_rows(base))
     return pa.concat_tables(tables) if tables else index.SCHEMA.empty_table()
-
-
-def _run(
-    spark: "SparkSession", name: str, task: Callable[[Iterable[Any]], Iterable[Any]], items: list[Any]
-) -> list[Any]:
-    """Run ``task`` over ``items``, one Spark task each."""
-    context = spark.sparkContext
-    context.setJobDescription(name)
-    try:
-        return context.parallelize(items, len(items)).mapPartitions(task).collect()
-    finally:
-        context.setJobDescription(None)  # type: ignore[arg-type]
 
 
 def _decide(
@@ -185,50 +214,39 @@ def _near_duplicates(spark: "SparkSession", table: pa.Table, distance: int, fold
     else:
         file = storage.join(folder, "hashes.bin")
         storage.write_bytes(file, hashes.tobytes())
-        pairs = _run(spark, "prepare: near duplicates", functools.partial(work.find_pairs, file, distance), bands)
+        pairs = stage.run(spark, "prepare: near duplicates", functools.partial(work.find_pairs, file, distance), bands)
     return duplicates.group(rows, np.concatenate(pairs))
 
 
-def _write(
-    spark: "SparkSession",
-    config: DataConfig,
-    listing: Listing,
-    identity: Identity,
-    curated: curate.Curated,
-    base: Dataset | None,
-    target: str,
-    workers: int,
-) -> Dataset:
-    shards = plan.shards(curated, config, workers, config.shards, config.shard_megabytes * 1e6)
-    with publish.staging(target) as folder:
+def _write(spark: "SparkSession", draft: Draft) -> Dataset:
+    config = draft.config
+    shards = plan.shards(draft.curated, config, draft.workers, config.shards, config.shard_megabytes * 1e6)
+    with publish.staging(draft.target) as folder:
         items = [(shard.file, index.to_bytes(shard.rows)) for shard in shards]
-        results = _run(spark, f"prepare {config.name}: shards", functools.partial(work.write_shards, folder), items)
-        content = _manifest(config, listing, identity, curated, base, target, shards, results)
-        placed = publish.write_tables(folder, curated, shards, results)
-        storage.write_bytes(storage.join(folder, page.FILE), page.render(content, placed, folder, listing).encode())
+        results = stage.run(
+            spark, f"prepare {config.name}: shards", functools.partial(work.write_shards, folder), items
+        )
+        content = _manifest(draft, shards, results)
+        placed = publish.write_tables(folder, draft.curated, shards, results)
+        html = page.render(content, placed, folder, draft.listing)
+        storage.write_bytes(storage.join(folder, page.FILE), html.encode())
         storage.write_bytes(storage.join(folder, manifest.FILE), manifest.dumps(content).encode())
     _log_rejects(content)
-    return Dataset(target, manifest.load(target), reused=False)
+    return Dataset(draft.target, manifest.load(draft.target), reused=False)
 
 
-def _manifest(
-    config: DataConfig,
-    listing: Listing,
-    identity: Identity,
-    curated: curate.Curated,
-    base: Dataset | None,
-    target: str,
-    shards: list[plan.ShardPlan],
-    results: list[work.ShardResult],
-) -> Manifest:
+def _manifest(draft: Draft, shards: list[plan.ShardPlan], results: list[work.ShardResult]) -> Manifest:
+    config, curated, base = draft.config, draft.curated, draft.base
     files: dict[str, list[manifest.Shard]] = {name: [] for name in manifest.SPLITS}
     for shard, result in zip(shards, results, strict=True):
         files[shard.split].append(manifest.Shard(result.file, result.records, result.bytes, result.crc32c))
     rejected = curated.rejected()
+    named = rejected.select(["path", "row", "reason", "detail"]).slice(0, manifest.NAMED_REJECTS)
+    named = named.set_column(0, "path", pa.array(curate.places(named))).drop_columns(["row"])
     reasons = {row["values"]: row["counts"] for row in rejected["reason"].value_counts().to_pylist()}
     return Manifest(
         name=config.name,
-        fingerprint=target.rsplit("-", 1)[1],
+        fingerprint=draft.target.rsplit("-", 1)[1],
         classes=curated.classes,
         image_size=config.image_size,
         encoding=config.encoding,
@@ -240,11 +258,11 @@ def _manifest(
         shards=files,
         rejected=rejected.num_rows,
         rejected_by_reason=dict(sorted(reasons.items())),
-        rejects=rejected.select(["path", "reason", "detail"]).slice(0, manifest.NAMED_REJECTS).to_pylist(),
+        rejects=named.to_pylist(),
         duplicates=curated.duplicates(),
-        source=f"{config.source}:{listing.root}",
-        source_digest=identity.digest,
-        lineage=identity.lineage,
+        source=f"{config.source}:{draft.listing.root}",
+        source_digest=draft.identity.digest,
+        lineage=draft.identity.lineage,
         generation=base.manifest.generation + 1 if base else 1,
         base=base.manifest.fingerprint if base else None,
     )
@@ -252,9 +270,12 @@ def _manifest(
 
 def _log_rejects(content: Manifest) -> None:
     if content.rejected:
-        named = "; ".join(f"{reject['path']} ({reject['reason']})" for reject in content.rejects[:5])
-        more = f"; and {content.rejected - 5} more, see rejects.parquet" if content.rejected > 5 else ""
-        log.warning("%d images are left out: %s%s", content.rejected, named, more)
+        named = "; ".join(f"{printable(reject['path'])} ({reject['reason']})" for reject in content.rejects[:5])
+        if content.rejected > 5:
+            by_count = sorted(content.rejected_by_reason.items(), key=lambda item: -item[1])
+            reasons = ", ".join(f"{reason} {count}" for reason, count in by_count)
+            named = f"{reasons}; for example {printable(content.rejects[0]['path'])}; see rejects.parquet"
+        log.warning("%d images are left out: %s", content.rejected, named)
     if content.duplicates:
         log.info("%d images are left out because the same picture is there already", content.duplicates)
     total = {split: sum(classes.values()) for split, classes in content.counts.items()}

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from distributed_cls.dataset import plan, storage, work
+from distributed_cls import storage
+from distributed_cls.dataset import plan, work
 
 Progress = Callable[[int, int], None]
 POLL_SECONDS = 0.25
@@ -17,6 +18,7 @@ def reporting(progress: Progress | None, work_folder: str, done: int, total: int
     if progress is None:
         yield
         return
+    _forget_killed(work_folder)
     ended = threading.Event()
 
     def watch() -> None:
@@ -31,6 +33,14 @@ def reporting(progress: Progress | None, work_folder: str, done: int, total: int
     finally:
         ended.set()
         watcher.join()
+
+
+def _forget_killed(work_folder: str) -> None:
+    """What tasks of a killed run have told must not count; a run that is alive tells it again in a moment."""
+    if not storage.is_url(work_folder):
+        for name in storage.names(work_folder):
+            if name.startswith(work.PROGRESS):
+                Path(work_folder, name).unlink(missing_ok=True)
 
 
 def images_done(work_folder: str) -> int:

@@ -1,6 +1,8 @@
 """Finished datasets under a root: finding one that fits, and making a new one appear all at once."""
 
 import contextlib
+import logging
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +11,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from distributed_cls import storage
 from distributed_cls.config import DataConfig
-from distributed_cls.dataset import curate, index, manifest, plan, storage, work
+from distributed_cls.dataset import curate, index, manifest, plan, work
 from distributed_cls.dataset.manifest import Dataset
 
+log = logging.getLogger(__name__)
+
 REJECTS_FILE = "rejects.parquet"
+WORK = ".work"  # below the root: a folder per run that is decoding, or was killed while it did
+ABANDONED_DAYS = 7  # a run that is alive touches its folder every few seconds
+
+
+def _is(folder: str, name: str) -> bool:
+    """Whether ``folder`` is called <name>-<fingerprint>."""
+    return folder.rpartition("-")[0] == name
 
 
 def _datasets(root: str, name: str) -> list[Dataset]:
@@ -21,7 +33,7 @@ def _datasets(root: str, name: str) -> list[Dataset]:
     found = []
     for folder in storage.names(root):
         path = storage.join(root, folder)
-        if folder.rpartition("-")[0] == name and storage.exists(storage.join(path, manifest.FILE)):
+        if _is(folder, name) and storage.exists(storage.join(path, manifest.FILE)):
             found.append(Dataset(path, manifest.load(path), reused=True))
     return found
 
@@ -49,7 +61,7 @@ def reusable_rows(base: Dataset) -> pa.Table:
 
     A conflict's image was not stored, so it is not in here and is decoded again.
     """
-    table = index.read(storage.join(base.path, index.FILE)).cast(index.SCHEMA)
+    table = index.of_dataset(base.path).cast(index.SCHEMA)
     reason = table["reason"]
     duplicate = pc.fill_null(pc.equal(reason, curate.DUPLICATE), False)
     table = table.filter(pc.or_(pc.is_valid(table["file"]), pc.and_(pc.is_valid(reason), pc.is_null(table["key"]))))
@@ -64,7 +76,7 @@ def reusable_rows(base: Dataset) -> pa.Table:
 
 def assignments(base: Dataset) -> pa.Table:
     """Key and split of every image that a finished dataset keeps."""
-    table = index.read(storage.join(base.path, index.FILE))
+    table = index.of_dataset(base.path)
     return table.filter(pc.is_null(table["reason"])).select(["key", "split"])
 
 
@@ -134,3 +146,33 @@ def remove_work(folder: str) -> None:
     if not storage.is_url(folder):
         with contextlib.suppress(OSError):  # others are at work
             Path(folder).parent.rmdir()
+
+
+def remove_abandoned(root: str, name: str) -> None:
+    """Remove what killed runs of this data set have left and nothing has touched for ABANDONED_DAYS. Local roots only.
+
+    A run that goes on after a kill takes its folder along; one whose images have changed since never asks for it again.
+    """
+    if storage.is_url(root):
+        return
+    work_folders = [
+        storage.join(WORK, folder) for folder in storage.names(storage.join(root, WORK)) if _is(folder, name)
+    ]
+    staged = [folder for folder in storage.names(root) if folder.startswith(".") and folder.endswith(".tmp")]
+    staged = [folder for folder in staged if _is(folder[1:].rsplit(".", 2)[0], name)]
+    left = [storage.join(root, folder) for folder in (*work_folders, *staged)]
+    limit = time.time() - ABANDONED_DAYS * 86_400
+    old = [folder for folder in left if _touched(folder) < limit]
+    for folder in old:
+        remove_work(folder)
+    gone = [folder for folder in old if not storage.exists(folder)]
+    if gone:
+        log.info("Removed what killed runs left over %d days ago: %s", ABANDONED_DAYS, ", ".join(gone))
+
+
+def _touched(folder: str) -> float:
+    """The latest modification of a folder and all in it, seconds since 1970; never, while others are removing it."""
+    try:
+        return max(path.stat().st_mtime for path in (Path(folder), *Path(folder).rglob("*")))
+    except OSError:
+        return float("inf")

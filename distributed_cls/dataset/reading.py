@@ -2,12 +2,13 @@
 
 import io
 import os
+import stat
 from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distributed_cls.dataset import storage
+from distributed_cls import storage
 from distributed_cls.dataset.decode import TOO_MANY_BYTES, UNREADABLE, Reject
 
 _OPEN_FILES = 64
@@ -33,10 +34,17 @@ def _too_large(size: int, max_bytes: int) -> Reject | None:
 
 def _from_file(path: str) -> bytes | Reject:
     try:
-        with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - once per image
+        with open(path, "rb", buffering=0, opener=_open_at_once) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                return Reject(UNREADABLE, "not a regular file")
             return stream.readall()
     except OSError as error:
         return Reject(UNREADABLE, f"{error.strerror or error}")
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Without waiting for somebody who writes into it, when it is a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _from_store(root: str, rows: pa.Table, max_bytes: int) -> Iterator[bytes | Reject]:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from distributed_cls.dataset import curate, index, storage
+from distributed_cls.dataset import curate, index
+from distributed_cls.dataset.listing import printable
 from distributed_cls.dataset.manifest import SPLITS, Dataset
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def class_rows(table: pa.Table, classes: list[str]) -> list[ClassRow]:
 
 def rows_of(dataset: Dataset) -> list[ClassRow]:
     """The numbers of each class of a prepared dataset."""
-    return class_rows(index.read(storage.join(dataset.path, index.FILE)), dataset.manifest.classes)
+    return class_rows(index.of_dataset(dataset.path), dataset.manifest.classes)
 
 
 def total(rows: list[ClassRow]) -> ClassRow:
@@ -76,6 +77,7 @@ def table(dataset: Dataset) -> "Table":
     """The numbers as a rich table: a row per class (the largest, if there are many), and their sum."""
     # The driver of a job that prints nothing needs no rich.
     from rich.table import Table
+    from rich.text import Text
 
     rows = rows_of(dataset)
     whole = total(rows)
@@ -88,7 +90,7 @@ def table(dataset: Dataset) -> "Table":
     for heading in headings:
         made.add_column(heading, justify="right")
     for row in shown:
-        made.add_row(row.name, *_cells(row, whole))
+        made.add_row(Text(printable(row.name)), *_cells(row, whole))
     if len(shown) < len(rows):
         made.add_row(f"… {len(rows) - len(shown)} more classes", *[""] * len(headings))
     made.add_section()

@@ -9,10 +9,14 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from distributed_cls import storage
 from distributed_cls.config import DataConfig
-from distributed_cls.dataset import storage
-from distributed_cls.dataset.listing import Listing, Rows, class_name, split_number, stamp_of, walk
+from distributed_cls.dataset.listing import Listing, Rows, class_name, printable, split_number, stamp_of, walk
 from distributed_cls.errors import UserError
+
+_TEXT = (".csv", ".tsv", ".txt")
+_HEADER_BYTES = 2**20
+_SHOWN_COLUMNS = 20
 
 
 def list_table(config: DataConfig, root: str) -> Listing:
@@ -22,7 +26,7 @@ def list_table(config: DataConfig, root: str) -> Listing:
     """
     table = _read(root, config)
     folder = root.rsplit("/", 1)[0] or "/"
-    paths = [str(path) for path in table[config.path_column].to_pylist()]
+    paths = _texts(table, config.path_column, root, "path").to_pylist()
     if paths and storage.is_url(paths[0]):
         folder = "/".join(paths[0].split("/", 3)[:3])
         outside = next((path for path in paths if not path.startswith(folder + "/")), None)
@@ -60,45 +64,96 @@ def list_parquet(config: DataConfig, root: str) -> Listing:
 def _read(file: str, config: DataConfig, images: bool = False) -> pa.Table:
     """The columns that are needed, but not the images themselves. Raises UserError: unreadable, a column missing."""
     needed = [config.bytes_column if images else config.path_column, config.label_column]
+    wanted = [*needed, config.split_column]
     try:
-        with storage.open_read(file) as stream:
-            if file.lower().endswith((".csv", ".tsv", ".txt")):
-                delimiter = "\t" if file.lower().endswith(".tsv") else ","
-                # All as text: a class named 007 must not become the number 7.
-                kinds = {name: pa.string() for name in (*needed, config.split_column)}
-                table = pa.csv.read_csv(
-                    stream,
-                    parse_options=pa.csv.ParseOptions(delimiter=delimiter),
-                    convert_options=pa.csv.ConvertOptions(column_types=kinds),
-                )
-                columns = table.column_names
-            else:
+        if file.lower().endswith(_TEXT):
+            table = _read_text(file, wanted)
+            schema = table.schema
+        else:
+            with storage.open_read(file) as stream:
                 parquet = pq.ParquetFile(stream)
-                columns = parquet.schema_arrow.names
-                wanted = [name for name in (*needed, config.split_column) if name in columns]
-                table = parquet.read([name for name in wanted if not (images and name == config.bytes_column)])
+                schema = parquet.schema_arrow
+                _check_columns(file, schema, needed, wanted)
+                table = parquet.read([name for name in wanted[images:] if name in schema.names])
     except (pa.ArrowInvalid, OSError) as error:
-        what = " ".join(str(error).split())[:200]
+        said = getattr(error, "strerror", None) or error
+        what = printable(" ".join(str(said).split())[:200])
         raise UserError(
-            f"Expected a CSV or Parquet table. Received: {file} ({what}). Set data.path to a .csv or .parquet file."
+            f"Expected a Parquet table, or a CSV table in UTF-8. Received: {file} ({what}). "
+            "Save it as one of these, or set data.path to another file."
         ) from None
+    _check_columns(file, schema, needed, wanted)
+    if images and not holds_bytes(schema.field(config.bytes_column).type):
+        raise UserError(
+            f"Expected encoded images in the column {config.bytes_column} (binary, or a struct with the field bytes). "
+            f"Received: {file} with {schema.field(config.bytes_column).type}. "
+            "Set data.bytes_column, or data=table for a table of paths."
+        )
+    return table
+
+
+def _read_text(file: str, wanted: list[str]) -> pa.Table:
+    with storage.open_read(file) as stream:
+        header = stream.readline(_HEADER_BYTES).decode("utf-8-sig", errors="replace").strip()
+    usual = "\t" if file.lower().endswith(".tsv") else ","
+    # Spreadsheets of many countries write semicolons.
+    found = [mark for mark in (usual, ";", "\t", ",") if wanted[1] in [name.strip('"') for name in header.split(mark)]]
+    # All as text: a class named 007 must not become the number 7.
+    kinds = dict.fromkeys(wanted, pa.string())
+    with storage.open_read(file) as stream:
+        return pa.csv.read_csv(
+            stream,
+            parse_options=pa.csv.ParseOptions(delimiter=found[0] if found else usual),
+            convert_options=pa.csv.ConvertOptions(column_types=kinds),
+        )
+
+
+def _check_columns(file: str, schema: pa.Schema, needed: list[str], wanted: list[str]) -> None:
+    shown = ", ".join(printable(f"'{name}'") for name in schema.names[:_SHOWN_COLUMNS])
+    more = ", …" if len(schema.names) > _SHOWN_COLUMNS else ""
     for name in needed:
-        if name not in columns:
+        if name not in schema.names:
             raise UserError(
-                f"Expected the column {name}. Received: {file} with the columns {', '.join(columns)}. "
+                f"Expected the column {name}. Received: {file} with the columns {shown}{more}. "
                 "Set data.path_column, data.label_column or data.bytes_column."
             )
-    return table
+    for name in wanted:
+        if schema.names.count(name) > 1:
+            raise UserError(
+                f"Expected the column {name} once. Received: {file} with the columns {shown}{more}. "
+                "Rename one of the two."
+            )
+
+
+def holds_bytes(kind: pa.DataType) -> bool:
+    """Whether a column of this type may hold encoded images."""
+    if pa.types.is_struct(kind):  # Hugging Face stores an image as {bytes, path}
+        return kind.get_field_index("bytes") >= 0 and holds_bytes(kind.field("bytes").type)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+def _texts(table: pa.Table, column: str, file: str, what: str) -> pa.ChunkedArray:
+    """A column as text. Raises UserError for a row without a value, or values that are no text."""
+    values = table[column]
+    try:
+        texts = pc.cast(values, pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise UserError(
+            f"Expected text or numbers in the column {column}. Received: {values.type} in {file}. Convert the column."
+        ) from None
+    missing = pc.or_kleene(pc.is_null(values, nan_is_null=True), pc.equal(pc.utf8_trim_whitespace(texts), ""))
+    row = pc.index(missing, True).as_py()
+    if row >= 0:
+        raise UserError(
+            f"Expected a {what} in every row. Received: none in row {row} of {file} (the first row is 0). "
+            "Complete it, or remove the row."
+        )
+    return texts
 
 
 def _labels(table: pa.Table, config: DataConfig, file: str) -> Iterable[tuple[str, int]]:
     """(class name, split number) of each row."""
-    labels = pc.cast(table[config.label_column], pa.string())
-    if labels.null_count:
-        row = labels.to_pylist().index(None)
-        raise UserError(
-            f"Expected a label in every row. Received: none in row {row} of {file}. Complete it, or remove the row."
-        )
+    labels = _texts(table, config.label_column, file, "label")
     names = {name: class_name(name) for name in labels.unique().to_pylist()}
     splits: Iterable[int] = itertools.repeat(-1, table.num_rows)
     if config.split_column in table.column_names:
@@ -112,12 +167,14 @@ def _statuses(folder: str, paths: list[str]) -> Iterable[tuple[int, int]]:
     """(bytes, stamp) of each file; zeros for one that is not there, which reading it will say better."""
     if not storage.is_url(folder):
         return (_local_status(Path(folder, path)) for path in paths)
+    wanted = set(paths)
     parents = {path.rpartition("/")[0] for path in paths}
-    known = {
-        storage.join(parent, entry.parts[0]) if parent else entry.parts[0]: (entry.size, entry.stamp)
-        for parent in sorted(parents)
-        for entry in walk(storage.join(folder, parent) if parent else folder, recursive=False)
-    }
+    known = {}
+    for parent in sorted(parents):
+        for entry in walk(storage.join(folder, parent) if parent else folder, recursive=False):
+            path = storage.join(parent, entry.parts[0]) if parent else entry.parts[0]
+            if path in wanted:
+                known[path] = (entry.size, entry.stamp)
     return (known.get(path, (0, 0)) for path in paths)
 
 

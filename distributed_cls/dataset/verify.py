@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pyarrow.compute as pc
 
-from distributed_cls.dataset import curate, index, manifest, storage, tfrecord, work
+from distributed_cls import storage
+from distributed_cls.dataset import curate, index, manifest, publish, tfrecord, work
 from distributed_cls.dataset.manifest import Manifest, Shard
 from distributed_cls.errors import UserError
 
@@ -88,12 +89,15 @@ def _check_image(content: Manifest, image: bytes, key: bytes) -> None:
 
 
 def _check_index(path: str, content: Manifest, keys: dict[bytes, str]) -> None:
-    """The index names the same images in the same shards, and as many rejects as the manifest counts."""
-    table = index.read(storage.join(path, index.FILE))
+    """The index names the same images in the same shards; it, the table of rejects and the manifest count alike."""
+    table = index.of_dataset(path)
     kept = table.filter(pc.is_null(table["reason"]))
     named = dict(zip(kept["key"].to_pylist(), kept["file"].to_pylist(), strict=True))
     if named != keys:
         raise _wrong(path, f"{index.FILE} and the shards to hold the same images, found {len(named)} and {len(keys)}")
+    listed = index.of_dataset(path, publish.REJECTS_FILE).num_rows
+    if listed != content.rejected:
+        raise _wrong(path, f"{content.rejected} rejects in {publish.REJECTS_FILE}, found {listed}")
     decided = curate.Curated(table, content.classes)
     found = (decided.rejected().num_rows, decided.duplicates())
     if found != (content.rejected, content.duplicates):

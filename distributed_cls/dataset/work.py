@@ -1,6 +1,5 @@
 """What runs on the executors: decode a part of the images, write one shard. Plain functions of plain data."""
 
-import hashlib
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,8 +9,10 @@ import cv2
 import google_crc32c
 import numpy as np
 import pyarrow as pa
+import xxhash
 
-from distributed_cls.dataset import duplicates, index, reading, storage, tfrecord
+from distributed_cls import storage
+from distributed_cls.dataset import duplicates, index, reading, tfrecord
 from distributed_cls.dataset.decode import Prepared, Reject, Spec, prepare_image
 
 PART = "part-"
@@ -50,8 +51,11 @@ class ShardResult:
 
 
 def content_key(rgb: np.ndarray) -> bytes:
-    """16 bytes that name the content of a prepared image."""
-    return hashlib.blake2b(rgb.tobytes(), digest_size=index.KEY_BYTES).digest()
+    """16 bytes that name the content of a prepared image.
+
+    XXH3 (128 bits): a cryptographic hash took a twentieth of all the time of a preparation.
+    """
+    return xxhash.xxh3_128_digest(np.ascontiguousarray(rgb).data)
 
 
 def encode(rgb: np.ndarray, encoding: str, jpeg_quality: int) -> bytes:

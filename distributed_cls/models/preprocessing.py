@@ -100,7 +100,8 @@ def _reduction(width: tf.Tensor, height: tf.Tensor, size: int, mode: str) -> tf.
 def _may_reduce(length: tf.Tensor, target: tf.Tensor | int, factor: int) -> tf.Tensor:
     reduced = (length + factor - 1) // factor
     overhang = reduced * factor - length
-    return (reduced >= target) & (8 * overhang * target <= reduced * factor)
+    covers = 4 * reduced >= (5 if factor > 2 else 4) * target
+    return covers & (8 * overhang * target <= reduced * factor)
 
 
 def _content_size(width: tf.Tensor, height: tf.Tensor, size: int, mode: str) -> tuple[tf.Tensor | int, tf.Tensor | int]:

@@ -23,7 +23,7 @@ from prepare_support import folder_config, small_spark
 from distributed_cls.dataset import plan, prepare
 plan.TASK_SECONDS = 0.02
 with small_spark() as spark:
-    prepare.prepare(spark, folder_config(sys.argv[1], image_size=96), sys.argv[2], 2)
+    prepare.prepare(lambda: spark, folder_config(sys.argv[1], image_size=96), sys.argv[2], 2)
 """
 
 
@@ -48,7 +48,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, bytes]]:
     with small_spark() as spark:
         config = folder_config(pictures, image_size=96)
-        yield contents(prepare.prepare(spark, config, str(tmp_path_factory.mktemp("undisturbed")), 2).path)
+        yield contents(prepare.prepare(lambda: spark, config, str(tmp_path_factory.mktemp("undisturbed")), 2).path)
 
 
 def finish(pictures: Path, root: Path) -> tuple[dict[str, bytes], int]:
@@ -62,7 +62,7 @@ def finish(pictures: Path, root: Path) -> tuple[dict[str, bytes], int]:
 
     with pytest.MonkeyPatch.context() as patch, small_spark() as spark:
         patch.setattr(plan, "decode_parts", counting)
-        dataset = prepare.prepare(spark, folder_config(pictures, image_size=96), str(root), 2)
+        dataset = prepare.prepare(lambda: spark, folder_config(pictures, image_size=96), str(root), 2)
     assert not dataset.reused
     assert [path.name for path in root.iterdir()] == [Path(dataset.path).name], "nothing temporary is left"
     return contents(dataset.path), sum(decoded)
@@ -86,6 +86,85 @@ def test_driver_killed(pictures: Path, undisturbed: dict[str, bytes], tmp_path: 
     found, decoded = finish(pictures, tmp_path)
     assert 0 < decoded < 1200, "whole parts are used again"
     assert found == undisturbed
+
+
+# A driver whose tasks would take two minutes; a signal of the launcher's kind ends its wait.
+WAITING = """
+import signal, sys, time
+from prepare_support import small_spark
+from distributed_cls.dataset import stage
+
+class Terminated(BaseException):
+    pass
+
+def stop(number, frame):
+    raise Terminated
+
+def slow(items):
+    time.sleep(120)
+    return items
+
+signal.signal(signal.SIGTERM, stop)
+with small_spark() as spark:
+    print("begun", flush=True)
+    try:
+        stage.run(spark, "slow", slow, [1, 2])
+    except Terminated:
+        print("ended", flush=True)
+"""
+
+
+def test_a_signal_ends_a_stage_at_once() -> None:
+    here = str(Path(__file__).parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-c", WAITING]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as driver:
+        assert driver.stdout and driver.stdout.readline() == "begun\n"
+        time.sleep(3)  # into the tasks
+        began = time.monotonic()
+        driver.terminate()
+        assert driver.stdout.read() == "ended\n"
+        assert driver.wait(60) == 0 and time.monotonic() - began < 30
+
+
+def age(folder: Path, days: float) -> None:
+    """As if nothing had touched the folder for so long."""
+    then = time.time() - days * 86_400
+    for path in (*folder.rglob("*"), folder):
+        os.utime(path, (then, then))
+
+
+def test_what_killed_runs_left_is_removed_after_a_week(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    root = tmp_path / "out"
+    left = {
+        ".work/t-0000000000000000": 8.0,
+        ".t-0000000000000000.1234.tmp": 8.0,
+        ".work/t-1111111111111111": 6.0,  # its run may be started again
+        ".t-1111111111111111.1234.tmp": 6.0,
+        ".work/t-other-0000000000000000": 8.0,  # of other data sets
+        ".t-other-0000000000000000.1234.tmp": 8.0,
+        ".work/t-2222222222222222": 8.0,  # somebody is at work in it, see below
+        "t-0000000000000000": 8.0,
+    }
+    for name, days in left.items():
+        (root / name).mkdir(parents=True)
+        (root / name / "part-x-1.bin").write_bytes(b"x")
+        age(root / name, days)
+    (root / ".work/t-2222222222222222" / "progress-y").write_text("3")
+    pictures = image_folder(tmp_path / "in")
+    with small_spark() as spark:
+        dataset = prepare.prepare(lambda: spark, folder_config(pictures), str(root), 2)
+        expected = [name for name in left if not name.endswith(("/t-0000000000000000", ".t-0000000000000000.1234.tmp"))]
+        found = [str(path.relative_to(root)) for path in (*root.iterdir(), *(root / ".work").iterdir())]
+        assert sorted(found) == sorted([*expected, ".work", Path(dataset.path).name])
+        (line,) = [line for line in caplog.messages if "killed runs" in line]
+        assert ".work/t-0000000000000000" in line and ".t-0000000000000000.1234.tmp" in line
+        age(root / ".work/t-1111111111111111", 8)
+        assert prepare.prepare(lambda: spark, folder_config(pictures), str(root), 2).reused
+    assert not (root / ".work/t-1111111111111111").exists(), "also when there was nothing to prepare"
 
 
 def is_worker(process: psutil.Process) -> bool:
@@ -113,7 +192,7 @@ def test_python_worker_killed(pictures: Path, undisturbed: dict[str, bytes], tmp
         patch.setattr(progress, "POLL_SECONDS", 0.01)
         # Local masters do not repeat a task, so this run ends with Spark's own error.
         with pytest.raises(Exception, match=r"worker|Python|EOF|Connection"):
-            prepare.prepare(spark, folder_config(pictures, image_size=96), str(tmp_path), 2, kill_the_workers)
+            prepare.prepare(lambda: spark, folder_config(pictures, image_size=96), str(tmp_path), 2, kill_the_workers)
     assert victims and not list(tmp_path.glob("t-*"))
     found, decoded = finish(pictures, tmp_path)
     assert 0 < decoded < 1200

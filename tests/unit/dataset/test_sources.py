@@ -28,7 +28,7 @@ def walk(root, recursive=True):
 
 sources.walk = walk
 config = DataConfig(source="folder", path=sys.argv[1])
-listed = sources.list_images(config, sys.argv[1])
+listed = sources.list_images(config, "")
 prepare.identify(config, listed)
 parts = plan.decode_parts(index.missing(listed.table, index.SCHEMA.empty_table()), 8)
 assert sum(plan.images_of(name) for name, _ in parts) == 1_000_000
@@ -57,6 +57,39 @@ def test_hidden_and_system_files_are_not_images(tmp_path: Path) -> None:
     listed = sources.list_images(config(tmp_path), "").table
     assert listed["path"].to_pylist() == ["a/1.png", "a/deep/2.png", "b/3"]
     assert listed["label"].to_pylist() == ["a", "a", "b"]
+
+
+def test_a_layout_with_splits_is_not_taken_for_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "outside/Train/cat/1.png", "outside/val/cat/2.png", "outside/test/dog/3.png")
+    with pytest.raises(UserError, match=r"with only Train, test, val\. Set data=split_folder"):
+        sources.list_images(config(tmp_path / "outside"), "")
+    touch(tmp_path, "inside/cat/train/1.png", "inside/cat/test/2.png", "inside/dog/test/3.png", "inside/dog/4.png")
+    assert sources.list_images(config(tmp_path / "inside"), "").table.num_rows == 4
+    assert "The folders test, train inside the class folders mean nothing" in caplog.text
+    caplog.clear()
+    touch(tmp_path, "other/cat/train/1.png", "other/cat/bus/2.png", "other/test/3.png")
+    assert sources.list_images(config(tmp_path / "other"), "").classes() == ["cat", "test"]
+    assert "mean nothing" not in caplog.text
+
+
+@pytest.mark.parametrize(("below", "fine"), [("", False), ("/out", False), ("/.out", True), ("-out", True)])
+def test_a_dataset_does_not_lie_among_its_images(tmp_path: Path, below: str, fine: bool) -> None:
+    touch(tmp_path / "in", "cat/1.png", "dog/2.png")
+    if fine:
+        assert sources.list_images(config(tmp_path / "in"), f"{tmp_path}/in{below}").table.num_rows == 2
+        return
+    with pytest.raises(UserError, match="Expected dataset_root outside"):
+        sources.list_images(config(tmp_path / "in"), f"{tmp_path}/in{below}")
+
+
+def test_files_that_are_not_read_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    touch(tmp_path, "cat/train/1.png", "dog/test/2.png", "cat/loose.png", "README.txt")
+    sources.list_images(DataConfig(source="split_folder", path=str(tmp_path)), "")
+    assert "are not read: 2, for example README.txt" in caplog.text
+    caplog.clear()
+    sources.list_images(config(tmp_path), "")
+    assert "Files outside the class folders are not read: 1, for example README.txt" in caplog.text
 
 
 def test_class_names_are_one_spelling_whatever_the_file_system(tmp_path: Path) -> None:

@@ -125,6 +125,45 @@ def test_bands_find_every_near_pair_and_no_other(distance: int) -> None:
     assert sum(stop - start for start, stop in duplicates.bands(distance)) == duplicates.HASH_BITS
 
 
+def near_copies(count: int, flips: int, random: np.random.Generator) -> np.ndarray:
+    """``count`` different hashes, each of them one hash with up to ``flips`` bits changed."""
+    bits = np.tile(random.integers(0, 2, 256, dtype=np.uint8), (count, 1))
+    for row in bits:
+        row[random.choice(256, random.integers(0, flips + 1), replace=False)] ^= 1
+    return np.unique(np.packbits(bits, axis=1), axis=0)
+
+
+def test_groups_of_a_crowd_are_those_of_all_pairs() -> None:
+    """Many hashes that share bands, near each other and not: grouped as by comparing every pair."""
+    random = np.random.default_rng(5)
+    crowd = np.concatenate([near_copies(200, 30, random), near_copies(200, 5, random)])
+    start, stop = duplicates.bands(12)[3]
+    bits = np.unpackbits(crowd, axis=1)
+    bits[:, start:stop] = bits[0, start:stop]
+    hashes = random.permutation(np.unique(np.packbits(bits, axis=1), axis=0))
+    bits = np.unpackbits(hashes, axis=1)
+    near = (bits[:, None] != bits[None]).sum(-1) <= 12
+    expected = duplicates.components(len(hashes), np.argwhere(near))
+    found = [duplicates.band_pairs(hashes, *band, 12) for band in duplicates.bands(12)]
+    np.testing.assert_array_equal(duplicates.components(len(hashes), np.concatenate(found)), expected)
+    assert 5 < len(set(expected.tolist())) < len(hashes) - 100, "some hang together, some do not"
+    assert all(near[a, b] for a, b in np.concatenate(found).tolist())
+
+
+def test_many_copies_give_no_more_pairs_than_copies() -> None:
+    hashes = near_copies(4000, 4, np.random.default_rng(6))
+    for band in duplicates.bands(12):
+        assert len(duplicates.band_pairs(hashes, *band, 12)) < 16 * len(hashes)
+
+
+def test_distances_without_numpy_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = np.random.default_rng(7).integers(0, 2**63, (4, 50)).astype(np.uint64)
+    expected = [sum(bin(int(a) ^ int(b)).count("1") for a, b in zip(row, words[:, 0], strict=True)) for row in words.T]
+    assert duplicates._distance(words, words[:, :1]).tolist() == expected
+    monkeypatch.delattr(np, "bitwise_count", raising=False)
+    assert duplicates._distance(words, words[:, :1]).tolist() == expected
+
+
 def test_components_hang_together() -> None:
     roots = duplicates.components(7, np.array([[1, 2], [5, 2], [3, 4]]))
     assert roots.tolist() == [0, 1, 1, 3, 3, 1, 6]
