@@ -26,7 +26,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from distributed_cls.config import ClusterConfig, Config, DataConfig, JobConfig, PredictConfig
+from distributed_cls.config import ClusterConfig, Config, DataConfig, JobConfig
+from distributed_cls.config_inference import PredictConfig
 
 THREADS = 2
 BATCH = 32
@@ -120,7 +121,7 @@ def batch_ratio(folder: Path) -> tuple[float, float]:
             output=str(folder / output),
             predict=PredictConfig(batch_size=BATCH),
         )
-        rate: float = batch.predict(spark, config)["images_per_second"]
+        rate: float = batch.predict(lambda: spark, config)["images_per_second"]
         return rate
 
     try:
@@ -140,7 +141,8 @@ def batch_ratio(folder: Path) -> tuple[float, float]:
 
 _SERVE = """
 import sys
-from distributed_cls.config import Config, JobConfig, ServeConfig
+from distributed_cls.config import Config, JobConfig
+from distributed_cls.config_inference import ServeConfig
 from distributed_cls.inference.web import serve
 settings = ServeConfig(port=0, threads=int(sys.argv[2]), max_batch=int(sys.argv[3]))
 serve(Config(job=JobConfig(name="serve"), model_dir=sys.argv[1], serve=settings))

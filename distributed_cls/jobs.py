@@ -1,6 +1,7 @@
 """The story of each job, top to bottom."""
 
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distributed_cls import console
+from distributed_cls import console, storage
 from distributed_cls.config import Config, from_dict, to_dict
 from distributed_cls.errors import UserError
 from distributed_cls.files import read_json, write_json
@@ -32,9 +33,11 @@ class Run:
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        began = time.monotonic()
+        """Add the seconds of a block, without those of stages that it contains, to ``seconds``."""
+        began, before = time.monotonic(), sum(self.seconds.values())
         yield
-        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.monotonic() - began, 3)
+        inner = sum(self.seconds.values()) - before
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.monotonic() - began - inner, 3)
 
     def spark(self, display: console.Display) -> Any:
         display.begin("Spark starts")
@@ -58,6 +61,7 @@ def perform(run: Run) -> dict[str, Any]:
     began = time.monotonic()
     job = run.config.job.name
     _refuse_unwritable(run.folder)
+    _refuse_unreadable(run.config)
     with console.showing(run.config.job.console) as display:
         summary = _JOBS[job](run, display)
     run.seconds["total"] = round(run.seconds.get("launch", 0.0) + time.monotonic() - began, 3)
@@ -78,19 +82,19 @@ def show(summary: dict[str, Any], folder: Path) -> None:
 def _pipeline(run: Run, display: console.Display) -> dict[str, Any]:
     """Prepare, train, evaluate, export and report."""
     spark = run.ready(display)
-    dataset = _prepare(run, spark, display)
+    dataset = _prepare(run, lambda: spark, display)
     summary = _train(run, spark, dataset, display, work=["train", "evaluate", "export"])
     return _report(run, summary, display)
 
 
 def _prepare_only(run: Run, display: console.Display) -> dict[str, Any]:
-    dataset = _prepare(run, run.spark(display), display)
+    dataset = _prepare(run, lambda: run.spark(display), display)
     return {"dataset": _dataset_entry(dataset)}
 
 
 def _train_only(run: Run, display: console.Display) -> dict[str, Any]:
     spark = run.ready(display)
-    return _train(run, spark, _prepare(run, spark, display), display, work=["train"])
+    return _train(run, spark, _prepare(run, lambda: spark, display), display, work=["train"])
 
 
 def _evaluate(run: Run, display: console.Display) -> dict[str, Any]:
@@ -105,7 +109,7 @@ def _evaluate(run: Run, display: console.Display) -> dict[str, Any]:
         )
     run.config = dataclasses.replace(run.config, model=from_dict(earlier["config"]).model)
     spark = run.ready(display)
-    dataset = _prepare(run, spark, display)
+    dataset = _prepare(run, lambda: spark, display)
     if list(dataset.manifest.classes) != list(earlier["dataset"]["classes"]):
         raise UserError(
             f"Expected the classes that the model was trained on: {', '.join(earlier['dataset']['classes'])}. "
@@ -122,7 +126,7 @@ def _verify(run: Run, display: console.Display) -> dict[str, Any]:
     found = verify.find(run.config.dataset_root, run.config.data.name)
     display.begin("shards")
     for path in found:
-        verified = verify.verify(path, lambda done, total: display.update("shards", done, total))
+        verified = verify.verify(path, lambda done, total: display.count("shards", done, total))
         log.info("Whole: %s, %d records in %d shards", path, verified.records, verified.shards)
     return {"verified": found}
 
@@ -131,14 +135,14 @@ def _predict(run: Run, display: console.Display) -> dict[str, Any]:
     """Classify a folder, a table or Parquet files of images."""
     from distributed_cls.inference import batch
 
-    return batch.predict(run.spark(display), run.config)
+    return batch.predict(lambda: run.spark(display), run.config)
 
 
 def _stream(run: Run, display: console.Display) -> dict[str, Any]:
     """Classify images as they arrive."""
     from distributed_cls.inference import stream
 
-    return stream.run(run.spark(display), run.config)
+    return stream.run(lambda: run.spark(display), run.config)
 
 
 def _serve(run: Run, display: console.Display) -> dict[str, Any]:
@@ -165,21 +169,29 @@ def _refuse_unwritable(folder: Path) -> None:
         ) from None
 
 
-def _prepare(run: Run, spark: Any, display: console.Display) -> Any:
-    from distributed_cls.dataset import prepare, summary
+def _refuse_unreadable(config: Config) -> None:
+    """Say that there are no images before Spark has started, which takes seconds."""
+    if config.data.path and config.job.name in ("pipeline", "prepare", "train", "evaluate"):
+        storage.check_readable(storage.absolute(config.data.path), "data.path")
+
+
+def _prepare(run: Run, get_spark: Callable[[], Any], display: console.Display) -> Any:
+    from distributed_cls.dataset import page, prepare, summary
 
     display.begin("images")
     with run.timed("prepare"):
         dataset = prepare.prepare(
-            spark,
+            get_spark,
             run.config.data,
             run.config.dataset_root,
             run.config.cluster.workers,
-            progress=lambda done, total: display.update("images", done, total),
+            progress=lambda done, total: display.count("images", done, total),
         )
     display.end()
     if not dataset.reused or run.config.job.name == "prepare":
         console.console.print(summary.table(dataset))
+        for what, where in (("data set", dataset.path), ("its page", f"{dataset.path}/{page.FILE}")):
+            console.console.print(f"{what}  {where}", highlight=False, markup=False, soft_wrap=True)
     return dataset
 
 
@@ -233,9 +245,13 @@ def _train(
     if "train" in outcome.result:
         summary["train"] = outcome.result["train"]
     if "test" in outcome.result:
+        from distributed_cls.evaluation import predictions
         from distributed_cls.evaluation.metrics import summary_entry
 
-        counted = write_evaluation(run.folder, outcome.result, recorder)
+        stored = predictions.stored_images(dataset)
+        predictions.write(run.folder, dataset, stored)
+        find = functools.partial(predictions.paths, stored)
+        counted = write_evaluation(run.folder, outcome.result, recorder, find)
         summary |= {split: summary_entry(counted[split]) for split in ("val", "test")}
     return summary
 

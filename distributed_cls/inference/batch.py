@@ -11,15 +11,17 @@ import functools
 import json
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from distributed_cls import storage
 from distributed_cls.config import Config
 from distributed_cls.errors import UserError
 from distributed_cls.inference import plan, summary
 from distributed_cls.inference.artefact import load_export
 from distributed_cls.inference.bulk import Work, classify, to_parquet
 from distributed_cls.inference.model_copy import travelling
-from distributed_cls.inference.storage import Folder, for_spark, plain
+from distributed_cls.waiting import in_background
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -37,87 +39,103 @@ def do_part(numbered: tuple[int, list[plan.Piece]], work: Work, output: str) -> 
     """Classify one part and write it (on an executor): the number of rows."""
     number, pieces = numbered
     rows = list(classify(plan.items(pieces, work.export.classes), work))
-    Folder(output).write(part_name(number), to_parquet(rows))
+    storage.write_bytes(storage.join(output, part_name(number)), to_parquet(rows))
     return len(rows)
 
 
-def _stage_table(spark: "SparkSession", name: str, output: Folder) -> str:
+def _stage_table(spark: "SparkSession", name: str, output: str) -> str:
     """Copy a catalog table into the output as Parquet, whatever its format: a copy has parts that can be resumed."""
-    staged = output.path("_input") if "://" not in output.url else f"{output.url.rstrip('/')}/_input"
-    if not output.exists("_input/_SUCCESS"):
+    staged = storage.join(output, "_input")
+    if not storage.exists(storage.join(staged, "_SUCCESS")):
         from pyspark.errors import AnalysisException  # lazily: only the Spark jobs need it
 
         try:
-            spark.table(name).write.mode("overwrite").parquet(for_spark(staged))
+            spark.table(name).write.mode("overwrite").parquet(storage.for_spark(staged))
         except AnalysisException as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"Expected data.path=table:<name> to name a table. Received: {name}: {reason}.") from error
     return staged
 
 
-def _make_plan(
-    spark: "SparkSession", config: Config, output: Folder, identity: dict[str, Any]
-) -> list[list[plan.Piece]]:
-    source = str(config.data.path)
+def _source(path: str) -> str:
+    """data.path as it means the same wherever the job is started."""
+    return path if path.startswith(_TABLE) else storage.absolute(storage.plain(path))
+
+
+def _make_plan(spark: "SparkSession", config: Config, output: str, identity: dict[str, Any]) -> list[list[plan.Piece]]:
+    source = identity["data.path"]
     if source.startswith(_TABLE):
+        storage.check_writable(output, "output")
         source = _stage_table(spark, source.removeprefix(_TABLE), output)
     parts = plan.cut(plan.find_pieces(source), config.predict, spark.sparkContext.defaultParallelism)
     plan.save(output, parts, identity)
     return parts
 
 
-def _watch(output: Folder, sizes: dict[str, int], ended: threading.Event) -> None:
+def _watch(output: str, sizes: dict[str, int], ended: threading.Event) -> None:
     """Print how far the job is, until it ended."""
     started, total = time.monotonic(), sum(sizes.values())
-    before = sum(sizes[name] for name in output.names() if name in sizes)
+    before = sum(sizes[name] for name in storage.names(output) if name in sizes)
     while not ended.wait(_PROGRESS_SECONDS):
-        done = sum(sizes[name] for name in output.names() if name in sizes)
+        done = sum(sizes[name] for name in storage.names(output) if name in sizes)
         rate = (done - before) / (time.monotonic() - started)
-        print(f"predict: {done} of {total} images, {rate:.0f} images/s", flush=True)
+        # Until the first part is written there is no rate to tell.
+        print(f"predict: {done} of {total} images" + (f", {rate:.0f} images/s" if done else ""), flush=True)
 
 
-def predict(spark: "SparkSession", config: Config) -> dict[str, Any]:
+def predict(get_spark: Callable[[], "SparkSession"], config: Config) -> dict[str, Any]:
     """Classify the images of ``config.data.path`` into ``config.output``; return (and keep) the summary.
+
+    ``get_spark`` is called when what can be refused without Spark has been looked at.
 
     Raises UserError when the model, the images or the output are not what they should be.
     """
     assert config.model_dir and config.data.path and config.output, "the configuration asks for them when job=predict"
-    started = time.monotonic()
     export = load_export(config.model_dir)
-    output = Folder(config.output)
+    output = storage.absolute(storage.plain(config.output))
     top_k = min(config.predict.top_k, len(export.classes))
-    identity = {"model_version": export.version, "data.path": plain(config.data.path), "predict.top_k": top_k}
+    source = _source(config.data.path)
+    plan.refuse_inside(source, output)
+    if not source.startswith(_TABLE):
+        storage.check_readable(source, "data.path")
+    identity = {"model_version": export.version, "data.path": source, "predict.top_k": top_k}
     try:
-        parts = plan.load(output, identity) or _make_plan(spark, config, output, identity)
+        parts = plan.load(output, identity)
+        spark = get_spark()
+        started = time.monotonic()
+        parts = parts or _make_plan(spark, config, output, identity)
     except OSError as error:
         raise UserError(
             f"Expected to read data.path={config.data.path} and to write output={config.output}. Received: {error}."
         ) from error
-    written = set(output.names())
+    written = set(storage.names(output))
     todo = [(number, pieces) for number, pieces in enumerate(parts) if part_name(number) not in written]
     done_before = len(parts) - len(todo)
     if done_before:
-        print(f"predict: {done_before} of {len(parts)} parts are there already; doing the others", flush=True)
+        rest = "doing the others" if todo else "nothing is left to do (images that came later need another output)"
+        print(f"predict: {done_before} of {len(parts)} parts are there already; {rest}", flush=True)
     work = Work(travelling(spark, export), config.predict.batch_size, top_k, config.predict.threads)
     rows = _run(spark, output, todo, work) if todo else 0
     seconds = time.monotonic() - started
     told = summary.of_parts(output, [part_name(number) for number in range(len(parts))])
-    told = {"job": "predict", "model": export.name, **identity, "output": output.url, **told}
+    told = {"job": "predict", "model": export.name, **identity, "output": output, **told}
     told |= {"seconds": seconds, "images_per_second": rows / seconds}
     told |= {"parts": len(parts), "parts_done_before": done_before}
-    output.write("_summary.json", json.dumps(told, indent=2).encode())
+    storage.write_bytes(storage.join(output, "_summary.json"), json.dumps(told, indent=2).encode())
     summary.show(told)
     return told
 
 
-def _run(spark: "SparkSession", output: Folder, todo: list[tuple[int, list[plan.Piece]]], work: Work) -> int:
+def _run(spark: "SparkSession", output: str, todo: list[tuple[int, list[plan.Piece]]], work: Work) -> int:
     sizes = {part_name(number): sum(piece.images for piece in pieces) for number, pieces in todo}
     ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(output, sizes, ended), name="progress", daemon=True)
     watcher.start()
     try:
-        tasks = spark.sparkContext.parallelize(todo, len(todo))
-        return sum(tasks.map(functools.partial(do_part, work=work, output=output.url)).collect())
+        tasks = spark.sparkContext.parallelize(todo, len(todo)).map(
+            functools.partial(do_part, work=work, output=output)
+        )
+        return in_background(lambda: sum(tasks.collect()), on_stop=spark.sparkContext.cancelAllJobs)
     finally:
         ended.set()
         watcher.join(_PROGRESS_SECONDS)

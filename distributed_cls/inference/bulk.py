@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from distributed_cls import storage
 from distributed_cls.dataset import decode
 from distributed_cls.inference.answers import top
 from distributed_cls.inference.artefact import Export
 from distributed_cls.inference.images import BadImageError, prepare, spec_for
-from distributed_cls.inference.storage import read_file
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class Item:
 
 def file_item(path: str, truth: str | None = None) -> Item:
     """An image in a file of its own."""
-    return Item(path, functools.partial(read_file, path), truth)
+    return Item(path, functools.partial(storage.read_bytes, storage.plain(path)), truth)
 
 
 def truth_from_path(path: str, classes: Iterable[str]) -> str | None:

@@ -6,22 +6,24 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from distributed_cls.inference.storage import Folder
+from distributed_cls import storage
 
 _REJECTS_KEPT = 20
 _ROWS_SHOWN = 15
+_REJECTS_SHOWN = 3
 
 
-def of_parts(output: Folder, names: Iterable[str]) -> dict[str, Any]:
+def of_parts(output: str, names: Iterable[str]) -> dict[str, Any]:
     """Count the rows of result files, a few thousand at a time, so that any number of them fits in memory."""
     images: Counter[str] = Counter()
     confidence: defaultdict[str, float] = defaultdict(float)
     rejected = labelled = correct = 0
     rejects: list[dict[str, str]] = []
     for name in names:
-        with output.open(name) as stream:
+        with storage.open_read(storage.join(output, name)) as stream:
             for batch in pq.ParquetFile(stream).iter_batches(
                 4096, columns=["path", "label", "confidence", "error", "truth"]
             ):
@@ -42,23 +44,39 @@ def of_parts(output: Folder, names: Iterable[str]) -> dict[str, Any]:
 
 
 def show(told: dict[str, Any]) -> None:
-    """Print the summary: the classes found, what was left out and why, the accuracy where it is known."""
+    """Print the summary: the classes found, what could not be read and why, the accuracy where it is known."""
     console = Console()
-    table = Table(title=f"{told['classified']} images classified by {told['model']}", title_justify="left")
+
+    def say(words: str) -> None:
+        # soft_wrap: a path that is cut in two cannot be pasted.
+        console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+    say(f"{_images(told['classified'])} classified by {told['model']}")
+    if told["labels"]:
+        console.print(_table(told["labels"]))
+    if told["rejected"]:
+        say(f"  {_images(told['rejected'])} could not be read; the row says why:")
+        for reject in told["rejects"][:_REJECTS_SHOWN]:
+            say(f"    {reject['path']}: {reject['error']}")
+        if told["rejected"] > _REJECTS_SHOWN:
+            say(f"    and {told['rejected'] - _REJECTS_SHOWN:,} more (the rows with an error)")
+    if "accuracy" in told:
+        say(f"  accuracy {told['accuracy']:.1%} of the {_images(told['labelled'])} whose class is known")
+    say(f"  results: {told['output']}")
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count:,} images"
+
+
+def _table(labels: dict[str, dict[str, Any]]) -> Table:
+    table = Table()
     table.add_column("label")
     table.add_column("images", justify="right")
     table.add_column("mean confidence", justify="right")
-    for label, found in list(told["labels"].items())[:_ROWS_SHOWN]:
-        table.add_row(label, str(found["images"]), f"{found['mean_confidence']:.3f}")
-    if len(told["labels"]) > _ROWS_SHOWN:
-        rest = list(told["labels"].values())[_ROWS_SHOWN:]
-        table.add_row(f"{len(rest)} more", str(sum(found["images"] for found in rest)), "")
-    console.print(table)
-    for reject in told["rejects"][:3]:
-        console.print(f"  left out: {reject['path']}: {reject['error']}", markup=False, highlight=False)
-    if told["rejected"]:
-        console.print(f"  {told['rejected']} images are rows with an error instead of a label", highlight=False)
-    if "accuracy" in told:
-        words = f"  accuracy {told['accuracy']:.4f} on the {told['labelled']} images whose class is known"
-        console.print(words, highlight=False)
-    console.print(f"  results: {told['output']}", markup=False, highlight=False, soft_wrap=True)
+    for label, found in list(labels.items())[:_ROWS_SHOWN]:
+        table.add_row(escape(label), f"{found['images']:,}", f"{found['mean_confidence']:.3f}")
+    if len(labels) > _ROWS_SHOWN:
+        rest = list(labels.values())[_ROWS_SHOWN:]
+        table.add_row(f"{len(rest)} more", f"{sum(found['images'] for found in rest):,}", "")
+    return table

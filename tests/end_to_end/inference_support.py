@@ -105,7 +105,8 @@ _SERVE = """
 import json
 import sys
 import tempfile
-from distributed_cls.config import Config, JobConfig, ServeConfig
+from distributed_cls.config import Config, JobConfig
+from distributed_cls.config_inference import ServeConfig
 from distributed_cls.errors import UserError
 from distributed_cls.inference.web import serve
 
@@ -135,13 +136,14 @@ def serving(model_dir: Path, settings: str = "{}") -> Iterator[Server]:
     """A server on a free port, until the end of the block."""
     process = start_server(model_dir, settings)
     try:
-        yield Server(_address(process), process)
+        yield Server(address_of(process), process)
     finally:
         process.kill()
         process.communicate(timeout=30)
 
 
-def _address(process: subprocess.Popen[str], limit: float = 90) -> str:
+def address_of(process: subprocess.Popen[str], limit: float = 90) -> str:
+    """Where a starting server says that it listens, without the trailing slash."""
     assert process.stdout is not None
     deadline = time.monotonic() + limit
     seen = ""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -37,11 +38,34 @@ def test_the_run_folder_keeps_its_contract(digits: Ended) -> None:
     assert digits.folder is not None
     names = {path.name for path in digits.folder.iterdir()}
     assert {"summary.json", "metrics.jsonl", "evaluation.json", "report.html", "logs", "checkpoints", "model"} <= names
+    assert "predictions.parquet" in names and "predictions" not in names  # what the ranks left is merged
     assert ".spark" not in names  # Spark's temporary files are gone
     assert {path.name for path in (digits.folder / "logs").iterdir()} == {"rank-0.log", "rank-1.log", "spark.log"}
     events = [json.loads(line) for line in (digits.folder / "metrics.jsonl").read_text().splitlines()]
     epochs = [event["epoch"] for event in events if event["event"] == "epoch" and event["split"] == "val"]
     assert epochs == list(range(1, digits.summary["train"]["epochs"] + 1))
+
+
+def test_every_evaluated_image_has_its_own_prediction(digits: Ended) -> None:
+    assert digits.folder is not None
+    table = pq.read_table(digits.folder / "predictions.parquet").to_pylist()
+    for split in ("val", "test"):
+        rows = [row for row in table if row["split"] == split]
+        assert len({row["path"] for row in rows}) == len(rows) == digits.summary[split]["examples"]
+        assert sum(row["label"] == row["truth"] for row in rows) == digits.summary[split]["correct"]
+    for row in table:
+        assert Path(row["path"]).parent.name == row["truth"]  # the digits lie in folders of their classes
+        shares = [guess["confidence"] for guess in row["top"]]
+        assert row["top"][0] == {"label": row["label"], "confidence": row["confidence"]}
+        assert len(shares) == 5 and shares == sorted(shares, reverse=True) and 0 < sum(shares) <= 1.000001
+    told = json.loads((digits.folder / "evaluation.json").read_text())
+    wrong = {row["path"]: row for row in table if row["label"] != row["truth"]}
+    mistakes = [item for split in ("val", "test") for item in told[split]["mistakes"]]
+    assert mistakes
+    for item in mistakes:
+        row = wrong[item["path"]]
+        assert (row["truth"], row["label"]) == (str(item["true"]), str(item["predicted"]))
+        assert row["confidence"] == pytest.approx(item["confidence"])
 
 
 def test_the_terminal_shows_lines_that_fit_and_no_noise(digits: Ended) -> None:

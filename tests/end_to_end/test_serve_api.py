@@ -71,6 +71,31 @@ def test_the_model_and_the_state_of_the_service(client: httpx.Client) -> None:
         assert name in metrics
 
 
+@pytest.mark.parametrize("path", ["/", "/docs", "/healthz", "/metrics", "/static/app.css", "/v1/models/cnn"])
+def test_head_says_what_get_would(client: httpx.Client, path: str) -> None:
+    asked, got = client.head(path), client.get(path)
+    assert (asked.status_code, asked.content) == (200, b"")
+    assert asked.headers["content-type"] == got.headers["content-type"]
+    assert client.head("/nowhere").status_code == 404
+    assert client.head("/classify").status_code == 405
+    assert client.get(path).status_code == 200  # the connection is still in order
+
+
+def test_an_address_or_method_that_is_not_there_is_refused_in_words(client: httpx.Client) -> None:
+    assert "nothing at this address" in client.get("/nowhere").json()["error"]
+    refused = client.get("/classify")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+    assert "does not take GET" in refused.json()["error"]
+
+
+def test_the_commands_of_the_docs_are_for_the_address_of_the_reader(server: Server, client: httpx.Client) -> None:
+    page = client.get("/docs").text
+    assert f"{server.url}/classify" in page
+    assert "?." not in page
+    elsewhere = client.get("/docs", headers={"host": "x';rm -rf /"}).text
+    assert "rm -rf" not in elsewhere
+
+
 def test_docs_describe_every_route_without_anything_from_elsewhere(client: httpx.Client) -> None:
     page = client.get("/docs").text
     for path in client.get("/openapi.json").json()["paths"]:

@@ -2,7 +2,9 @@
 
 import concurrent.futures
 import json
+import re
 import shutil
+import signal
 import socket
 import threading
 import time
@@ -11,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.end_to_end.inference_support import digit_png, digits_model, serving, start_server, upload
+from tests.end_to_end.inference_support import Server, digit_png, digits_model, serving, start_server, upload
 
 
 def test_beyond_the_queue_callers_are_asked_to_come_back() -> None:
@@ -30,6 +32,12 @@ def test_beyond_the_queue_callers_are_asked_to_come_back() -> None:
         assert call(0).status_code == 200
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_moment_after_the_start_is_not_lost(number: signal.Signals) -> None:
+    with serving(digits_model()) as server:
+        assert server.stop(number) == 0
+
+
 def test_sigterm_finishes_what_was_begun() -> None:
     with serving(digits_model(), '{"max_batch": 1}') as server:
         answers: list[int] = []
@@ -46,13 +54,19 @@ def test_sigterm_finishes_what_was_begun() -> None:
             caller.start()
         begun.wait(20)
         deadline = time.monotonic() + 20
-        while "images_waiting 0.0" in httpx.get(f"{server.url}/metrics").text and time.monotonic() < deadline:
-            if len(answers) == 4:
-                break
+        # All four have come in, or are answered; the one more that is open asks for the metrics.
+        while _open_requests(server) - 1 + len(answers) < 4 and time.monotonic() < deadline:
+            continue
         assert server.stop() == 0
         for caller in callers:
             caller.join(20)
         assert answers == [200] * 4
+
+
+def _open_requests(server: Server) -> int:
+    found = re.search(r"^open_requests (\d+)", httpx.get(f"{server.url}/metrics").text, re.MULTILINE)
+    assert found
+    return int(found[1])
 
 
 def test_a_new_version_takes_over_without_losing_a_request(tmp_path: Path) -> None:

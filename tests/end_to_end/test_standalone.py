@@ -4,14 +4,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pyspark
 import pytest
 
 from launch.java import java_home
-from tests.end_to_end.conftest import ROOT, Launcher, wait_for
+from tests.end_to_end.conftest import ROOT, Ended, Launcher, wait_for
 
 SPARK_HOME = Path(pyspark.__file__).parent
 DEPLOY = "org.apache.spark.deploy"
@@ -57,11 +58,46 @@ def _word_after(log: Path, words: str) -> str | None:
     return rest.split()[0] if found and rest.split() else None
 
 
-def test_by_the_launcher(launch: Launcher, master: str) -> None:
-    ended = launch("cluster=standalone", f"cluster.master={master}", "model=dense", "train.epochs=2")
-    assert ended.summary["workers"] == 2
-    assert ended.summary["test"]["examples"] == 268
-    assert master in ended.output
+@pytest.fixture(scope="module")
+def trained(launch_once: Callable[..., Ended], master: str) -> Ended:
+    """Prepared (the salt is nobody else's), trained and exported by the executors of the cluster."""
+    salt = "data.split_salt=standalone"
+    return launch_once("cluster=standalone", f"cluster.master={master}", "model=dense", "train.epochs=2", salt)
+
+
+def test_by_the_launcher(trained: Ended, master: str) -> None:
+    assert trained.summary["workers"] == 2
+    assert not trained.summary["dataset"]["reused"]
+    counts = trained.summary["dataset"]["counts"]["test"]
+    assert trained.summary["test"]["examples"] == sum(counts.values()) > 260
+    assert master in trained.output
+
+
+@pytest.mark.parametrize("job", [["job=predict"], ["job=stream", "stream.once=true"]])
+def test_executors_get_the_model_and_answer_as_the_evaluation(
+    job: list[str], trained: Ended, launch: Launcher, master: str
+) -> None:
+    assert trained.folder is not None
+    judged = {row["path"]: row for row in pq.read_table(trained.folder / "predictions.parquet").to_pylist()}
+    source = Path(next(iter(judged))).parents[1]
+    ended = launch(
+        *job,
+        "cluster=standalone",
+        f"cluster.master={master}",
+        f"model_dir={trained.folder}",
+        f"data.path={source}",
+        f"output={launch.folder / 'out'}",
+    )
+    assert ended.code == 0, ended.output
+    rows = pq.read_table(launch.folder / "out").to_pylist()
+    assert len(rows) == len({row["path"] for row in rows}) == 1797
+    assert judged.keys() <= {row["path"] for row in rows}
+    for row in rows:
+        assert row["error"] is None
+        if row["path"] in judged:
+            assert row["label"] == judged[row["path"]]["label"]
+            shares = [guess["confidence"] for guess in row["top"]]
+            assert shares == pytest.approx([guess["confidence"] for guess in judged[row["path"]]["top"]], abs=1e-5)
 
 
 def test_by_spark_submit(launch: Launcher, master: str, datasets: Path) -> None:

@@ -19,7 +19,8 @@ _STREAM = """
 import json
 import sys
 from pathlib import Path
-from distributed_cls.config import ClusterConfig, Config, DataConfig, JobConfig, StreamConfig
+from distributed_cls.config import ClusterConfig, Config, DataConfig, JobConfig
+from distributed_cls.config_inference import StreamConfig
 from distributed_cls.inference import stream
 from launch.session import Session
 
@@ -35,7 +36,7 @@ config = Config(
     stream=StreamConfig(**json.loads(settings)),
 )
 try:
-    stream.run(session.spark, config)
+    stream.run(lambda: session.spark, config)
 finally:
     session.stop()
 """

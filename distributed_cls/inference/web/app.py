@@ -54,9 +54,14 @@ def _add_error_answers(app: FastAPI) -> None:
     def answer(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
         return JSONResponse({"error": message}, status, headers={**_PRIVATE, **(headers or {})})
 
-    async def on_http(_: Request, error: Exception) -> Response:
+    async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return answer(error.status_code, str(error.detail), dict(error.headers or {}))
+        said = str(error.detail)
+        if said == "Not Found":
+            said = "There is nothing at this address. GET /docs says what there is."
+        elif said == "Method Not Allowed":
+            said = f"This address does not take {request.method[:20]}. GET /docs says what it takes."
+        return answer(error.status_code, said, dict(error.headers or {}))
 
     async def on_parameter(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -81,8 +86,9 @@ def _add_page(app: FastAPI, service: Service) -> None:
         return HTMLResponse(page.index(about, max_bytes), headers=_FRESH)
 
     @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return HTMLResponse(page.documentation(app.openapi(), service.versions.name), headers=_FRESH)
+    async def docs(request: Request) -> HTMLResponse:
+        here = str(request.base_url).rstrip("/")
+        return HTMLResponse(page.documentation(app.openapi(), service.versions.name, here), headers=_FRESH)
 
     @app.get("/favicon.ico", include_in_schema=False)
     async def favicon() -> Response:
@@ -121,7 +127,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
         return JSONResponse({"models": [service.versions.name]}, headers=_PRIVATE)
 
     @app.get(
-        "/v1/models/{name}", response_model=shapes.About, responses=shapes.errors(404), tags=["model"],
+        "/v1/models/{name}", response_model=shapes.About, responses=shapes.errors(404, 422), tags=["model"],
         summary="What the model is",
     )  # fmt: skip
     async def model(name: Annotated[str, Path()]) -> JSONResponse:

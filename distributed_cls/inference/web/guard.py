@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from distributed_cls.config import ServeConfig
+from distributed_cls.config_inference import ServeConfig
 from distributed_cls.inference.web.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,10 @@ class Guard:
             if self._open > self._settings.max_requests:
                 raise _RefusalError(503, "The service is busy.", retry_after=1)
             await self._read(scope, receive, body)
-            await self._app(scope, _replay(bytes(body), receive), send_and_note)
+            # HEAD asks what GET would; the server itself leaves the body out of the answer.
+            asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+            await self._app(asked, _replay(bytes(body), receive), send_and_note)
+            scope["route"] = asked.get("route")  # for the metrics
         except _RefusalError as refusal:
             await _refuse(send, refusal)
         except asyncio.CancelledError:

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 import uvicorn
 
-from distributed_cls.config import Config, ServeConfig
+from distributed_cls.config import Config
+from distributed_cls.config_inference import ServeConfig
 from distributed_cls.errors import UserError
-from distributed_cls.inference.artefact import load_export
+from distributed_cls.inference.artefact import Export, load_export
 from distributed_cls.inference.web.metrics import Metrics
 
 
@@ -33,16 +34,9 @@ def run(config: Config) -> None:
             bound_threads(settings.threads or os.cpu_count() or 1)
             metrics = Metrics()
             versions = Versions(config.model_dir, (1, settings.max_batch), metrics.on_load)
-        host, port = listener.getsockname()[:2]
-        export = versions.current.export
-        address = f"[{host}]" if ":" in host else host
-        print(
-            f"Serving {versions.name} ({len(export.classes)} classes, version {export.version}) "
-            f"at http://{address}:{port}/ · API at /docs · stop with Ctrl-C",
-            flush=True,
-        )
         app = create_app(lambda: Service(settings, versions, metrics))
-        server = uvicorn.Server(
+        server = _Server(
+            _said(versions.current.export, versions.name, listener),
             uvicorn.Config(
                 app,
                 lifespan="on",
@@ -53,10 +47,32 @@ def run(config: Config) -> None:
                 ws="none",
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=int(settings.drain) or 1,
-            )
+            ),
         )
-        with _quiet_stop():
+        with _quiet_stop(server):
             server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Says ``words`` once it answers: whoever reads them may send requests, or a signal."""
+
+    def __init__(self, words: str, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._words = words
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept."""
+        await super().startup(sockets)
+        print(self._words, flush=True)
+
+
+def _said(export: Export, name: str, listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    address = f"[{host}]" if ":" in host else host
+    return (
+        f"Serving {name} ({len(export.classes)} classes, version {export.version}) "
+        f"at http://{address}:{port}/ · API at /docs · stop with Ctrl-C"
+    )
 
 
 @contextlib.contextmanager
@@ -99,15 +115,20 @@ def _listening(settings: ServeConfig) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def _quiet_stop() -> Iterator[None]:
+def _quiet_stop(server: uvicorn.Server) -> Iterator[None]:
     """Let the server end on SIGTERM and Ctrl-C as a job that is done, with exit code 0.
 
-    The server catches both signals while it runs and raises them again when it has drained.
+    The server catches both signals while it runs and raises them again when it has drained. One that comes just before
+    must not be lost.
     """
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distributed_cls.config import ServeConfig
+from distributed_cls.config_inference import ServeConfig
 from distributed_cls.inference.heat_map import HeatMap
 from distributed_cls.inference.images import BadImageError, colour_map, encode_png, prepare, spec_for
 from distributed_cls.inference.web.batching import Admission, Batcher, OverloadedError

@@ -6,11 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from distributed_cls.config import PredictConfig
+from distributed_cls.config_inference import PredictConfig
 from distributed_cls.errors import UserError
 from distributed_cls.inference import plan
 from distributed_cls.inference.bulk import ahead, truth_from_path
-from distributed_cls.inference.storage import Folder, for_spark, plain
 from distributed_cls.inference.stream import deal
 
 
@@ -42,7 +41,7 @@ def test_large_images_make_more_parts() -> None:
 
 
 def test_a_plan_is_found_again_and_not_mistaken(tmp_path: Path) -> None:
-    output = Folder(str(tmp_path / "out"))
+    output = str(tmp_path / "out")
     parts = plan.cut(pieces(1, 2, 3), PredictConfig(part_images=1), 1)
     assert plan.load(output, {"model_version": "1"}) is None
     plan.save(output, parts, {"model_version": "1"})
@@ -54,7 +53,7 @@ def test_a_plan_is_found_again_and_not_mistaken(tmp_path: Path) -> None:
 def test_results_of_something_else_are_not_mixed_in(tmp_path: Path) -> None:
     (tmp_path / "other.parquet").write_bytes(b"x")
     with pytest.raises(UserError, match="other Parquet files"):
-        plan.load(Folder(str(tmp_path)), {})
+        plan.load(str(tmp_path), {})
 
 
 def test_tables_are_read_by_row_group_with_labels_by_number_or_name(tmp_path: Path) -> None:
@@ -72,25 +71,6 @@ def test_the_class_is_the_folder_when_it_is_a_class() -> None:
     assert truth_from_path("/data/cat/1.png", ["cat"]) == "cat"
     assert truth_from_path("/data/2024/1.png", ["cat"]) is None
     assert truth_from_path("1.png", ["cat"]) is None
-
-
-def test_names_between_spark_and_fsspec() -> None:
-    assert plain("file:/tmp/a b.png") == "/tmp/a b.png"
-    assert plain("file:///tmp/a.png") == "/tmp/a.png"
-    assert plain("s3a://bucket/a.png") == "s3://bucket/a.png"
-    assert for_spark("s3://bucket/a") == "s3a://bucket/a"
-    assert for_spark("/data") == "file:///data"
-
-
-def test_files_are_whole_or_absent_also_on_a_remote_store() -> None:
-    folder = Folder("memory://results/one")
-    assert folder.names() == []
-    folder.write("a.parquet", b"1")
-    folder.write("a.parquet", b"22")
-    assert folder.names() == ["a.parquet"]
-    assert folder.read("a.parquet") == b"22"
-    assert folder.exists("a.parquet")
-    assert not folder.exists("b.parquet")
 
 
 def test_ahead_gives_the_same_and_raises_the_same() -> None:
@@ -117,3 +97,74 @@ def test_a_micro_batch_is_dealt_evenly() -> None:
     work = [sum(sizes[path] for path in hand) for hand in hands]
     assert max(work) - min(work) <= 2_000_000
     assert deal(found[:1], 4) == [["/0"]]
+
+
+CLASSES = ["bag", "boot"]
+
+
+def write_list(folder: Path, text: str, name: str = "list.csv") -> str:
+    (folder / name).write_text(text, encoding="utf-8")
+    return str(folder / name)
+
+
+def test_a_csv_file_lists_images_with_their_classes(tmp_path: Path) -> None:
+    source = write_list(tmp_path, 'path,size,label\n"a, b é.jpg",3,bag\n/data/boot/2.png,4,\ns3://x/3.png,5,hat\n')
+    assert [(item.path, item.truth) for item in plan.items(plan.find_pieces(source), CLASSES)] == [
+        (f"{tmp_path}/a, b é.jpg", "bag"),
+        ("/data/boot/2.png", "boot"),  # by its folder, as the list does not say
+        ("s3://x/3.png", None),  # not a class of the model
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name,label\nx,bag\n", "name, label"),
+        ("path,label\n", "0 rows"),
+        ("", "Empty CSV file"),
+        ("path,label\na,b,c\n", "Expected 2 columns, got 3"),
+    ],
+)
+def test_a_csv_file_that_lists_nothing_is_refused_in_one_line(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(UserError, match=words) as raised:
+        plan.find_pieces(write_list(tmp_path, text))
+    assert "\n" not in str(raised.value)
+
+
+def test_pictures_that_a_camera_named_with_an_underscore_are_not_left_out(tmp_path: Path) -> None:
+    for name in ("_DSC0001.JPG", "_SUCCESS", ".hidden.jpg", "Thumbs.db", "a.jpg", "words.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    found = [Path(piece.path).name for piece in plan.find_pieces(str(tmp_path))]
+    assert found == ["_DSC0001.JPG", "a.jpg", "words.txt"]
+
+
+def test_pictures_beside_tables_are_not_passed_over_in_silence(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [b"x"]}), tmp_path / "a.parquet")
+    (tmp_path / "README.md").write_text("a table with its description")
+    assert len(plan.find_pieces(str(tmp_path))) == 1
+    (tmp_path / "b.jpg").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"a\.parquet beside .*b\.jpg"):
+        plan.find_pieces(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("label", "classes", "truth"),
+    [
+        (1, CLASSES, "boot"),
+        (2, CLASSES, None),
+        ("boot", CLASSES, "boot"),
+        ("hat", CLASSES, None),
+        (None, CLASSES, None),
+        (7, ["3", "7"], "7"),  # a name, and not the eighth class
+        (1, ["3", "7"], None),
+    ],
+)
+def test_the_class_that_a_label_of_a_table_means(label: object, classes: list[str], truth: str | None) -> None:
+    assert plan._truth(label, classes) == truth
+
+
+def test_results_do_not_go_among_the_images() -> None:
+    plan.refuse_inside("/data/in", "/data/in-results")
+    for output in ("/data/in", "/data/in/results"):
+        with pytest.raises(UserError, match=r"outside of data\.path"):
+            plan.refuse_inside("/data/in", output)

@@ -34,13 +34,17 @@ def index(about: dict[str, Any], max_bytes: int) -> str:
     return _template("index.html").render(about=about, max_bytes=max_bytes, test=about["metrics"].get("test", {}))
 
 
-def documentation(openapi: dict[str, Any], name: str) -> str:
-    """The API's documentation as a plain page, made from its OpenAPI description."""
+def documentation(openapi: dict[str, Any], name: str, here: str) -> str:
+    """The API's documentation as a plain page, made from its OpenAPI description.
+
+    ``here`` is the address that the reader came by; the commands use it unless it holds more than a host and a port.
+    """
+    here = here if re.fullmatch(r"https?://[\w.:\[\]-]+", here) else "http://127.0.0.1:8000"
     schemas = openapi["components"]["schemas"]
     groups: dict[str, list[dict[str, Any]]] = {}
     for path, methods in openapi["paths"].items():
         for method, operation in methods.items():
-            entry = {"path": path, "method": method.upper(), **operation, "example": _example(path, method, name)}
+            entry = {"path": path, "method": method.upper(), **operation, "example": _example(path, method, name, here)}
             entry["anchor"] = re.sub(r"[^a-z0-9]+", "-", f"{method}{path}".lower()).strip("-")
             groups.setdefault(operation["tags"][0], []).append(entry)
     order = ["answers", "model", "state"]
@@ -49,9 +53,9 @@ def documentation(openapi: dict[str, Any], name: str) -> str:
     )
 
 
-def _example(path: str, method: str, name: str) -> str:
-    """A command that works when pasted, for a service on this address."""
-    url = "http://127.0.0.1:8000" + path.replace("{name}", name)
+def _example(path: str, method: str, name: str, here: str) -> str:
+    """A command that works when pasted."""
+    url = here + path.replace("{name}", name)
     if path == "/classify":
         return f"curl -F file=@photo.jpg '{url}?top=3'"
     if path == "/explain":
