@@ -14,8 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 240.0
 
 
 @dataclasses.dataclass
@@ -82,11 +83,11 @@ class Launcher:
 
     def end(self, process: "subprocess.Popen[str]", runs: Path) -> Ended:
         try:
-            output, _ = process.communicate(timeout=SECONDS)
+            output, _ = process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGTERM)
-            output, _ = process.communicate(timeout=60)
-            pytest.fail(f"not ended after {SECONDS} s:\n{output}")
+            output, _ = process.communicate(timeout=PATIENCE)
+            pytest.fail(f"not ended after {PATIENCE} s:\n{output}")
         return Ended(process.returncode, output, runs if runs.is_dir() else None)
 
 
@@ -108,7 +109,7 @@ def launch_once(tmp_path_factory: pytest.TempPathFactory, datasets: Path) -> Cal
     return Launcher(tmp_path_factory.mktemp("module"), datasets)
 
 
-def processes_of(folder: Path, patience: float = 10.0) -> list[str]:
+def processes_of(folder: Path, patience: float = PATIENCE) -> list[str]:
     """Command lines of processes that still mention ``folder`` or work in it, after at most ``patience`` seconds."""
     deadline = time.monotonic() + patience
     while True:
@@ -122,7 +123,7 @@ def processes_of(folder: Path, patience: float = 10.0) -> list[str]:
         time.sleep(0.2)
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 90.0) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
     """The first true value of ``condition``, within ``seconds``."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

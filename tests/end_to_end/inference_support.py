@@ -19,6 +19,8 @@ import httpx
 import numpy as np
 from sklearn.datasets import load_digits
 
+from tests.patience import PATIENCE
+
 ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "SPARK_LOCAL_IP": "127.0.0.1", "PYTHONUNBUFFERED": "1"}
 
 
@@ -55,7 +57,7 @@ import tempfile
 import keras
 import tensorflow as tf
 tf.config.threading.set_intra_op_parallelism_threads(2)
-from inference_support import digit_images
+from tests.end_to_end.inference_support import digit_images
 from distributed_cls.config import CnnConfig, DenseConfig
 from distributed_cls.models.registry import build
 from distributed_cls.training.export import export_model
@@ -76,9 +78,9 @@ export_model(model, folder, classes=[str(digit) for digit in range(10)], image_s
 
 def export_digits(folder: Path, kind: str = "cnn", epochs: int = 3) -> Path:
     """Train ``kind`` on the digits in a process of its own and export it to ``folder``."""
-    environment = {**ENVIRONMENT, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run(
-        [sys.executable, "-c", _EXPORT, kind, str(folder), str(epochs)], env=environment, check=True, timeout=180
+        [sys.executable, "-c", _EXPORT, kind, str(folder), str(epochs)], env=environment, check=True, timeout=PATIENCE
     )
     return folder
 
@@ -90,7 +92,7 @@ class Server:
     url: str
     process: subprocess.Popen[str]
 
-    def stop(self, signal_number: int = signal.SIGTERM, limit: float = 30) -> int:
+    def stop(self, signal_number: int = signal.SIGTERM, limit: float = PATIENCE) -> int:
         """Send the signal and wait for the end: the exit code."""
         self.process.send_signal(signal_number)
         return self.process.wait(limit)
@@ -139,10 +141,10 @@ def serving(model_dir: Path, settings: str = "{}") -> Iterator[Server]:
         yield Server(address_of(process), process)
     finally:
         process.kill()
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE)
 
 
-def address_of(process: subprocess.Popen[str], limit: float = 90) -> str:
+def address_of(process: subprocess.Popen[str], limit: float = PATIENCE) -> str:
     """Where a starting server says that it listens, without the trailing slash."""
     assert process.stdout is not None
     deadline = time.monotonic() + limit

@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from tests.end_to_end.conftest import Launcher, processes_of, wait_for
+from tests.patience import PATIENCE
 
 LONG = ("model=dense", "train.epochs=100000", "train.schedule=constant", "job.console=lines")
 
@@ -38,8 +39,8 @@ def test_a_killed_driver_takes_everything_with_it(launch: Launcher) -> None:
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) >= 4  # the JVM, Spark's Python workers, two ranks
     process.kill()
-    process.communicate(timeout=30)
-    _, alive = psutil.wait_procs(family, timeout=30)
+    process.communicate(timeout=PATIENCE)
+    _, alive = psutil.wait_procs(family, timeout=PATIENCE)
     assert alive == [], [" ".join(left.cmdline())[:200] for left in alive]
 
 

@@ -11,11 +11,12 @@ import pytest
 
 from tests.end_to_end.conftest import Launcher
 from tests.end_to_end.inference_support import digits_model, write_images
+from tests.patience import PATIENCE
 
-SOON = 20.0  # seconds; Spark's own end takes one or two
+SOON = 60.0  # seconds; Spark's own end takes one or two, the work many minutes
 
 
-def read_until(process: "subprocess.Popen[str]", words: str, limit: float = 120) -> str:
+def read_until(process: "subprocess.Popen[str]", words: str, limit: float = PATIENCE) -> str:
     """What the job has printed up to and with the line that holds ``words``."""
     assert process.stdout is not None
     seen, deadline = "", time.monotonic() + limit
@@ -42,7 +43,7 @@ def test_a_signal_ends_the_job_at_once(
 ) -> None:
     source = tmp_path / "many"
     picture = write_images(source, 1)[0]
-    if job == "predict":  # enough for minutes
+    if job == "predict":  # enough for many minutes
         for count in range(60_000):
             os.link(picture, source / f"{count}.png")
     process, folder = launch.start(

@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.end_to_end.conftest import Ended, Launcher
 from tests.end_to_end.inference_support import address_of, digit_images, encode
+from tests.patience import PATIENCE
 
 PHOTOS, EDGE, CLASSES = 200, 32, [str(digit) for digit in range(10)]
 SAME = 1e-5
@@ -124,7 +125,7 @@ def by_path(table: Iterator[dict[str, Any]]) -> Answers:
 def over_http(url: str, photos: list[Path]) -> dict[str, Answers]:
     form: Answers = {}
     encoded: Answers = {}
-    with httpx.Client(base_url=url, timeout=30) as client:
+    with httpx.Client(base_url=url, timeout=PATIENCE) as client:
         for start in range(0, len(photos), 20):
             chunk = photos[start : start + 20]
             files = [("file", (path.name, path.read_bytes())) for path in chunk]

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.end_to_end.inference_support import Server, digit_images, digit_png, digits_model, encode, serving, upload
+from tests.patience import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def client(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=30) as opened:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as opened:
         yield opened
 
 
@@ -207,7 +208,7 @@ def test_too_many_images(client: httpx.Client) -> None:
 
 def _raw(server: Server, head: str) -> socket.socket:
     host, port = server.url.removeprefix("http://").split(":")
-    opened = socket.create_connection((host, int(port)), timeout=20)
+    opened = socket.create_connection((host, int(port)), timeout=PATIENCE)
     opened.sendall(f"POST /classify HTTP/1.1\r\nhost: x\r\n{head}\r\n".encode())
     return opened
 

@@ -22,6 +22,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.end_to_end.inference_support import Server, digit_images, digits_model, encode, serving
+from tests.patience import PATIENCE
 
 OWN_REQUESTS = 9_400
 THREADS = 4
@@ -125,7 +126,7 @@ def attack(server: Server, seed: int, count: int) -> Counter[int]:
     ]
     codes: Counter[int] = Counter()
     address = server.url.removeprefix("http://")
-    connection = http.client.HTTPConnection(address, timeout=30)
+    connection = http.client.HTTPConnection(address, timeout=PATIENCE)
     for _ in range(count):
         method, path, body, headers = hostile(chance, images)
         try:
@@ -136,7 +137,7 @@ def attack(server: Server, seed: int, count: int) -> Counter[int]:
         except (http.client.HTTPException, ConnectionError):
             # The server may close on what is no HTTP; it must then take the next connection.
             connection.close()
-            connection = http.client.HTTPConnection(address, timeout=30)
+            connection = http.client.HTTPConnection(address, timeout=PATIENCE)
             codes[0] += 1
     connection.close()
     return codes
@@ -172,7 +173,7 @@ def explore(operation: schemathesis.APIOperation, mode: GenerationMode) -> int:
     def call(case: schemathesis.Case) -> None:
         nonlocal calls
         calls += 1
-        response = case.call(timeout=30)
+        response = case.call(timeout=PATIENCE)
         assert response.status_code < 500 or response.status_code == 503, case.as_curl_command()
         # A method or content type of another kind is refused by the framework before any route is known.
         if response.status_code != 405:

@@ -14,13 +14,14 @@ import httpx
 import pytest
 
 from tests.end_to_end.inference_support import Server, digit_png, digits_model, serving, start_server, upload
+from tests.patience import PATIENCE
 
 
 def test_beyond_the_queue_callers_are_asked_to_come_back() -> None:
     with serving(digits_model(), '{"queue": 4, "max_images": 4, "max_batch": 1}') as server:
 
         def call(_: int) -> httpx.Response:
-            return httpx.post(f"{server.url}/classify", files=[("file", ("x.png", digit_png()))] * 4, timeout=30)
+            return httpx.post(f"{server.url}/classify", files=[("file", ("x.png", digit_png()))] * 4, timeout=PATIENCE)
 
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             answers = list(pool.map(call, range(96)))
@@ -44,22 +45,22 @@ def test_sigterm_finishes_what_was_begun() -> None:
         begun = threading.Barrier(5)
 
         def call() -> None:
-            with httpx.Client(base_url=server.url, timeout=30) as client:
+            with httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
                 client.get("/healthz")
-                begun.wait(20)
+                begun.wait(PATIENCE)
                 answers.append(client.post("/classify", files=[("file", ("x.png", digit_png()))] * 32).status_code)
 
         callers = [threading.Thread(target=call) for _ in range(4)]
         for caller in callers:
             caller.start()
-        begun.wait(20)
-        deadline = time.monotonic() + 20
+        begun.wait(PATIENCE)
+        deadline = time.monotonic() + PATIENCE
         # All four have come in, or are answered; the one more that is open asks for the metrics.
         while _open_requests(server) - 1 + len(answers) < 4 and time.monotonic() < deadline:
             continue
         assert server.stop() == 0
         for caller in callers:
-            caller.join(20)
+            caller.join(PATIENCE)
         assert answers == [200] * 4
 
 
@@ -77,7 +78,7 @@ def test_a_new_version_takes_over_without_losing_a_request(tmp_path: Path) -> No
         ended = threading.Event()
 
         def call() -> None:
-            with httpx.Client(base_url=server.url, timeout=30) as client:
+            with httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
                 while not ended.is_set():
                     answer = upload(client, ("x.png", digit_png()))
                     codes.append(answer.status_code)
@@ -93,12 +94,12 @@ def test_a_new_version_takes_over_without_losing_a_request(tmp_path: Path) -> No
         about = json.loads((tmp_path / "1" / "model.json").read_text())
         (tmp_path / "3.part" / "model.json").write_text(json.dumps({**about, "created": "2030-01-01T00:00:00+00:00"}))
         (tmp_path / "3.part").rename(tmp_path / "3")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while len(set(versions)) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
         ended.set()
         for caller in callers:
-            caller.join(30)
+            caller.join(PATIENCE)
         assert set(codes) == {200}
         assert len(set(versions)) == 2
         assert httpx.get(f"{server.url}/v1/models/cnn").json()["created"] == "2030-01-01T00:00:00+00:00"
@@ -122,7 +123,7 @@ def test_a_model_that_cannot_be_served_is_one_line(tmp_path: Path, prepare: str,
         about = json.loads((folder / "model.json").read_text())
         (folder / "model.json").write_text(json.dumps({**about, "schema_version": 99}))
     process = start_server(folder)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert words in said
     assert len(said.strip().splitlines()) == 1
@@ -131,7 +132,7 @@ def test_a_model_that_cannot_be_served_is_one_line(tmp_path: Path, prepare: str,
 def test_a_port_in_use_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         process = start_server(digits_model(), json.dumps({"port": holder.getsockname()[1]}))
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert "serve.port" in said
     assert len(said.strip().splitlines()) == 1

@@ -17,6 +17,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.end_to_end.inference_support import Server, digit_images, digits_model, encode, serving, write_images
+from tests.patience import PATIENCE
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
@@ -49,6 +50,9 @@ class Visit:
         self.page.on("console", self._note)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self._note_address(request.url, url))
+        # File choosers are caught from the start: were the first one asked for only just before the key that opens it,
+        # the key could overtake the request on its way to the page.
+        self.page.on("filechooser", lambda chooser: None)
         self.page.goto(url)
 
     def _note(self, message: Any) -> None:
@@ -69,7 +73,7 @@ def keep(page: Page, name: str) -> None:
 @pytest.fixture
 def visit(server: Server, browser: Browser, request: pytest.FixtureRequest) -> Iterator[Visit]:
     context = browser.new_context(**getattr(request, "param", {"viewport": {"width": 1200, "height": 860}}))
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(PATIENCE * 1000)
     opened = Visit(context, server.url)
     yield opened
     assert opened.complaints == []

@@ -13,6 +13,7 @@ import pytest
 
 from launch.java import java_home
 from tests.end_to_end.conftest import ROOT, Ended, Launcher, wait_for
+from tests.patience import PATIENCE
 
 SPARK_HOME = Path(pyspark.__file__).parent
 DEPLOY = "org.apache.spark.deploy"
@@ -33,7 +34,7 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         for process in reversed(started):
             os.killpg(process.pid, signal.SIGTERM)
-            process.wait(timeout=30)
+            process.wait(timeout=PATIENCE)
 
 
 def _start(started: list["subprocess.Popen[bytes]"], folder: Path, name: str, role: str, *arguments: str) -> Path:

@@ -14,6 +14,7 @@ import psutil
 import pyarrow.parquet as pq
 
 from tests.end_to_end.inference_support import ENVIRONMENT, digits_model, write_images
+from tests.patience import PATIENCE
 
 _STREAM = """
 import json
@@ -66,8 +67,8 @@ class Job:
         for member in family:
             if member.is_running():
                 member.kill()
-        psutil.wait_procs(family, timeout=20)
-        self.process.wait(20)
+        psutil.wait_procs(family, timeout=PATIENCE)
+        self.process.wait(PATIENCE)
 
     def end(self) -> None:
         """Kill whatever is left; for the end of a test."""
@@ -81,7 +82,7 @@ def paths_in(output: Path) -> Counter[str]:
     return Counter(path for table in tables for path in table["path"].to_pylist())
 
 
-def wait_for(job: Job, count: int, limit: float = 120) -> None:
+def wait_for(job: Job, count: int, limit: float = PATIENCE) -> None:
     """Wait until ``count`` images are in the output."""
     deadline = time.monotonic() + limit
     while sum(paths_in(job.output).values()) < count:
@@ -123,7 +124,7 @@ def test_each_image_exactly_once_across_three_kills(tmp_path: Path) -> None:
     arrive(arrivals[3], tmp_path)
     job = Job(tmp_path, once=True, batch_images=100)
     try:
-        assert job.process.wait(120) == 0, job.log.read_text()
+        assert job.process.wait(PATIENCE) == 0, job.log.read_text()
     finally:
         job.end()
     expected = {str(tmp_path / "in" / path.name) for path in made}

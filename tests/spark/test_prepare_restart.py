@@ -13,8 +13,7 @@ import pytest
 from prepare_support import contents, folder_config, image_folder, small_spark
 
 from distributed_cls.dataset import plan, prepare, progress, work
-
-PATIENCE = 120.0  # seconds until a condition that must come counts as missed
+from tests.patience import PATIENCE
 
 # The driver that is killed: preparation in many small tasks, as a program of its own.
 DRIVER = """

@@ -19,6 +19,7 @@ from distributed_cls.config import ClusterConfig, Config, DataConfig, DenseConfi
 from distributed_cls.dataset.manifest import Manifest
 from distributed_cls.errors import RunError, UserError
 from launch.session import Session
+from tests.patience import PATIENCE
 from tests.shards import records, write_dataset
 
 EPOCHS = 8
@@ -90,7 +91,7 @@ class Stage:
 
     def assert_nothing_is_left(self) -> None:
         started = [event["pid"] for event in self.events if event["event"] == "started"]
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while any(psutil.pid_exists(pid) for pid in started):
             assert time.monotonic() < deadline, started
             time.sleep(0.05)

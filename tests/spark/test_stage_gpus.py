@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.patience import PATIENCE
 from tests.shards import records, write_dataset
 
 _NVIDIA_SMI = """#!/bin/sh
@@ -36,7 +37,7 @@ def test_each_rank_gets_a_gpu_of_its_own_and_a_missing_driver_is_one_error(tmp_p
         env={**environment, "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=PATIENCE,
         check=False,
     )
     assert run.returncode == 0, run.stderr[-3000:]

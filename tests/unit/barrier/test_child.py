@@ -19,8 +19,7 @@ from distributed_cls.barrier import child as children
 from distributed_cls.barrier.child import Child, environment
 from distributed_cls.barrier.relay import Line, Relay
 from distributed_cls.config import Config, to_dict
-
-_LIMIT_SECONDS = 60.0
+from tests.patience import PATIENCE
 
 _STAND_IN = """#!{python}
 import json, os, signal, sys, time
@@ -64,7 +63,7 @@ def start(relay: Relay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 def _events(relay: Relay, kind: str, count: int) -> list[dict[str, Any]]:
     """The next ``count`` events of a kind; others are dropped."""
     found: list[dict[str, Any]] = []
-    deadline = time.monotonic() + _LIMIT_SECONDS
+    deadline = time.monotonic() + PATIENCE
     while len(found) < count:
         event = relay.events.get(timeout=max(0.0, deadline - time.monotonic()))
         found += [event] if event["event"] == kind else []
@@ -138,7 +137,7 @@ def test_a_child_that_ignores_sigterm_is_killed(
         time.sleep(600)
     """)
     _events(relay, "phase", 1 if "STOP" in stubborn else 2)
-    deadline = time.monotonic() + _LIMIT_SECONDS
+    deadline = time.monotonic() + PATIENCE
     while "STOP" in stubborn and psutil.Process(child.process.pid).status() != psutil.STATUS_STOPPED:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -192,8 +191,8 @@ def test_a_real_rank_dies_with_its_parent(relay: Relay, tmp_path: Path) -> None:
         _events(relay, "heartbeat", 1)  # it runs, and imports TensorFlow
         parent.send_signal(signal.SIGKILL)
         queued: queue.Queue[dict[str, Any]] = relay.events
-        assert process.wait(_LIMIT_SECONDS) is None or not process.is_running()
-        while queued.get(timeout=_LIMIT_SECONDS)["event"] != "disconnected":
+        assert process.wait(PATIENCE) is None or not process.is_running()
+        while queued.get(timeout=PATIENCE)["event"] != "disconnected":
             continue
     finally:
         parent.kill()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from distributed_cls.barrier.reading import essence, reason, telling
+from tests.patience import PATIENCE
 
 _SPARK = """Job aborted due to stage failure: Could not recover from a failed barrier ResultStage. \
 Most recent failure reason: Stage failed because barrier task ResultTask(3, 1) finished unsuccessfully.
@@ -70,6 +71,6 @@ def test_the_telling_lines_of_a_log_are_the_traceback_without_its_frames() -> No
 
 def test_what_tensorflow_writes_at_its_start_tells_nothing() -> None:
     run = subprocess.run(
-        [sys.executable, "-c", "import tensorflow"], capture_output=True, text=True, timeout=100, check=True
+        [sys.executable, "-c", "import tensorflow"], capture_output=True, text=True, timeout=PATIENCE, check=True
     )
     assert telling(run.stderr.splitlines()) == []

@@ -14,8 +14,7 @@ import pytest
 
 from distributed_cls.barrier import relay as relays
 from distributed_cls.barrier.relay import Line, Relay
-
-_LIMIT_SECONDS = 10.0
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -26,11 +25,11 @@ def relay() -> Iterator[Relay]:
 
 
 def _next(relay: Relay) -> dict[str, Any]:
-    return relay.events.get(timeout=_LIMIT_SECONDS)
+    return relay.events.get(timeout=PATIENCE)
 
 
 def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _LIMIT_SECONDS
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -38,7 +37,7 @@ def _until(condition: Callable[[], bool]) -> None:
 
 def _end(stranger: socket.socket) -> bytes:
     """All that the driver still sends, up to its hanging up."""
-    stranger.settimeout(_LIMIT_SECONDS)
+    stranger.settimeout(PATIENCE)
     received = b""
     with contextlib.suppress(ConnectionResetError):
         while block := stranger.recv(4096):
@@ -86,7 +85,7 @@ def test_a_silent_stranger_is_cut_off(relay: Relay) -> None:
 def test_a_stranger_who_sends_byte_after_byte_is_cut_off(relay: Relay) -> None:
     began = time.monotonic()
     with socket.create_connection(relay.address) as stranger, pytest.raises(OSError):
-        while time.monotonic() - began < _LIMIT_SECONDS:
+        while time.monotonic() - began < PATIENCE:
             stranger.sendall(b"0")
             time.sleep(0.02)
     assert time.monotonic() - began < 5
@@ -95,7 +94,7 @@ def test_a_stranger_who_sends_byte_after_byte_is_cut_off(relay: Relay) -> None:
 def test_a_crowd_of_strangers_takes_no_more_than_its_places(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relays, "_STRANGERS", 2)
     relay = Relay("127.0.0.1", handshake_seconds=0.5)
-    strangers = [socket.create_connection(relay.address, timeout=_LIMIT_SECONDS) for _ in range(7)]
+    strangers = [socket.create_connection(relay.address, timeout=PATIENCE) for _ in range(7)]
     # A rank that comes after them is served all the same, when they have had their time.
     began = time.monotonic()
     line = Line(relay.address, relay.secret, rank=3)
@@ -121,7 +120,7 @@ def test_an_over_long_line_ends_the_connection(relay: Relay, monkeypatch: pytest
     line.send({"event": "log", "line": "x" * 2000})
     assert _next(relay)["line"] == "short"
     assert _next(relay)["event"] == "disconnected"
-    assert line.hung_up.wait(_LIMIT_SECONDS)
+    assert line.hung_up.wait(PATIENCE)
 
 
 def test_a_rank_that_dies_in_mid_line_is_only_disconnected(relay: Relay) -> None:
@@ -139,7 +138,7 @@ def test_hanging_up_is_seen_by_every_rank_and_stops_listening(relay: Relay) -> N
     for _ in lines:
         _next(relay)
     relay.close()
-    assert all(line.hung_up.wait(_LIMIT_SECONDS) for line in lines)
+    assert all(line.hung_up.wait(PATIENCE) for line in lines)
     with pytest.raises(ConnectionRefusedError):
         Line(relay.address, relay.secret, 0)
     lines[0].send({"event": "heartbeat", "step": 1})  # a dead line is no error

@@ -10,6 +10,7 @@ import pytest
 
 import distributed_cls
 from distributed_cls.barrier.rendezvous import held_port, local_facts, own_address, refusal, tf_config
+from tests.patience import PATIENCE
 from tests.shards import records, write_dataset
 
 _LISTEN = """
@@ -29,9 +30,9 @@ def test_a_held_port_can_be_listened_on_by_the_child_that_knows_it() -> None:
         try:
             assert child.stdout is not None
             assert child.stdout.readline() == b"listening\n"
-            with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
+            with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as peer:
                 assert peer.recv(5) == b"hello"
-            assert child.wait(10) == 0
+            assert child.wait(PATIENCE) == 0
         finally:
             child.kill()
             child.communicate()

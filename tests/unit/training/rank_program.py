@@ -1,4 +1,4 @@
-"""One rank of the tests in test_ranks.py: ``rank_program.py WORK FOLDER``; its place comes from TF_CONFIG.
+"""One rank of the tests in test_ranks.py: ``-m tests.unit.training.rank_program WORK FOLDER``; TF_CONFIG has its place.
 
 ``FOLDER/order.json`` is an order as the barrier room gives it. The rank leaves ``FOLDER/rank-K.*``.
 """
@@ -24,6 +24,7 @@ from distributed_cls.training.engine import Engine
 from distributed_cls.training.events import Events
 from distributed_cls.training.input import Source, train_batches
 from distributed_cls.training.sharding import rank_ranges
+from tests.patience import PATIENCE
 
 STEPS = 20
 KEPT_EPOCHS = 2
@@ -127,7 +128,7 @@ def main() -> None:
         start.perform(order, KeepingEvents(events, Path(order["run_folder"])))
     # Ranks leave together, and at once: TensorFlow takes a peer that leaves for a dead one, and its tear-down waits.
     (folder / f"done-{rank}").touch()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while len(list(folder.glob("done-*"))) < world and time.monotonic() < deadline:
         time.sleep(0.02)
     os._exit(0)

@@ -12,6 +12,7 @@ import pytest
 
 from distributed_cls.errors import UserError
 from distributed_cls.training.checkpoint import Position, load, save
+from tests.patience import PATIENCE
 
 
 def _variables(*shapes: tuple[int, ...], seed: int = 0) -> list[keras.Variable]:
@@ -99,7 +100,7 @@ def test_a_kill_in_mid_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     save(path, _variables((2,)), Position(epoch=1))
     writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(path)])
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while not any(file.stat().st_size for file in tmp_path.glob(".last.npz.*.tmp")):
             assert writer.poll() is None and time.monotonic() < deadline
             time.sleep(0.002)

@@ -10,13 +10,14 @@ import pytest
 from distributed_cls.training import rank as rank_module
 from distributed_cls.training.checkpoint import Position
 from distributed_cls.training.rank import CallSize, Pace
+from tests.patience import PATIENCE
 
 
 class _Sum:
     """``Engine.sum_over_ranks`` between threads: every rank gives its part and gets the whole."""
 
     def __init__(self, world: int) -> None:
-        self._barrier = threading.Barrier(world, timeout=20)
+        self._barrier = threading.Barrier(world, timeout=PATIENCE)
         self._parts: list[np.ndarray] = []
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
@@ -69,7 +70,7 @@ def test_a_slow_rank_and_a_fast_one_take_calls_of_the_same_sizes(monkeypatch: py
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(timeout=PATIENCE)
     assert failures == []
     assert calls[0] == calls[1]
     assert sum(calls[0]) == 160

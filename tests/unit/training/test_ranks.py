@@ -20,14 +20,14 @@ from distributed_cls.config import ClusterConfig, CnnConfig, Config, DataConfig,
 from distributed_cls.errors import UserError
 from distributed_cls.models.registry import build
 from distributed_cls.training import checkpoint, start
+from tests.patience import PATIENCE
 from tests.shards import Record, records, write_dataset
 
 from .rank_program import KEPT_EPOCHS, STEPS
 
 BATCH = 12
 SEED = 7
-_PROGRAM = Path(__file__).with_name("rank_program.py")
-_LIMIT_SECONDS = 200
+_ROOT = Path(__file__).parents[3]
 
 
 @contextlib.contextmanager
@@ -42,12 +42,14 @@ def _ranks(work: str, folder: Path, world: int, order: dict[str, Any]) -> Iterat
             place = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}}
             environment = {**os.environ, "TF_CONFIG": json.dumps(place), "OMP_NUM_THREADS": "1"}
             log = stack.enter_context((folder / f"rank-{rank}.log").open("w"))
-            command = [sys.executable, str(_PROGRAM), work, str(folder)]
-            processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
+            command = [sys.executable, "-m", "tests.unit.training.rank_program", work, str(folder)]
+            processes.append(
+                subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+            )
         try:
             yield
             for rank, process in enumerate(processes):
-                code = process.wait(_LIMIT_SECONDS)
+                code = process.wait(PATIENCE)
                 assert code == 0, (folder / f"rank-{rank}.log").read_text()[-3000:]
         finally:
             for process in processes:

@@ -1,0 +1,7 @@
+"""How long the tests wait.
+
+Tests wait for conditions. The limit is reached only by a failure, so it is far above what a machine needs: a busy
+one takes ten times as long for an import or a JVM, and that is no fault of the code.
+"""
+
+PATIENCE = 240.0  # seconds
