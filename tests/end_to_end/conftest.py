@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.patience import PATIENCE
+from tests.patience import JOB_PATIENCE, PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -83,11 +83,11 @@ class Launcher:
 
     def end(self, process: "subprocess.Popen[str]", runs: Path) -> Ended:
         try:
-            output, _ = process.communicate(timeout=PATIENCE)
+            output, _ = process.communicate(timeout=JOB_PATIENCE)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGTERM)
             output, _ = process.communicate(timeout=PATIENCE)
-            pytest.fail(f"not ended after {PATIENCE} s:\n{output}")
+            pytest.fail(f"not ended after {JOB_PATIENCE:g} s:\n{output}")
         return Ended(process.returncode, output, runs if runs.is_dir() else None)
 
 

@@ -104,7 +104,13 @@ def test_a_folder_that_cannot_be_prepared(
 
 def test_damage_to_a_prepared_data_set_is_named(launch: Launcher, folders: dict[str, Path]) -> None:
     """A shard with a flipped bit, one that is cut, a manifest that is cut, one of another schema."""
-    common = ("data=folder", "data.image_size=32", f"data.path={folders['good']}", "train.epochs=1")
+    common = (
+        "data=folder",
+        "data.image_size=32",
+        f"data.path={folders['good']}",
+        "train.epochs=1",
+        "cluster.workers=1",
+    )
     sound = launch.folder / "sound"
     prepared = Path(launch(*common, "job=prepare", f"dataset_root={sound}").summary["dataset"]["path"])
     shard = next(prepared.glob("train-*.tfrecord")).name

@@ -81,6 +81,20 @@ def test_a_restarted_job_does_only_what_is_missing(spark: Any, tmp_path: Path) -
     assert rows(tmp_path / "out") == before
 
 
+def test_what_needs_no_spark_does_not_start_it(spark: Any, tmp_path: Path) -> None:
+    def never() -> Any:
+        raise AssertionError("Spark is not needed")
+
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no file in it"):
+        batch.predict(never, configure(tmp_path / "empty", tmp_path / "out"))
+    config = configure(write_images(tmp_path / "images", 5)[0].parent, tmp_path / "out")
+    first = batch.predict(lambda: spark, config)
+    again = batch.predict(never, config)
+    assert again["parts_done_before"] == again["parts"] == first["parts"]
+    assert (again["images"], again["labels"]) == (first["images"], first["labels"])
+
+
 def test_parquet_of_bytes_with_labels(spark: Any, tmp_path: Path) -> None:
     paths = write_images(tmp_path / "images", 40, by_class=True)
     table = pa.table(

@@ -8,6 +8,8 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
+from tests.patience import JOB_PATIENCE, PATIENCE
+
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "quickstart.ipynb"
 
 
@@ -22,7 +24,8 @@ class ThisPython(KernelSpecManager):
 def test_the_quickstart_runs_and_learns(tmp_path: Path) -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     manager = AsyncKernelManager(kernel_spec_manager=ThisPython())
-    NotebookClient(notebook, timeout=300, km=manager, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    place = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=JOB_PATIENCE, startup_timeout=int(PATIENCE), km=manager, resources=place).execute()
     printed = "".join(
         output.get("text", "")
         for cell in notebook.cells

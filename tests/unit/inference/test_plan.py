@@ -116,6 +116,12 @@ def test_a_csv_file_lists_images_with_their_classes(tmp_path: Path) -> None:
     ]
 
 
+def test_a_list_from_a_spreadsheet_that_writes_semicolons_and_classes_that_look_like_nothing(tmp_path: Path) -> None:
+    source = write_list(tmp_path, "\ufeffpath;label\na, b.jpg;007\nc.jpg;NA\nd.jpg;\n")
+    found = [(Path(item.path).name, item.truth) for item in plan.items(plan.find_pieces(source), ["007", "NA"])]
+    assert found == [("a, b.jpg", "007"), ("c.jpg", "NA"), ("d.jpg", None)]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
