@@ -1,7 +1,7 @@
 """Sources that are tables: a list of paths and labels (CSV or Parquet), and Parquet tables that hold the images."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from distributed_cls.dataset.listing import Listing, Rows, class_name, printable
 from distributed_cls.errors import UserError
 
 _TEXT = (".csv", ".tsv", ".txt")
+_MARKS = (",", ";", "\t")
 _HEADER_BYTES = 2**20
 _SHOWN_COLUMNS = 20
 
@@ -67,7 +68,7 @@ def _read(file: str, config: DataConfig, images: bool = False) -> pa.Table:
     wanted = [*needed, config.split_column]
     try:
         if file.lower().endswith(_TEXT):
-            table = _read_text(file, wanted)
+            table = read_text(file, wanted)
             schema = table.schema
         else:
             with storage.open_read(file) as stream:
@@ -92,18 +93,22 @@ def _read(file: str, config: DataConfig, images: bool = False) -> pa.Table:
     return table
 
 
-def _read_text(file: str, wanted: list[str]) -> pa.Table:
+def read_text(file: str, wanted: Sequence[str]) -> pa.Table:
+    """A CSV table (UTF-8, with a header). Its delimiter is the one that finds most of the ``wanted`` columns.
+
+    Raises pyarrow.ArrowInvalid or OSError.
+    """
     with storage.open_read(file) as stream:
         header = stream.readline(_HEADER_BYTES).decode("utf-8-sig", errors="replace").strip()
     usual = "\t" if file.lower().endswith(".tsv") else ","
-    # Spreadsheets of many countries write semicolons.
-    found = [mark for mark in (usual, ";", "\t", ",") if wanted[1] in [name.strip('"') for name in header.split(mark)]]
+    # Spreadsheets of many countries write semicolons. Where two marks find as many columns, the first is taken.
+    found = [len({name.strip('"') for name in header.split(mark)} & set(wanted)) for mark in (usual, *_MARKS)]
     # All as text: a class named 007 must not become the number 7.
     kinds = dict.fromkeys(wanted, pa.string())
     with storage.open_read(file) as stream:
         return pa.csv.read_csv(
             stream,
-            parse_options=pa.csv.ParseOptions(delimiter=found[0] if found else usual),
+            parse_options=pa.csv.ParseOptions(delimiter=(usual, *_MARKS)[found.index(max(found))]),
             convert_options=pa.csv.ConvertOptions(column_types=kinds),
         )
 

@@ -62,12 +62,15 @@ def _source(path: str) -> str:
     return path if path.startswith(_TABLE) else storage.absolute(storage.plain(path))
 
 
-def _make_plan(spark: "SparkSession", config: Config, output: str, identity: dict[str, Any]) -> list[list[plan.Piece]]:
+def _make_plan(
+    get_spark: Callable[[], "SparkSession"], config: Config, output: str, identity: dict[str, Any]
+) -> list[list[plan.Piece]]:
     source = identity["data.path"]
     if source.startswith(_TABLE):
         storage.check_writable(output, "output")
-        source = _stage_table(spark, source.removeprefix(_TABLE), output)
-    parts = plan.cut(plan.find_pieces(source), config.predict, spark.sparkContext.defaultParallelism)
+        source = _stage_table(get_spark(), source.removeprefix(_TABLE), output)
+    pieces = plan.find_pieces(source)  # before Spark: it refuses what holds no images
+    parts = plan.cut(pieces, config.predict, get_spark().sparkContext.defaultParallelism)
     plan.save(output, parts, identity)
     return parts
 
@@ -86,7 +89,7 @@ def _watch(output: str, sizes: dict[str, int], ended: threading.Event) -> None:
 def predict(get_spark: Callable[[], "SparkSession"], config: Config) -> dict[str, Any]:
     """Classify the images of ``config.data.path`` into ``config.output``; return (and keep) the summary.
 
-    ``get_spark`` is called when what can be refused without Spark has been looked at.
+    ``get_spark`` is called when what can be refused without Spark has been looked at, and only when there is work.
 
     Raises UserError when the model, the images or the output are not what they should be.
     """
@@ -98,12 +101,10 @@ def predict(get_spark: Callable[[], "SparkSession"], config: Config) -> dict[str
     plan.refuse_inside(source, output)
     if not source.startswith(_TABLE):
         storage.check_readable(source, "data.path")
+    get_spark = functools.cache(get_spark)
     identity = {"model_version": export.version, "data.path": source, "predict.top_k": top_k}
     try:
-        parts = plan.load(output, identity)
-        spark = get_spark()
-        started = time.monotonic()
-        parts = parts or _make_plan(spark, config, output, identity)
+        parts = plan.load(output, identity) or _make_plan(get_spark, config, output, identity)
     except OSError as error:
         raise UserError(
             f"Expected to read data.path={config.data.path} and to write output={config.output}. Received: {error}."
@@ -114,12 +115,15 @@ def predict(get_spark: Callable[[], "SparkSession"], config: Config) -> dict[str
     if done_before:
         rest = "doing the others" if todo else "nothing is left to do (images that came later need another output)"
         print(f"predict: {done_before} of {len(parts)} parts are there already; {rest}", flush=True)
-    work = Work(travelling(spark, export), config.predict.batch_size, top_k, config.predict.threads)
-    rows = _run(spark, output, todo, work) if todo else 0
-    seconds = time.monotonic() - started
+    rows, seconds = 0, 0.0
+    if todo:
+        spark, started = get_spark(), time.monotonic()
+        work = Work(travelling(spark, export), config.predict.batch_size, top_k, config.predict.threads)
+        rows = _run(spark, output, todo, work)
+        seconds = time.monotonic() - started
     told = summary.of_parts(output, [part_name(number) for number in range(len(parts))])
     told = {"job": "predict", "model": export.name, **identity, "output": output, **told}
-    told |= {"seconds": seconds, "images_per_second": rows / seconds}
+    told |= {"seconds": seconds, "images_per_second": rows / seconds if todo else 0.0}  # of what was done now
     told |= {"parts": len(parts), "parts_done_before": done_before}
     storage.write_bytes(storage.join(output, "_summary.json"), json.dumps(told, indent=2).encode())
     summary.show(told)

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from distributed_cls import storage
 from distributed_cls.config_inference import PredictConfig
 from distributed_cls.dataset.listing import walk
-from distributed_cls.dataset.tables import holds_bytes
+from distributed_cls.dataset.tables import holds_bytes, read_text
 from distributed_cls.errors import UserError
 from distributed_cls.inference.bulk import Item, file_item, truth_from_path
 
@@ -23,7 +22,7 @@ _BYTES_COLUMNS = ("content", "image_bytes", "image", "bytes", "data")
 _PATH_COLUMNS = ("path", "image_path", "file_name", "key", "id")
 _TRUTH_COLUMNS = ("truth", "label", "class")
 _TABLES = (".parquet", ".pq")
-_LISTS = {".csv": ",", ".tsv": "\t"}  # delimiter of a list of paths
+_LISTS = (".csv", ".tsv")  # of paths
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _REMEDY = "Set data.path to a folder of images, a CSV list of their paths, a folder of Parquet files, or table:<name>."
 COST_OF_AN_IMAGE = 20_000  # bytes that an image of no size would be worth: opening, resizing, the model
@@ -102,15 +101,7 @@ def _ignored(parts: tuple[str, ...]) -> bool:
 def _listed(source: str) -> list[Piece]:
     """The images of a CSV file with a column of paths (absolute, or from its folder on) and perhaps their classes."""
     try:
-        with storage.open_read(source) as stream:
-            delimiter = _LISTS[PurePath(source).suffix.lower()]
-            # All as text: a class named 007 must not become the number 7.
-            kinds = pa.csv.ConvertOptions(
-                column_types={name: pa.string() for name in (*_PATH_COLUMNS, *_TRUTH_COLUMNS)}, strings_can_be_null=True
-            )
-            table = pa.csv.read_csv(
-                stream, parse_options=pa.csv.ParseOptions(delimiter=delimiter), convert_options=kinds
-            )
+        table = read_text(source, (*_PATH_COLUMNS, *_TRUTH_COLUMNS))
     except pa.ArrowInvalid as error:
         raise UserError(f"Expected {source} to be a CSV list of images. Received: {_first_line(error)}.") from None
     path = next((name for name in _PATH_COLUMNS if name in table.column_names), None)
@@ -123,7 +114,7 @@ def _listed(source: str) -> list[Piece]:
     classes = table[truth].to_pylist() if truth else [None] * table.num_rows
     folder = source.rsplit("/", 1)[0]
     return [
-        Piece(_beside(folder, name or ""), None, 1, 0, label)
+        Piece(_beside(folder, name), None, 1, 0, label)
         for name, label in zip(table[path].to_pylist(), classes, strict=True)
     ]
 
