@@ -22,6 +22,7 @@ from distributed_cls.dataset import decode
 from distributed_cls.inference.answers import top
 from distributed_cls.inference.artefact import Export
 from distributed_cls.inference.images import BadImageError, prepare, spec_for
+from distributed_cls.lean import import_tensorflow
 
 T = TypeVar("T")
 
@@ -106,6 +107,7 @@ def _classifier(export_folder: str, version: str, threads: int) -> Any:
     """The model, loaded once per Python worker: Spark keeps workers for the next tasks."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its remarks would come from every worker
     # Here and not above: the driver, which imports this module too, runs without TensorFlow.
+    import_tensorflow()
     from distributed_cls.inference.artefact import load_export
     from distributed_cls.inference.model import Classifier, bound_threads
 

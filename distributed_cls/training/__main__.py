@@ -15,6 +15,7 @@ import traceback
 from typing import Any, NoReturn
 
 from distributed_cls.errors import UserError
+from distributed_cls.lean import import_tensorflow
 from distributed_cls.training.events import Events
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -48,6 +49,7 @@ class _Parent:
 def _perform(order: dict[str, Any], events: Events) -> None:
     events.phase("tensorflow")
     # TensorFlow only from here on: its import takes seconds, and a wrong order should fail before that.
+    import_tensorflow()
     from distributed_cls.training.start import perform
 
     perform(order, events)

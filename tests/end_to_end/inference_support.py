@@ -54,6 +54,8 @@ def write_images(folder: Path, count: int, by_class: bool = False) -> list[Path]
 _EXPORT = """
 import sys
 import tempfile
+from distributed_cls.lean import import_tensorflow
+import_tensorflow()
 import keras
 import tensorflow as tf
 tf.config.threading.set_intra_op_parallelism_threads(2)
@@ -112,7 +114,7 @@ from distributed_cls.config_inference import ServeConfig
 from distributed_cls.errors import UserError
 from distributed_cls.inference.web import serve
 
-settings = {"port": 0, "threads": 1, **json.loads(sys.argv[2])}
+settings = {"port": 0, "threads": 1, "timeout": float(sys.argv[3]), **json.loads(sys.argv[2])}
 try:
     serve(Config(job=JobConfig(name="serve"), model_dir=sys.argv[1], serve=ServeConfig(**settings)))
 except UserError as error:
@@ -125,7 +127,7 @@ assert not {"pyspark", "py4j"} & set(sys.modules), "serving must not need Spark"
 def start_server(model_dir: Path, settings: str = "{}") -> subprocess.Popen[str]:
     """Start the serve job of ``model_dir``; ``settings`` is JSON of ServeConfig's fields."""
     return subprocess.Popen(
-        [sys.executable, "-c", _SERVE, str(model_dir), settings],
+        [sys.executable, "-c", _SERVE, str(model_dir), settings, str(PATIENCE)],
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

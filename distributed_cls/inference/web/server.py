@@ -15,6 +15,7 @@ from distributed_cls.config_inference import ServeConfig
 from distributed_cls.errors import UserError
 from distributed_cls.inference.artefact import Export, load_export
 from distributed_cls.inference.web.metrics import Metrics
+from distributed_cls.lean import import_tensorflow
 
 
 def run(config: Config) -> None:
@@ -25,7 +26,8 @@ def run(config: Config) -> None:
     with _listening(settings) as listener:
         load_export(config.model_dir)
         with _without_greetings():
-            # TensorFlow comes with these, and takes seconds.
+            # TensorFlow only from here on: its import takes seconds.
+            import_tensorflow()
             from distributed_cls.inference.model import bound_threads
             from distributed_cls.inference.web.app import create_app
             from distributed_cls.inference.web.service import Service

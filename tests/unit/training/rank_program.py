@@ -1,4 +1,4 @@
-"""One rank of the tests in test_ranks.py: ``-m tests.unit.training.rank_program WORK FOLDER``; TF_CONFIG has its place.
+"""One rank of the tests in test_ranks.py: the arguments are WORK and FOLDER; TF_CONFIG has its place.
 
 ``FOLDER/order.json`` is an order as the barrier room gives it. The rank leaves ``FOLDER/rank-K.*``.
 """
@@ -132,7 +132,3 @@ def main() -> None:
     while len(list(folder.glob("done-*"))) < world and time.monotonic() < deadline:
         time.sleep(0.02)
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -28,6 +28,12 @@ from .rank_program import KEPT_EPOCHS, STEPS
 BATCH = 12
 SEED = 7
 _ROOT = Path(__file__).parents[3]
+_PROGRAM = """
+from distributed_cls.lean import import_tensorflow
+import_tensorflow()  # as a rank does
+from tests.unit.training.rank_program import main
+main()
+"""
 
 
 @contextlib.contextmanager
@@ -42,7 +48,7 @@ def _ranks(work: str, folder: Path, world: int, order: dict[str, Any]) -> Iterat
             place = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}}
             environment = {**os.environ, "TF_CONFIG": json.dumps(place), "OMP_NUM_THREADS": "1"}
             log = stack.enter_context((folder / f"rank-{rank}.log").open("w"))
-            command = [sys.executable, "-m", "tests.unit.training.rank_program", work, str(folder)]
+            command = [sys.executable, "-c", _PROGRAM, work, str(folder)]
             processes.append(
                 subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
             )

@@ -1,0 +1,23 @@
+"""TensorFlow's import without what Keras would take along: half of its time."""
+
+import sys
+
+# Keras imports these where they are installed, for wrappers, plots and tables that a process of ours never asks of it.
+# Of a TensorFlow import scikit-learn (with SciPy's statistics), Matplotlib and pandas take about half.
+_UNUSED = ("IPython", "matplotlib", "pandas", "sklearn")
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow and Keras as if the packages that they only may use were not installed.
+
+    For processes that do nothing else with Keras: ranks, Spark's Python workers, the server. Everyone may import those
+    packages afterwards; without effect on those that are imported already. Not while another thread imports them.
+    """
+    hidden = [name for name in _UNUSED if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is how Python says "not to be found"
+    try:
+        import keras  # noqa: F401
+        import tensorflow  # noqa: F401
+    finally:
+        for name in hidden:
+            del sys.modules[name]
