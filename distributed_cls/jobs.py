@@ -61,7 +61,7 @@ def perform(run: Run) -> dict[str, Any]:
     began = time.monotonic()
     job = run.config.job.name
     _refuse_unwritable(run.folder)
-    _refuse_unreadable(run.config)
+    _refuse_useless_paths(run.config)
     with console.showing(run.config.job.console) as display:
         summary = _JOBS[job](run, display)
     run.seconds["total"] = round(run.seconds.get("launch", 0.0) + time.monotonic() - began, 3)
@@ -169,10 +169,16 @@ def _refuse_unwritable(folder: Path) -> None:
         ) from None
 
 
-def _refuse_unreadable(config: Config) -> None:
-    """Say that there are no images before Spark has started, which takes seconds."""
-    if config.data.path and config.job.name in ("pipeline", "prepare", "train", "evaluate"):
+def _refuse_useless_paths(config: Config) -> None:
+    """Say that there are no images, or no place for prepared ones, before Spark has started, which takes seconds."""
+    if config.job.name not in ("pipeline", "prepare", "train", "evaluate"):
+        return
+    if config.data.path:
         storage.check_readable(storage.absolute(config.data.path), "data.path")
+    root = storage.absolute(config.dataset_root)
+    # One that is there may be for reading only: it is enough for what is prepared already.
+    if not storage.is_url(root) and not storage.exists(root):
+        storage.check_writable(root, "dataset_root")
 
 
 def _prepare(run: Run, get_spark: Callable[[], Any], display: console.Display) -> Any:
