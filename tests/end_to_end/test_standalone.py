@@ -37,9 +37,20 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             process.wait(timeout=PATIENCE)
 
 
+def _environment() -> dict[str, str]:
+    """Of what is started without our launcher."""
+    return {
+        **os.environ,
+        "JAVA_HOME": java_home(),
+        # Many Javas on few cores, each of them for a minute. Executors inherit it from their worker.
+        "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        "SPARK_HOME": str(SPARK_HOME),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+    }
+
+
 def _start(started: list["subprocess.Popen[bytes]"], folder: Path, name: str, role: str, *arguments: str) -> Path:
     log = folder / f"{name}.log"
-    environment = {**os.environ, "JAVA_HOME": java_home(), "SPARK_HOME": str(SPARK_HOME), "SPARK_LOCAL_IP": "127.0.0.1"}
     with log.open("wb") as stream:
         command = [str(SPARK_HOME / "bin" / "spark-class"), f"{DEPLOY}.{role}", "--host", "127.0.0.1"]
         started.append(
@@ -47,7 +58,7 @@ def _start(started: list["subprocess.Popen[bytes]"], folder: Path, name: str, ro
                 [*command, "--webui-port", "0", *arguments],
                 stdout=stream,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env=_environment(),
                 start_new_session=True,
             )
         )
@@ -104,8 +115,7 @@ def test_executors_get_the_model_and_answer_as_the_evaluation(
 def test_by_spark_submit(launch: Launcher, master: str, datasets: Path) -> None:
     folder = launch.folder / "submitted"
     command = [str(SPARK_HOME / "bin" / "spark-submit"), "--master", master, "--conf", "spark.log.level=WARN"]
-    environment = {**os.environ, "JAVA_HOME": java_home(), "SPARK_LOCAL_IP": "127.0.0.1"}
-    environment |= {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
+    environment = {**_environment(), "PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
     arguments = ["model=dense", "train.epochs=2", f"dataset_root={datasets}", f"hydra.run.dir={folder}"]
     process = subprocess.Popen(
         [*command, str(ROOT / "launch" / "__main__.py"), *arguments],

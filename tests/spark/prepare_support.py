@@ -31,6 +31,7 @@ def small_spark(cores: int = 2, environment: dict[str, str] | None = None) -> It
         "spark.ui.enabled": "false",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.memory": "512m",
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",  # as launch.session has it
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",
         **{f"spark.executorEnv.{name}": value for name, value in (environment or {}).items()},
