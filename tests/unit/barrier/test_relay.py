@@ -19,6 +19,14 @@ from tests.patience import PATIENCE
 
 @pytest.fixture
 def relay() -> Iterator[Relay]:
+    relay = Relay("127.0.0.1", handshake_seconds=PATIENCE)
+    yield relay
+    relay.close()
+
+
+@pytest.fixture
+def strict() -> Iterator[Relay]:
+    """Waits half a second for a stranger to prove who he is."""
     relay = Relay("127.0.0.1", handshake_seconds=0.5)
     yield relay
     relay.close()
@@ -75,30 +83,29 @@ def test_the_secret_itself_is_never_sent(relay: Relay) -> None:
     assert relay.events.empty()
 
 
-def test_a_silent_stranger_is_cut_off(relay: Relay) -> None:
+def test_a_silent_stranger_is_cut_off(strict: Relay) -> None:
     began = time.monotonic()
-    with socket.create_connection(relay.address) as stranger:
+    with socket.create_connection(strict.address) as stranger:
         assert len(_end(stranger)) == 65  # its nonce
-    assert 0.4 < time.monotonic() - began < 5
+    assert time.monotonic() - began > 0.4
 
 
-def test_a_stranger_who_sends_byte_after_byte_is_cut_off(relay: Relay) -> None:
-    began = time.monotonic()
-    with socket.create_connection(relay.address) as stranger, pytest.raises(OSError):
-        while time.monotonic() - began < PATIENCE:
+def test_a_stranger_who_sends_byte_after_byte_is_cut_off(strict: Relay) -> None:
+    deadline = time.monotonic() + PATIENCE
+    with socket.create_connection(strict.address) as stranger, pytest.raises(OSError):
+        while time.monotonic() < deadline:
             stranger.sendall(b"0")
             time.sleep(0.02)
-    assert time.monotonic() - began < 5
 
 
 def test_a_crowd_of_strangers_takes_no_more_than_its_places(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relays, "_STRANGERS", 2)
-    relay = Relay("127.0.0.1", handshake_seconds=0.5)
+    relay = Relay("127.0.0.1", handshake_seconds=1.0)
     strangers = [socket.create_connection(relay.address, timeout=PATIENCE) for _ in range(7)]
     # A rank that comes after them is served all the same, when they have had their time.
     began = time.monotonic()
     line = Line(relay.address, relay.secret, rank=3)
-    assert time.monotonic() - began > 1.0  # three pairs went before it, of 0.5 s each
+    assert time.monotonic() - began > 2.0  # three pairs went before it, of a second each
     line.send({"event": "heartbeat"})
     assert _next(relay)["rank"] == 3
     line.close()
