@@ -8,6 +8,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
+from tests.end_to_end.conftest import processes_of
 from tests.patience import JOB_PATIENCE, PATIENCE
 
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "quickstart.ipynb"
@@ -21,11 +22,23 @@ class ThisPython(KernelSpecManager):
         return KernelSpec(argv=command, display_name=kernel_name, language="python")
 
 
+class Kernel(AsyncKernelManager):
+    """Belongs to its client, which ends it: a manager that is handed to a client is left running by it."""
+
+    def _kernel_spec_manager_default(self) -> KernelSpecManager:
+        return ThisPython()
+
+
 def test_the_quickstart_runs_and_learns(tmp_path: Path) -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    manager = AsyncKernelManager(kernel_spec_manager=ThisPython())
-    place = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=JOB_PATIENCE, startup_timeout=int(PATIENCE), km=manager, resources=place).execute()
+    NotebookClient(
+        notebook,
+        timeout=int(JOB_PATIENCE),
+        startup_timeout=int(PATIENCE),
+        kernel_manager_class=Kernel,
+        resources={"metadata": {"path": str(tmp_path)}},
+    ).execute()
+    assert processes_of(tmp_path) == []
     printed = "".join(
         output.get("text", "")
         for cell in notebook.cells

@@ -96,7 +96,7 @@ def routes(launch_once: Launcher, trained: Ended, photos: list[Path]) -> dict[st
     try:
         for job, more in (("predict", []), ("stream", ["stream.once=true", "stream.batch_images=64"])):
             output = launch_once.folder / job
-            ended = launch_once(f"job={job}", *given, f"output={output}", *more)
+            ended = launch_once(f"job={job}", *given, f"output={output}", *more, "cluster.master='local[1]'")
             assert ended.code == 0, ended.output
             found[job] = by_path(row for part in sorted(output.glob("[pb]a*.parquet")) for row in rows(part))
         found |= over_http(address_of(server), photos)

@@ -99,6 +99,7 @@ def test_executors_get_the_model_and_answer_as_the_evaluation(
         f"model_dir={trained.folder}",
         f"data.path={source}",
         f"output={launch.folder / 'out'}",
+        "+cluster.spark={spark.cores.max:1}",  # one executor, of another process than the driver
     )
     assert ended.code == 0, ended.output
     rows = pq.read_table(launch.folder / "out").to_pylist()
