@@ -66,11 +66,18 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def refused(launch_once: Callable[..., Ended], folders: dict[str, Path]) -> dict[str, str]:
+def empty_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset_root in which nothing is prepared."""
+    return tmp_path_factory.mktemp("root")
+
+
+@pytest.fixture(scope="module")
+def refused(launch_once: Callable[..., Ended], folders: dict[str, Path], empty_root: Path) -> dict[str, str]:
     """Why each of the folders was refused: one sweep over all of them, in one Spark session."""
     bad = {name: path for name, path in folders.items() if name != "good"}
     paths = ",".join(str(path) for path in bad.values())
-    ended = launch_once("-m", "job=prepare", "data=folder", "data.image_size=32", f"data.path={paths}")
+    chosen = ("job=prepare", f"dataset_root={empty_root}", "data=folder", "data.image_size=32", f"data.path={paths}")
+    ended = launch_once("-m", *chosen)
     assert ended.code == 2, ended.output
     assert "Traceback" not in ended.output
     return {name: row["reason"] for name, row in zip(bad, ended.trials, strict=True)}
@@ -86,13 +93,13 @@ def refused(launch_once: Callable[..., Ended], folders: dict[str, Path]) -> dict
     ],
 )
 def test_a_folder_that_cannot_be_prepared(
-    refused: dict[str, str], folders: dict[str, Path], datasets: Path, name: str, telling: list[str]
+    refused: dict[str, str], empty_root: Path, name: str, telling: list[str]
 ) -> None:
     assert "\n" not in refused[name]
     assert "Received" in refused[name]
     for words in telling:
         assert words in refused[name]
-    assert not list(datasets.glob("folder-*"))
+    assert not list(empty_root.glob("folder-*"))
 
 
 def test_damage_to_a_prepared_data_set_is_named(launch: Launcher, folders: dict[str, Path]) -> None:
