@@ -12,31 +12,23 @@ from tests.patience import PATIENCE
 LONG = ("model=dense", "train.epochs=100000", "train.schedule=constant", "job.console=lines")
 
 
-def test_a_signal_ends_one_of_two_and_a_kill_the_other(tmp_path: Path, datasets: Path) -> None:
+def test_signals_in_mid_training_end_one_of_two_and_then_the_other(tmp_path: Path, datasets: Path) -> None:
     """Two launchers at once: the first one's end is no matter to the second, which goes on until its own."""
-    first, second = (_with_own_temporary_folder(tmp_path / name, datasets) for name in ("first", "second"))
-    (signalled, folder), (killed, other) = first.start(*LONG), second.start(*LONG)
-    _await_epochs(signalled, folder)
-    _await_epochs(killed, other)
-
-    signalled.send_signal(signal.SIGTERM)
-    ended = first.end(signalled, folder)
-    assert ended.code == 128 + signal.SIGTERM, ended.output
-    assert len(ended.errors) == 1
-    assert "Traceback" not in ended.output
-    assert processes_of(first.folder) == []
-    assert not (folder / ".spark").exists()
-    assert (folder / "checkpoints" / "last.npz").exists()
-    assert [path.name for path in (first.folder / "temporary").iterdir() if _is_ours(path)] == []
-
-    _await_epochs(killed, other, more_than=_epochs(other))
-    family = psutil.Process(killed.pid).children(recursive=True)
-    assert len(family) >= 4  # the JVM, Spark's Python workers, two ranks
-    killed.kill()
-    killed.communicate(timeout=PATIENCE)
-    _, alive = psutil.wait_procs(family, timeout=PATIENCE)
-    assert alive == [], [" ".join(left.cmdline())[:200] for left in alive]
-    assert processes_of(second.folder) == []
+    launchers = [_with_own_temporary_folder(tmp_path / name, datasets) for name in ("first", "second")]
+    started = [launch.start(*LONG) for launch in launchers]
+    for process, folder in started:
+        _await_epochs(process, folder)
+    for launch, (process, folder), number in zip(launchers, started, (signal.SIGTERM, signal.SIGINT), strict=True):
+        _await_epochs(process, folder, more_than=_epochs(folder))
+        process.send_signal(number)
+        ended = launch.end(process, folder)
+        assert ended.code == 128 + number, ended.output
+        assert len(ended.errors) == 1
+        assert "Traceback" not in ended.output
+        assert processes_of(launch.folder) == []
+        assert not (folder / ".spark").exists()
+        assert (folder / "checkpoints" / "last.npz").exists()
+        assert [path.name for path in (launch.folder / "temporary").iterdir() if _is_ours(path)] == []
 
 
 def _with_own_temporary_folder(folder: Path, datasets: Path) -> Launcher:
@@ -44,6 +36,17 @@ def _with_own_temporary_folder(folder: Path, datasets: Path) -> Launcher:
     (folder / "temporary").mkdir(parents=True)
     java = f"-Djava.io.tmpdir={folder / 'temporary'}"
     return Launcher(folder, datasets, {"TMPDIR": str(folder / "temporary"), "JAVA_TOOL_OPTIONS": java})
+
+
+def test_a_killed_driver_takes_everything_with_it(launch: Launcher) -> None:
+    process, folder = launch.start(*LONG)
+    _await_epochs(process, folder)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) >= 4  # the JVM, Spark's Python workers, two ranks
+    process.kill()
+    process.communicate(timeout=PATIENCE)
+    _, alive = psutil.wait_procs(family, timeout=PATIENCE)
+    assert alive == [], [" ".join(left.cmdline())[:200] for left in alive]
 
 
 def _epochs(folder: Path) -> int:

@@ -161,7 +161,6 @@ def test_resnet_on_photos_of_two_makers_one_of_them_corrupt(launch: Launcher) ->
         f"data.path={launch.folder / 'cars'}",
         "data.image_size=32",
         "model=resnet",
-        "cluster.workers=1",
         "train.epochs=1",
         "train.batch_size=8",
     )

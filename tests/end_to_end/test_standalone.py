@@ -12,6 +12,7 @@ import pyspark
 import pytest
 
 from launch.java import java_home
+from launch.session import LOCAL_JAVA
 from tests.end_to_end.conftest import ROOT, Ended, Launcher, wait_for
 from tests.patience import PATIENCE
 
@@ -43,7 +44,7 @@ def _environment() -> dict[str, str]:
         **os.environ,
         "JAVA_HOME": java_home(),
         # Many Javas on few cores, each of them for a minute. Executors inherit it from their worker.
-        "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        "JAVA_TOOL_OPTIONS": LOCAL_JAVA,
         "SPARK_HOME": str(SPARK_HOME),
         "SPARK_LOCAL_IP": "127.0.0.1",
     }

@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 
 from distributed_cls.config import DataConfig
 from distributed_cls.dataset import index, manifest, tfrecord
+from launch.session import LOCAL_JAVA
 
 CLASSES = ("bird", "cat", "dög 狗")
 
@@ -31,7 +32,7 @@ def small_spark(cores: int = 2, environment: dict[str, str] | None = None) -> It
         "spark.ui.enabled": "false",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.memory": "512m",
-        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",  # as launch.session has it
+        "spark.driver.extraJavaOptions": LOCAL_JAVA,
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",
         **{f"spark.executorEnv.{name}": value for name, value in (environment or {}).items()},

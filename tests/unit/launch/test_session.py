@@ -8,7 +8,7 @@ import pytest
 from distributed_cls.config import ClusterConfig
 from distributed_cls.errors import UserError
 from launch import session
-from launch.session import Session, is_local, local_master, properties, same_session
+from launch.session import LOCAL_JAVA, Session, is_local, local_master, properties, same_session
 
 
 def test_a_local_master_has_a_count_of_slots(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,10 +23,11 @@ def test_a_local_master_has_a_count_of_slots(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("master", "local"), [("local[2]", True), ("local-cluster[1,2,1024]", True), ("spark://x", False), (None, False)]
 )
-def test_only_a_local_master_is_kept_on_the_loopback_address(tmp_path: Path, master: str | None, local: bool) -> None:
+def test_a_local_master_is_kept_on_loopback_and_its_java_small(tmp_path: Path, master: str | None, local: bool) -> None:
     found = properties(ClusterConfig(master=master), tmp_path)
     assert is_local(master) is local
     assert (found.get("spark.driver.host") == "127.0.0.1") is local
+    assert (LOCAL_JAVA in found["spark.driver.extraJavaOptions"]) is local
     assert found.get("spark.master") == master
 
 
