@@ -4,8 +4,11 @@ import contextlib
 import dataclasses
 import difflib
 import logging
+import os
 import re
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +25,8 @@ log = logging.getLogger(__name__)
 
 DONE, FAILED, USER, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
+_AGAIN_SECONDS = 0.1
+
 
 class _Terminated(BaseException):
     """SIGTERM, as an exception, so that everything is cleaned up as after Ctrl-C."""
@@ -29,7 +34,7 @@ class _Terminated(BaseException):
 
 def code_of(command: Callable[[], Any]) -> int:
     """Run ``command``, stop Spark whatever happened, say how it ended, and return the exit code."""
-    with _terminable():
+    with _terminable(), _never_deaf():
         try:
             code = _run(command)
         finally:
@@ -105,6 +110,34 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _never_deaf() -> Iterator[None]:
+    """Send a signal again whose exception was lost.
+
+    Python drops what is raised in a finalizer, in the callback of a weak reference (Py4J has one for each Java object)
+    or of the garbage collector. When the signal arrives in just that moment, the run would go on as if none had come.
+    """
+    numbers = {KeyboardInterrupt: signal.SIGINT, _Terminated: signal.SIGTERM}
+    tell, over = sys.unraisablehook, threading.Event()
+
+    def send_again(number: signal.Signals) -> None:
+        if not over.wait(_AGAIN_SECONDS):
+            os.kill(os.getpid(), number)
+
+    def lost(what: "sys.UnraisableHookArgs") -> None:
+        if what.exc_type in numbers:  # from a thread: raised here, it would be lost as well
+            threading.Thread(target=send_again, args=(numbers[what.exc_type],), daemon=True).start()
+        else:
+            tell(what)
+
+    sys.unraisablehook = lost
+    try:
+        yield
+    finally:
+        over.set()
+        sys.unraisablehook = tell
 
 
 @contextlib.contextmanager

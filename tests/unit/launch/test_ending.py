@@ -2,12 +2,15 @@
 
 import os
 import signal
+import sys
+import threading
 from typing import Any
 
 import pytest
 
 from distributed_cls.errors import RunError, UserError
 from launch import ending, trial
+from tests.patience import PATIENCE
 
 from .conftest import Composed
 
@@ -94,3 +97,37 @@ def test_sigterm_ends_the_run_cleanly(state: trial.State, capsys: pytest.Capture
     assert session.stopped == 1
     assert signal.getsignal(signal.SIGTERM) is before
     assert "terminated" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_in_a_finalizer_is_not_lost(
+    state: trial.State, capfd: pytest.CaptureFixture[str], number: signal.Signals, code: int
+) -> None:
+    """Python drops an exception that is raised there."""
+
+    class Dying:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+            threading.Event().wait(PATIENCE)  # the handler interrupts it
+
+    def command() -> None:
+        Dying()
+        threading.Event().wait(PATIENCE)  # as the run waits for Spark
+
+    hook = sys.unraisablehook
+    assert ending.code_of(command) == code
+    assert sys.unraisablehook is hook
+    assert "ignored" not in capfd.readouterr().err
+
+
+def test_what_else_is_raised_in_a_finalizer_is_told_as_ever(
+    state: trial.State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dying:
+        def __del__(self) -> None:
+            raise ZeroDivisionError
+
+    told: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    assert ending.code_of(lambda: [Dying()].clear()) == 0
+    assert [what.exc_type for what in told] == [ZeroDivisionError]
