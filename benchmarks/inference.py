@@ -19,13 +19,11 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks import measure
 from distributed_cls.config import ClusterConfig, Config, DataConfig, JobConfig
 from distributed_cls.config_inference import PredictConfig
 
@@ -108,6 +106,7 @@ def batch_ratio(folder: Path) -> tuple[float, float]:
     from distributed_cls.inference import batch
     from launch.session import Session
 
+    measure.tell(f"inference, the batch job with {BATCH_IMAGES:,} images")
     model_dir = export_resnet(folder / "resnet64", 64)
     paths = write_photos(folder / "photos", BATCH_IMAGES)
     warm = write_photos(folder / "warm", 200)
@@ -224,6 +223,7 @@ def tail_at(address: str, data: bytes, rate: float, seconds: float) -> float:
 
 def server_figures(folder: Path, size: int, requests: int) -> dict[str, float]:
     """Throughput and latency of the server, and of the loop, with ResNet50 at ``size`` pixels."""
+    measure.tell(f"inference, the server at {size} px")
     model_dir = export_resnet(folder / f"served{size}", size)
     paths = write_photos(folder / f"photos{size}", requests)
     data = paths[0].read_bytes()
@@ -249,31 +249,27 @@ def main() -> None:
         large = server_figures(folder, 224, 320)
         small = server_figures(folder, 64, 1_600)
         job, loop = batch_ratio(folder)
-    table = Table(title="Using the model, beside the bare model (ResNet50, 2 threads)", title_justify="left")
-    for heading in ("what", "ours", "bare", "ratio", "goal"):
-        table.add_column(heading, justify="left" if heading == "what" else "right")
-    rows: list[tuple[str, Any, Any, float, str]] = [
-        (f"batch job, {BATCH_IMAGES} images at 64 px", f"{job:.0f}/s", f"{loop:.0f}/s", job / loop, "≥ 0.90"),
+    rows: list[tuple[str, str, str, str, str]] = [
+        (f"batch job, {BATCH_IMAGES} images at 64 px", f"{job:.0f}/s", f"{loop:.0f}/s", f"{job / loop:.2f}", "≥ 0.90"),
         _throughput_row(224, large),
         _throughput_row(64, small),
         _latency_row(224, large),
+        ("p99 at half load, 224 px", f"{1000 * large['tail']:.0f} ms", "", "", ""),
+        ("p99 at half load, 64 px", f"{1000 * small['tail']:.0f} ms", "", "", ""),
     ]
-    for what, ours, bare, ratio, goal in rows:
-        table.add_row(what, ours, bare, f"{ratio:.2f}", goal)
-    table.add_row("p99 at half load, 224 px", f"{1000 * large['tail']:.0f} ms", "", "", "")
-    table.add_row("p99 at half load, 64 px", f"{1000 * small['tail']:.0f} ms", "", "", "")
-    Console().print(table)
+    title = "Using the model, beside the bare model (ResNet50, 2 threads)"
+    measure.show(title, ["what", "ours", "bare", "ratio", "goal"], rows)
 
 
-def _throughput_row(size: int, figures: dict[str, float]) -> tuple[str, str, str, float, str]:
+def _throughput_row(size: int, figures: dict[str, float]) -> tuple[str, str, str, str, str]:
     rate, bare = figures["rate"], figures["bare_rate"]
-    return f"server, {CLIENTS} clients, {size} px", f"{rate:.1f}/s", f"{bare:.1f}/s", rate / bare, "≥ 0.80"
+    return f"server, {CLIENTS} clients, {size} px", f"{rate:.1f}/s", f"{bare:.1f}/s", f"{rate / bare:.2f}", "≥ 0.80"
 
 
-def _latency_row(size: int, figures: dict[str, float]) -> tuple[str, str, str, float, str]:
+def _latency_row(size: int, figures: dict[str, float]) -> tuple[str, str, str, str, str]:
     single, bare = figures["single"], figures["bare"]
     words = f"server, p50 of single requests, {size} px"
-    return words, f"{1000 * single:.1f} ms", f"{1000 * bare:.1f} ms", single / bare, "≤ 1.30"
+    return words, f"{1000 * single:.1f} ms", f"{1000 * bare:.1f} ms", f"{single / bare:.2f}", "≤ 1.30"
 
 
 if __name__ == "__main__":

@@ -28,6 +28,11 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
 
 
+def tell(step: str) -> None:
+    """Say on standard error what is being measured now; the tables come on standard output when all is done."""
+    print(f"benchmark: {step}", file=sys.stderr, flush=True)
+
+
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table."""
     table = Table(*columns, title=title, title_justify="left")

@@ -25,9 +25,8 @@ import cv2
 import numpy as np
 import psutil
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks import measure
 from distributed_cls.config import DataConfig
 from distributed_cls.dataset import prepare, tfrecord, work
 from distributed_cls.dataset.decode import Prepared, Spec, prepare_image
@@ -87,7 +86,8 @@ def in_turns(sides: dict[str, Callable[[], float]], rounds: int) -> dict[str, li
     for side in sides.values():
         side()
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds):
+    for number in range(rounds):
+        measure.tell(f"round {number + 1} of {rounds}: {', '.join(sides)}")
         for name, side in sides.items():
             seconds[name].append(side())
     return seconds
@@ -101,6 +101,7 @@ def ratio(seconds: dict[str, list[float]], fast: str, slow: str) -> float:
 def kernel_rows(rounds: int) -> Iterator[tuple[str, float, str]]:
     """The kernel against Pillow, one thread."""
     for width, height, count, goal in ((500, 375, 120, 2.0), (3000, 2000, 6, 3.0)):
+        measure.tell(f"preparation, the kernel at {width}×{height}")
         images = list(jpegs(count, width, height))
 
         def run(function: Callable[[bytes], np.ndarray], images: list[bytes] = images) -> float:
@@ -164,6 +165,7 @@ def stage_rows(
     spark: "SparkSession", pool: "Pool", count: int, rounds: int, goal: float
 ) -> Iterator[tuple[str, float, str]]:
     """The whole Spark stage against the bare pool, wall and CPU."""
+    measure.tell(f"preparation, the stage with {count:,} images")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for number, data in enumerate(jpegs(count, 500, 375)):
@@ -210,19 +212,18 @@ def main(arguments: Sequence[str] = ()) -> None:
     os.environ.update(PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_IP="127.0.0.1")
     from pyspark.sql import SparkSession
 
-    table = Table(title=f"Preparation, medians of {options.rounds} rounds")
-    for heading in ("what", "ratio", "goal, and more"):
-        table.add_column(heading, justify="right" if heading == "ratio" else "left")
-    for name, value, more in kernel_rows(options.rounds):
-        table.add_row(name, f"{value:.2f}", more)
+    rows = list(kernel_rows(options.rounds))
     builder = SparkSession.builder.master(f"local[{CORES}]").config("spark.ui.enabled", "false")
     spark = builder.config("spark.ui.showConsoleProgress", "false").config("spark.log.level", "ERROR").getOrCreate()
     with multiprocessing.get_context("spawn").Pool(CORES) as pool:
         for count in options.images:
-            for name, value, more in stage_rows(spark, pool, count, options.rounds, 0.90 if count < 8000 else 0.95):
-                table.add_row(name, f"{value:.2f}", more)
+            rows += stage_rows(spark, pool, count, options.rounds, 0.90 if count < 8000 else 0.95)
     spark.stop()
-    Console(width=110).print(table)
+    measure.show(
+        f"Preparation, medians of {options.rounds} rounds",
+        ["what", "ratio", "goal, and more"],
+        [(name, f"{value:.2f}", more) for name, value, more in rows],
+    )
 
 
 if __name__ == "__main__":

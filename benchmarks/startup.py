@@ -16,6 +16,7 @@ def main() -> None:
         for number in range(ROUNDS):
             root = Path(scratch, str(number))
             for kind, runs in seconds.items():
+                measure.tell(f"start, {kind}, run {number + 1} of {ROUNDS}")
                 arguments = ("train.epochs=1", f"dataset_root={root / 'datasets'}")
                 runs.append(measure.launch(root / kind.replace(" ", "-"), *arguments)["seconds"])
     rows = [

@@ -20,6 +20,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
         root = Path(scratch)
         for number in range(ROUNDS):
+            measure.tell(f"training, round {number + 1} of {ROUNDS}")
             arguments = ("model=cnn", f"train.epochs={EPOCHS}", "job=train", f"dataset_root={root / 'datasets'}")
             summary = measure.launch(root / f"run-{number}", *arguments)
             framework.append(summary["train"]["images_per_second"])
