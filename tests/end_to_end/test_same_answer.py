@@ -67,9 +67,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def trained(launch_once: Callable[..., Ended], photos: list[Path]) -> Ended:
-    """A real training with its evaluation and export; one worker, as every way of use has one model."""
+    """A real training on two workers, with its evaluation and export."""
     ended = launch_once(
-        "cluster.workers=1",
         "data=split_folder",
         f"data.path={root_of(photos)}",
         f"data.image_size={EDGE}",
@@ -79,6 +78,7 @@ def trained(launch_once: Callable[..., Ended], photos: list[Path]) -> Ended:
         "train.epochs=2",
         "train.batch_size=32",
     )
+    assert ended.summary["workers"] == 2
     assert ended.summary["test"]["examples"] == PHOTOS
     return ended
 
@@ -94,7 +94,7 @@ def routes(launch_once: Launcher, trained: Ended, photos: list[Path]) -> dict[st
     given = [f"model_dir={trained.folder}", f"data.path={root_of(photos) / 'test'}", f"predict.top_k={len(CLASSES)}"]
     found = {}
     try:
-        for job, more in (("predict", []), ("stream", ["stream.once=true", "stream.batch_images=128"])):
+        for job, more in (("predict", []), ("stream", ["stream.once=true", "stream.batch_images=64"])):
             output = launch_once.folder / job
             ended = launch_once(f"job={job}", *given, f"output={output}", *more, "cluster.master='local[1]'")
             assert ended.code == 0, ended.output

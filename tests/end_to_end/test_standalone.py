@@ -86,7 +86,7 @@ def test_by_the_launcher(trained: Ended, master: str) -> None:
     assert master in trained.output
 
 
-@pytest.mark.parametrize("job", [["job=predict"], ["job=stream", "stream.once=true", "stream.batch_images=1000"]])
+@pytest.mark.parametrize("job", [["job=predict"], ["job=stream", "stream.once=true"]])
 def test_executors_get_the_model_and_answer_as_the_evaluation(
     job: list[str], trained: Ended, launch: Launcher, master: str
 ) -> None:
