@@ -27,7 +27,7 @@ import psutil
 from PIL import Image
 
 from benchmarks import measure
-from distributed_cls.config import DataConfig
+from distributed_cls.config import ClusterConfig, DataConfig
 from distributed_cls.dataset import prepare, tfrecord, work
 from distributed_cls.dataset.decode import Prepared, Spec, prepare_image
 
@@ -209,16 +209,16 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
     cv2.setNumThreads(0)
-    os.environ.update(PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_IP="127.0.0.1")
-    from pyspark.sql import SparkSession
+    from launch.session import Session  # here: the processes of the pool import this module too
 
     rows = list(kernel_rows(options.rounds))
-    builder = SparkSession.builder.master(f"local[{CORES}]").config("spark.ui.enabled", "false")
-    spark = builder.config("spark.ui.showConsoleProgress", "false").config("spark.log.level", "ERROR").getOrCreate()
-    with multiprocessing.get_context("spawn").Pool(CORES) as pool:
-        for count in options.images:
-            rows += stage_rows(spark, pool, count, options.rounds, 0.90 if count < 8000 else 0.95)
-    spark.stop()
+    with tempfile.TemporaryDirectory() as folder, multiprocessing.get_context("spawn").Pool(CORES) as pool:
+        session = Session(ClusterConfig(master=f"local[{CORES}]", workers=1), Path(folder))
+        try:
+            for count in options.images:
+                rows += stage_rows(session.spark, pool, count, options.rounds, 0.90 if count < 8000 else 0.95)
+        finally:
+            session.stop()
     measure.show(
         f"Preparation, medians of {options.rounds} rounds",
         ["what", "ratio", "goal, and more"],
