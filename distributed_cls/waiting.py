@@ -14,11 +14,12 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def in_background(work: Callable[[], T], on_stop: Callable[[], None]) -> T:
+def in_background(work: Callable[[], T], on_stop: Callable[[], None] = lambda: None, limit: float | None = None) -> T:
     """Do ``work`` in a thread, which has a connection of its own, and wait here for what it gives or raises.
 
     When a signal ends the wait, ``on_stop`` is called (its calls into the JVM are answered) and the signal's exception
-    goes on; whatever ``work`` still does is not waited for.
+    goes on; whatever ``work`` still does is not waited for. After ``limit`` seconds the same, with
+    ``concurrent.futures.TimeoutError``.
     """
     outcome: Future[T] = Future()
 
@@ -31,7 +32,7 @@ def in_background(work: Callable[[], T], on_stop: Callable[[], None]) -> T:
     try:
         # A daemon: it may be in a call that ends only with the JVM, and must not keep the process alive.
         threading.Thread(target=do, name="spark-job", daemon=True).start()
-        return outcome.result()
+        return outcome.result(limit)
     except BaseException:
         if not outcome.done():
             # Calls of other threads are cut off from here on, which Py4J would call an error in the log.

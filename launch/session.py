@@ -1,5 +1,6 @@
 """The Spark session of the chosen cluster: its Java, its properties, its temporary files, and its end."""
 
+import concurrent.futures
 import contextlib
 import importlib.metadata
 import json
@@ -18,11 +19,13 @@ import distributed_cls
 from distributed_cls.config import ClusterConfig
 from distributed_cls.errors import RunError, UserError
 from distributed_cls.files import replacing
+from distributed_cls.waiting import in_background
 from launch.java import java_home
 
 log = logging.getLogger(__name__)
 
 _GATEWAY_SECONDS = 30.0
+_STOP_SECONDS = 120.0
 # The oldest core count that shows anything distributed: a machine with one core runs two slots on it.
 _LEAST_LOCAL_SLOTS = 2
 
@@ -97,19 +100,24 @@ class Session:
     def stop(self) -> None:
         """Stop Spark, wait for its JVM to end, and remove its temporary files."""
         if self._spark is not None:
-            # A signal to the whole process group, as `timeout` and some schedulers send it, has ended the JVM already.
-            with contextlib.suppress(OSError, _py4j_error()):
-                self._spark.stop()
+            _stop(self._spark)
         self._spark = None
         if "pyspark" in sys.modules:  # also after a start that failed half-way
             _end_jvm()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-def _py4j_error() -> type[Exception]:
+def _stop(spark: Any) -> None:
+    """Stop Spark, from a thread with a connection of its own: a signal may have cut off a call of this one's."""
     from py4j.protocol import Py4JError
 
-    return Py4JError
+    try:
+        in_background(spark.stop, limit=_STOP_SECONDS)
+    except concurrent.futures.TimeoutError:
+        log.warning("Spark did not stop within %g s; its Java process is ended", _STOP_SECONDS)
+    except (OSError, Py4JError) as error:
+        # A signal to the whole process group, as `timeout` and some schedulers send it, has ended the JVM already.
+        log.debug("Spark was gone before it was stopped: %s", error)
 
 
 def _end_jvm() -> None:

@@ -135,11 +135,11 @@ def _run(spark: "SparkSession", output: str, todo: list[tuple[int, list[plan.Pie
     ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(output, sizes, ended), name="progress", daemon=True)
     watcher.start()
+    context, task = spark.sparkContext, functools.partial(do_part, work=work, output=output)
     try:
-        tasks = spark.sparkContext.parallelize(todo, len(todo)).map(
-            functools.partial(do_part, work=work, output=output)
+        return in_background(
+            lambda: sum(context.parallelize(todo, len(todo)).map(task).collect()), on_stop=context.cancelAllJobs
         )
-        return in_background(lambda: sum(tasks.collect()), on_stop=spark.sparkContext.cancelAllJobs)
     finally:
         ended.set()
         watcher.join(_PROGRESS_SECONDS)

@@ -15,6 +15,8 @@ from prepare_support import contents, folder_config, image_folder, small_spark
 from distributed_cls.dataset import plan, prepare, progress, work
 from tests.patience import PATIENCE
 
+ROOT = Path(__file__).resolve().parents[2]
+
 # The driver that is killed: preparation in many small tasks, as a program of its own.
 DRIVER = """
 import sys
@@ -87,12 +89,13 @@ def test_driver_killed(pictures: Path, undisturbed: dict[str, bytes], tmp_path: 
     assert found == undisturbed
 
 
-# A driver whose tasks would take an hour; a signal of the launcher's kind ends its wait.
+# A driver that waits an hour for its tasks, and then in a call of its own; signals of the launcher's kind end both.
 WAITING = """
 import signal, sys, time
 from pathlib import Path
-from prepare_support import small_spark
+from distributed_cls.config import ClusterConfig
 from distributed_cls.dataset import stage
+from launch.session import Session
 
 folder = Path(sys.argv[1])
 
@@ -108,25 +111,33 @@ def slow(items):
     return items
 
 signal.signal(signal.SIGTERM, stop)
-with small_spark() as spark:
+session = Session(ClusterConfig(master="local[2]", workers=1), folder / "run")
+try:
     try:
-        stage.run(spark, "slow", slow, [1, 2])
+        stage.run(session.spark, "slow", slow, [1, 2])
     except Terminated:
-        print("ended", flush=True)
+        print("the stage has ended", flush=True)
+    session.spark._jvm.java.lang.Thread.sleep(3_600_000)
+except Terminated:
+    session.stop()  # the call's answer is still to come
+    print("the session has ended", flush=True)
 """
 
 
-def test_a_signal_ends_a_stage_at_once(tmp_path: Path) -> None:
-    here = str(Path(__file__).parent)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])}
+def test_a_signal_ends_a_stage_and_a_session_at_once(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-c", WAITING, str(tmp_path)]
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as driver:
+    told = tmp_path / "stderr.txt"
+    with (
+        told.open("w") as errors,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True) as driver,
+    ):
         wait_for(lambda: len(list(tmp_path.glob("in-task-*"))) == 2, "both tasks")
         driver.terminate()
-        assert driver.stdout and driver.stdout.read() == "ended\n"
-        assert driver.wait(PATIENCE) == 0
+        assert driver.stdout and driver.stdout.readline() == "the stage has ended\n", told.read_text()
+        driver.terminate()
+        assert driver.stdout.read() == "the session has ended\n", told.read_text()
+        assert driver.wait(PATIENCE) == 0, told.read_text()
 
 
 def age(folder: Path, days: float) -> None:

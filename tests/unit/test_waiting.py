@@ -1,5 +1,6 @@
 """What waits for Spark can be ended by a signal. No Spark here."""
 
+import concurrent.futures
 import signal
 import threading
 
@@ -34,4 +35,11 @@ def test_a_signal_ends_the_wait_and_stops_the_work() -> None:
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         in_background(work, released.set)
+    assert released.is_set()
+
+
+def test_a_wait_with_a_limit_ends_there() -> None:
+    released = threading.Event()
+    with pytest.raises(concurrent.futures.TimeoutError):
+        in_background(lambda: released.wait(30), on_stop=released.set, limit=0.01)
     assert released.is_set()
