@@ -110,7 +110,7 @@ def test_each_image_exactly_once_across_three_kills(tmp_path: Path) -> None:
     for number, arrived in enumerate(arrivals[:3]):
         half = len(arrived) // 2
         arrive(arrived[:half], tmp_path)
-        job = Job(tmp_path, batch_images=25, interval=0.1)
+        job = Job(tmp_path, batch_images=40, interval=0.1)
         try:
             before = sum(paths_in(job.output).values())
             wait_for(job, before + 1)

@@ -127,10 +127,11 @@ def test_a_killed_rank_is_named_and_the_stage_goes_on_from_its_checkpoint(
 def test_a_rank_that_stands_still_is_named_as_silent(stage: Stage) -> None:
     stage.once(1, signal.SIGSTOP, rank=1)
     with pytest.raises(RunError) as raised:
-        stage.run(stall_timeout=8.0, max_attempts=1)
+        # Not much less: until the signal there are steps and traces in which a busy machine shows nothing for seconds.
+        stage.run(stall_timeout=30.0, max_attempts=1)
     message = str(raised.value)
-    # The driver's limit, or TensorFlow's own on the other rank, which is of about the same length.
-    by_limit = r"No rank made progress for \d+ s \(cluster\.stall_timeout=8\); silent: "
+    # The driver's limit, or TensorFlow's own on the other rank, whichever is first.
+    by_limit = r"No rank made progress for \d+ s \(cluster\.stall_timeout=30\); silent: "
     assert re.match(rf"({by_limit}|No sign of life from )rank 1 on 127\.0\.0\.1, pid {stage.pids()[1]}: train", message)
     assert "attempt 1 of 1, the last" in message
     stage.assert_nothing_is_left()
