@@ -67,6 +67,8 @@ class Launcher:
         flags = [argument for argument in arguments if argument.startswith("-")]
         chosen = [argument for argument in arguments if argument not in flags]
         given = [f"dataset_root={self._datasets}", f"hydra.run.dir={runs}", f"hydra.sweep.dir={runs}"]
+        # What a user's machine does in seconds can take minutes where several runs share two cores.
+        given += [f"cluster.{name}_timeout={PATIENCE}" for name in ("rendezvous", "start")]
         process = subprocess.Popen(
             [sys.executable, "-m", "launch", *flags, *given, *chosen],
             cwd=self.folder,
