@@ -9,9 +9,23 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+def silence_py4j() -> None:
+    """Keep Py4J from writing of every call that is cut off and every connection that is closed.
+
+    It does so to a logger of its own and to the root logger. Whoever makes a call is told by an exception anyway.
+    """
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    logging.getLogger().addFilter(_not_of_py4j)  # once, however often it is added
+
+
+def _not_of_py4j(record: logging.LogRecord) -> bool:
+    return "py4j" not in Path(record.pathname).parts
 
 
 def in_background(work: Callable[[], T], on_stop: Callable[[], None] = lambda: None, limit: float | None = None) -> T:
@@ -35,7 +49,6 @@ def in_background(work: Callable[[], T], on_stop: Callable[[], None] = lambda: N
         return outcome.result(limit)
     except BaseException:
         if not outcome.done():
-            # Calls of other threads are cut off from here on, which Py4J would call an error in the log.
-            logging.getLogger("py4j").setLevel(logging.CRITICAL)
+            silence_py4j()
             on_stop()
         raise

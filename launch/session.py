@@ -19,7 +19,7 @@ import distributed_cls
 from distributed_cls.config import ClusterConfig
 from distributed_cls.errors import RunError, UserError
 from distributed_cls.files import replacing
-from distributed_cls.waiting import in_background
+from distributed_cls.waiting import in_background, silence_py4j
 from launch.java import java_home
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Session:
         os.environ["PYSPARK_PYTHON"] = self.cluster.python or sys.executable
         (self._scratch / "log4j2.properties").write_text(_LOG4J.format(path=spark_log), encoding="utf-8")
         wanted = properties(self.cluster, self._scratch)
-        logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it notes every connection that has been closed
+        silence_py4j()
         with _output_to(spark_log):
             spark = _build(wanted, submitted, spark_log)
         context = spark.sparkContext

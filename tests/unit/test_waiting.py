@@ -1,12 +1,13 @@
 """What waits for Spark can be ended by a signal. No Spark here."""
 
 import concurrent.futures
+import logging
 import signal
 import threading
 
 import pytest
 
-from distributed_cls.waiting import in_background
+from distributed_cls.waiting import in_background, silence_py4j
 
 
 def test_gives_what_the_work_gives_and_raises_what_it_raises() -> None:
@@ -43,3 +44,15 @@ def test_a_wait_with_a_limit_ends_there() -> None:
     with pytest.raises(concurrent.futures.TimeoutError):
         in_background(lambda: released.wait(30), on_stop=released.set, limit=0.01)
     assert released.is_set()
+
+
+def test_py4j_does_not_write_to_the_root_logger_either(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "filters", [])
+    in_py4j = compile("import logging; logging.error('Exception while sending')", "/x/py4j/java_gateway.py", "exec")
+    exec(in_py4j)
+    silence_py4j()
+    exec(in_py4j)
+    logging.error("ours")
+    assert caplog.messages == ["Exception while sending", "ours"]
