@@ -11,17 +11,17 @@ import functools
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from distributed_cls import storage
 from distributed_cls.config import Config
+from distributed_cls.dataset import stage
 from distributed_cls.errors import UserError
 from distributed_cls.inference import plan, summary
 from distributed_cls.inference.artefact import load_export
 from distributed_cls.inference.bulk import Work, classify, to_parquet
 from distributed_cls.inference.model_copy import travelling
-from distributed_cls.waiting import in_background
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -35,12 +35,12 @@ def part_name(number: int) -> str:
     return f"part-{number:05d}.parquet"
 
 
-def do_part(numbered: tuple[int, list[plan.Piece]], work: Work, output: str) -> int:
-    """Classify one part and write it (on an executor): the number of rows."""
-    number, pieces = numbered
-    rows = list(classify(plan.items(pieces, work.export.classes), work))
-    storage.write_bytes(storage.join(output, part_name(number)), to_parquet(rows))
-    return len(rows)
+def do_parts(numbered: Iterable[tuple[int, list[plan.Piece]]], work: Work, output: str) -> Iterator[int]:
+    """Classify parts and write them (on an executor): the number of rows of each."""
+    for number, pieces in numbered:
+        rows = list(classify(plan.items(pieces, work.export.classes), work))
+        storage.write_bytes(storage.join(output, part_name(number)), to_parquet(rows))
+        yield len(rows)
 
 
 def _stage_table(spark: "SparkSession", name: str, output: str) -> str:
@@ -135,11 +135,8 @@ def _run(spark: "SparkSession", output: str, todo: list[tuple[int, list[plan.Pie
     ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(output, sizes, ended), name="progress", daemon=True)
     watcher.start()
-    context, task = spark.sparkContext, functools.partial(do_part, work=work, output=output)
     try:
-        return in_background(
-            lambda: sum(context.parallelize(todo, len(todo)).map(task).collect()), on_stop=context.cancelAllJobs
-        )
+        return sum(stage.run(spark, "classify images", functools.partial(do_parts, work=work, output=output), todo))
     finally:
         ended.set()
         watcher.join(_PROGRESS_SECONDS)

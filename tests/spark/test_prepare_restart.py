@@ -15,8 +15,6 @@ from prepare_support import contents, folder_config, image_folder, small_spark
 from distributed_cls.dataset import plan, prepare, progress, work
 from tests.patience import PATIENCE
 
-ROOT = Path(__file__).resolve().parents[2]
-
 # The driver that is killed: preparation in many small tasks, as a program of its own.
 DRIVER = """
 import sys
@@ -125,12 +123,11 @@ except Terminated:
 
 
 def test_a_signal_ends_a_stage_and_a_session_at_once(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-c", WAITING, str(tmp_path)]
     told = tmp_path / "stderr.txt"
     with (
         told.open("w") as errors,
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True) as driver,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as driver,
     ):
         wait_for(lambda: len(list(tmp_path.glob("in-task-*"))) == 2, "both tasks")
         driver.terminate()
