@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks import measure
 from distributed_cls.config import ClusterConfig, Config, DataConfig, JobConfig
-from distributed_cls.config_inference import PredictConfig
+from distributed_cls.config.inference_sections import PredictConfig
 
 THREADS = 2
 BATCH = 32
@@ -55,7 +55,7 @@ _EXPORT = """
 import sys
 from distributed_cls.config import ResnetConfig
 from distributed_cls.models.registry import build
-from distributed_cls.training.export import export_model
+from distributed_cls.training.saved_model import export_model
 size = int(sys.argv[1])
 classes = [f"class {number}" for number in range(100)]
 export_model(build(ResnetConfig(), size, 100), sys.argv[2], classes=classes, image_size=size, card={"model": "resnet"})
@@ -75,9 +75,9 @@ class Loop:
 
     def __init__(self, model_dir: Path) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        from distributed_cls.inference.artefact import load_export
-        from distributed_cls.inference.images import prepare, spec_for
-        from distributed_cls.inference.model import Classifier, bound_threads
+        from distributed_cls.contracts.export import load_export
+        from distributed_cls.predictor.classifier import Classifier, bound_threads
+        from distributed_cls.predictor.image_input import prepare, spec_for
 
         bound_threads(THREADS)
         export = load_export(str(model_dir))
@@ -104,7 +104,7 @@ class Loop:
 def batch_ratio(folder: Path) -> tuple[float, float]:
     """Images per second of the predict job on local[2], and of the loop, over the same images."""
     from distributed_cls.inference import batch
-    from launch.session import Session
+    from distributed_cls.spark.session import Session
 
     measure.tell(f"inference, the batch job with {BATCH_IMAGES:,} images")
     model_dir = export_resnet(folder / "resnet64", 64)
@@ -141,8 +141,8 @@ def batch_ratio(folder: Path) -> tuple[float, float]:
 _SERVE = """
 import sys
 from distributed_cls.config import Config, JobConfig
-from distributed_cls.config_inference import ServeConfig
-from distributed_cls.inference.web import serve
+from distributed_cls.config.inference_sections import ServeConfig
+from distributed_cls.serving import serve
 settings = ServeConfig(port=0, threads=int(sys.argv[2]), max_batch=int(sys.argv[3]))
 serve(Config(job=JobConfig(name="serve"), model_dir=sys.argv[1], serve=settings))
 """

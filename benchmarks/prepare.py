@@ -29,7 +29,7 @@ from PIL import Image
 from benchmarks import measure
 from distributed_cls.config import ClusterConfig, DataConfig
 from distributed_cls.dataset import prepare, tfrecord, work
-from distributed_cls.dataset.decode import Prepared, Spec, prepare_image
+from distributed_cls.images.decode import Prepared, Spec, prepare_image
 
 if TYPE_CHECKING:
     from multiprocessing.pool import Pool
@@ -209,7 +209,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
     cv2.setNumThreads(0)
-    from launch.session import Session  # here: the processes of the pool import this module too
+    from distributed_cls.spark.session import Session  # here: the processes of the pool import this module too
 
     rows = list(kernel_rows(options.rounds))
     with tempfile.TemporaryDirectory() as folder, multiprocessing.get_context("spawn").Pool(CORES) as pool:

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distributed_cls import console, storage
+from distributed_cls import storage
 from distributed_cls.config import Config, from_dict, to_dict
 from distributed_cls.errors import UserError
-from distributed_cls.files import read_json, write_json
-from distributed_cls.records import Recorder, write_evaluation
+from distributed_cls.run import progress
+from distributed_cls.run.recorder import Recorder, write_evaluation
+from distributed_cls.storage.local_files import read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -39,16 +40,16 @@ class Run:
         inner = sum(self.seconds.values()) - before
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.monotonic() - began - inner, 3)
 
-    def spark(self, display: console.Display) -> Any:
+    def spark(self, display: progress.Display) -> Any:
         display.begin("Spark starts")
         with self.timed("spark"):
             session = self.get_spark()
         display.end()
         return session
 
-    def ready(self, display: console.Display) -> Any:
+    def ready(self, display: progress.Display) -> Any:
         """A session on which the ranks can run; refused before any image is touched."""
-        from distributed_cls.barrier import preflight
+        from distributed_cls.spark import preflight
 
         session = self.spark(display)
         display.begin("slots")
@@ -57,12 +58,12 @@ class Run:
 
 
 def perform(run: Run) -> dict[str, Any]:
-    """Do ``run.config.job``; its summary, which is also written to summary.json."""
+    """Do ``run.config.job``; its summary, which is also written to class_table.json."""
     began = time.monotonic()
     job = run.config.job.name
     _refuse_unwritable(run.folder)
     _refuse_useless_paths(run.config)
-    with console.showing(run.config.job.console) as display:
+    with progress.showing(run.config.job.console) as display:
         summary = _JOBS[job](run, display)
     run.seconds["total"] = round(run.seconds.get("launch", 0.0) + time.monotonic() - began, 3)
     summary = {"job": job, **summary, "seconds": run.seconds, **run.facts, "config": to_dict(run.config)}
@@ -73,13 +74,13 @@ def perform(run: Run) -> dict[str, Any]:
 def show(summary: dict[str, Any], folder: Path) -> None:
     """Print how a run ended: accuracy, weak classes, where the time went, where the report is."""
     if "test" in summary:
-        from distributed_cls.evaluation.console import summary_table
+        from distributed_cls.evaluation.summary_panel import summary_table
 
         counted = read_json(folder / "evaluation.json", "the counts of the evaluation", "Run the job again.")
-        console.console.print(summary_table(summary, counted, folder))
+        progress.console.print(summary_table(summary, counted, folder))
 
 
-def _pipeline(run: Run, display: console.Display) -> dict[str, Any]:
+def _pipeline(run: Run, display: progress.Display) -> dict[str, Any]:
     """Prepare, train, evaluate, export and report."""
     spark = run.ready(display)
     dataset = _prepare(run, lambda: spark, display)
@@ -87,17 +88,17 @@ def _pipeline(run: Run, display: console.Display) -> dict[str, Any]:
     return _report(run, summary, display)
 
 
-def _prepare_only(run: Run, display: console.Display) -> dict[str, Any]:
+def _prepare_only(run: Run, display: progress.Display) -> dict[str, Any]:
     dataset = _prepare(run, lambda: run.spark(display), display)
     return {"dataset": _dataset_entry(dataset)}
 
 
-def _train_only(run: Run, display: console.Display) -> dict[str, Any]:
+def _train_only(run: Run, display: progress.Display) -> dict[str, Any]:
     spark = run.ready(display)
     return _train(run, spark, _prepare(run, lambda: spark, display), display, work=["train"])
 
 
-def _evaluate(run: Run, display: console.Display) -> dict[str, Any]:
+def _evaluate(run: Run, display: progress.Display) -> dict[str, Any]:
     """Evaluate the model of an earlier run on the val and test splits of the chosen data, and report."""
     assert run.config.model_dir is not None
     trained = Path(run.config.model_dir).absolute()
@@ -119,7 +120,7 @@ def _evaluate(run: Run, display: console.Display) -> dict[str, Any]:
     return _report(run, summary, display)
 
 
-def _verify(run: Run, display: console.Display) -> dict[str, Any]:
+def _verify(run: Run, display: progress.Display) -> dict[str, Any]:
     """Read the prepared data sets of this name again, all of every one."""
     from distributed_cls.dataset import verify
 
@@ -131,25 +132,25 @@ def _verify(run: Run, display: console.Display) -> dict[str, Any]:
     return {"verified": found}
 
 
-def _predict(run: Run, display: console.Display) -> dict[str, Any]:
+def _predict(run: Run, display: progress.Display) -> dict[str, Any]:
     """Classify a folder, a table or Parquet files of images."""
     from distributed_cls.inference import batch
 
     return batch.predict(lambda: run.spark(display), run.config)
 
 
-def _stream(run: Run, display: console.Display) -> dict[str, Any]:
+def _stream(run: Run, display: progress.Display) -> dict[str, Any]:
     """Classify images as they arrive."""
     from distributed_cls.inference import stream
 
     return stream.run(lambda: run.spark(display), run.config)
 
 
-def _serve(run: Run, display: console.Display) -> dict[str, Any]:
+def _serve(run: Run, display: progress.Display) -> dict[str, Any]:
     """Answer on a web page and by HTTP; no Spark."""
-    from distributed_cls.inference import web
+    from distributed_cls import serving
 
-    web.serve(run.config)
+    serving.serve(run.config)
     return {}
 
 
@@ -181,8 +182,8 @@ def _refuse_useless_paths(config: Config) -> None:
         storage.check_writable(root, "dataset_root")
 
 
-def _prepare(run: Run, get_spark: Callable[[], Any], display: console.Display) -> Any:
-    from distributed_cls.dataset import page, prepare, summary
+def _prepare(run: Run, get_spark: Callable[[], Any], display: progress.Display) -> Any:
+    from distributed_cls.dataset import class_table, dataset_page, prepare
 
     display.begin("images")
     with run.timed("prepare"):
@@ -195,9 +196,9 @@ def _prepare(run: Run, get_spark: Callable[[], Any], display: console.Display) -
         )
     display.end()
     if not dataset.reused or run.config.job.name == "prepare":
-        console.console.print(summary.table(dataset))
-        for what, where in (("data set", dataset.path), ("its page", f"{dataset.path}/{page.FILE}")):
-            console.console.print(f"{what}  {where}", highlight=False, markup=False, soft_wrap=True)
+        progress.console.print(class_table.table(dataset))
+        for what, where in (("data set", dataset.path), ("its page", f"{dataset.path}/{dataset_page.FILE}")):
+            progress.console.print(f"{what}  {where}", highlight=False, markup=False, soft_wrap=True)
     return dataset
 
 
@@ -217,10 +218,10 @@ def _dataset_entry(dataset: Any) -> dict[str, Any]:
 
 
 def _train(
-    run: Run, spark: Any, dataset: Any, display: console.Display, work: list[str], checkpoint: str | None = None
+    run: Run, spark: Any, dataset: Any, display: progress.Display, work: list[str], checkpoint: str | None = None
 ) -> dict[str, Any]:
     """Run ``work`` on the ranks; the summary so far. Writes logs, metrics, checkpoints, the model, evaluation.json."""
-    from distributed_cls.barrier.stage import run_stage
+    from distributed_cls.barrier.supervisor import run_stage
 
     config, fingerprint = run.config, dataset.manifest.fingerprint
     order = {
@@ -230,7 +231,7 @@ def _train(
         "work": work,
         "checkpoint": checkpoint,
     }
-    recorder, view = Recorder(run.folder), console.TrainingView(display)
+    recorder, view = Recorder(run.folder), progress.TrainingView(display)
 
     def listen(event: dict[str, Any]) -> None:
         recorder(event)
@@ -262,7 +263,7 @@ def _train(
     return summary
 
 
-def _report(run: Run, summary: dict[str, Any], display: console.Display) -> dict[str, Any]:
+def _report(run: Run, summary: dict[str, Any], display: progress.Display) -> dict[str, Any]:
     from distributed_cls.evaluation.report import write_report
 
     display.begin("report")
@@ -275,7 +276,7 @@ def _report(run: Run, summary: dict[str, Any], display: console.Display) -> dict
     return summary
 
 
-_JOBS: dict[str, Callable[[Run, console.Display], dict[str, Any]]] = {
+_JOBS: dict[str, Callable[[Run, progress.Display], dict[str, Any]]] = {
     "pipeline": _pipeline,
     "prepare": _prepare_only,
     "verify": _verify,

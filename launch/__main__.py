@@ -14,18 +14,18 @@ CONF = str(_CHECKOUT) if (_CHECKOUT / "config.yaml").is_file() else "pkg://launc
 
 def main() -> None:
     """The command line. Ends the process with 0, 1 or 2; 130 after Ctrl-C, 143 after SIGTERM."""
-    # Hydra then raises what went wrong instead of printing it, and launch.ending says it in one line.
+    # Hydra then raises what went wrong instead of printing it, and launch.exit_codes says it in one line.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     import hydra
 
-    from launch import ending, help, schema, trial
+    from launch import exit_codes, help, schema, trial
 
     schema.register()
     if help.wanted(sys.argv):
         help.print_help(CONF)
         return
     command = hydra.main(version_base="1.3", config_path=CONF, config_name="config")(trial.run)
-    sys.exit(ending.code_of(command))
+    sys.exit(exit_codes.code_of(command))
 
 
 if __name__ == "__main__":

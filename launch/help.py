@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from distributed_cls.config import MODELS, Config
-from distributed_cls.console import console
+from distributed_cls.run.progress import console
 
 _EXAMPLES = """[bold]python -m launch[/bold] trains an image classifier on a Spark cluster.
 

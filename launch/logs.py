@@ -5,7 +5,7 @@ import time
 
 from rich.markup import escape
 
-from distributed_cls.console import console
+from distributed_cls.run.progress import console
 
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
 

@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 
 from distributed_cls.config import Config
 from distributed_cls.jobs import Run, perform, show
+from distributed_cls.spark.session import Session, same_session, versions
 from launch import schema
-from launch.session import Session, same_session, versions
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def run(composed: DictConfig) -> float | None:
     if hydra.mode is not RunMode.MULTIRUN:
         try:
             show(_perform(composed, folder), folder)
-        except Exception as error:  # raised again by launch.ending: Hydra would print a line of its own about it
+        except Exception as error:  # raised again by launch.exit_codes: Hydra would print a line of its own about it
             STATE.errors.append(error)
         return None
     STATE.sweep_folder = Path(hydra.sweep.dir)

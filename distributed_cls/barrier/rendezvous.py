@@ -61,7 +61,7 @@ def _version(package: str) -> str:
 
 
 def _fingerprint(dataset: str) -> str:
-    from distributed_cls.dataset import manifest
+    from distributed_cls.contracts import manifest
     from distributed_cls.errors import UserError
 
     try:

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from distributed_cls.config import DataConfig
+from distributed_cls.contracts.index import KEY_BYTES
+from distributed_cls.contracts.manifest import SPLITS
 from distributed_cls.dataset import split
-from distributed_cls.dataset.index import KEY_BYTES
-from distributed_cls.dataset.listing import printable
-from distributed_cls.dataset.manifest import SPLITS
 from distributed_cls.errors import UserError
+from distributed_cls.text import printable
 
 CONFLICT = "conflicting_labels"
 DUPLICATE = "duplicate"

@@ -20,12 +20,15 @@ import pyarrow as pa
 
 from distributed_cls import storage
 from distributed_cls.config import DataConfig
-from distributed_cls.dataset import curate, duplicates, index, manifest, page, plan, publish, sources, stage, work
-from distributed_cls.dataset.decode import Spec
-from distributed_cls.dataset.listing import Listing, printable
-from distributed_cls.dataset.manifest import Dataset, Manifest
-from distributed_cls.dataset.progress import Progress, reporting
+from distributed_cls.contracts import index, manifest
+from distributed_cls.contracts.manifest import Dataset, Manifest
+from distributed_cls.dataset import curate, dataset_page, duplicates, publish, shard_plan, sources, work
+from distributed_cls.dataset.decode_progress import Progress, reporting
+from distributed_cls.dataset.listing import Listing
 from distributed_cls.errors import UserError
+from distributed_cls.images.decode import Spec
+from distributed_cls.spark import stage
+from distributed_cls.text import printable
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -165,7 +168,7 @@ def _decode(
             perceptual_hash=config.near_duplicates is not None,
         )
         context = spark.sparkContext
-        parts = plan.decode_parts(missing, context.defaultParallelism)
+        parts = shard_plan.decode_parts(missing, context.defaultParallelism)
         total = listing.table.num_rows
         done = total - missing.num_rows
         log.info("Decoding %d of %d images in %d tasks", missing.num_rows, total, len(parts))
@@ -220,7 +223,7 @@ def _near_duplicates(spark: "SparkSession", table: pa.Table, distance: int, fold
 
 def _write(spark: "SparkSession", draft: Draft) -> Dataset:
     config = draft.config
-    shards = plan.shards(draft.curated, config, draft.workers, config.shards, config.shard_megabytes * 1e6)
+    shards = shard_plan.shards(draft.curated, config, draft.workers, config.shards, config.shard_megabytes * 1e6)
     with publish.staging(draft.target) as folder:
         items = [(shard.file, index.to_bytes(shard.rows)) for shard in shards]
         results = stage.run(
@@ -228,14 +231,14 @@ def _write(spark: "SparkSession", draft: Draft) -> Dataset:
         )
         content = _manifest(draft, shards, results)
         placed = publish.write_tables(folder, draft.curated, shards, results)
-        html = page.render(content, placed, folder, draft.listing)
-        storage.write_bytes(storage.join(folder, page.FILE), html.encode())
+        html = dataset_page.render(content, placed, folder, draft.listing)
+        storage.write_bytes(storage.join(folder, dataset_page.FILE), html.encode())
         storage.write_bytes(storage.join(folder, manifest.FILE), manifest.dumps(content).encode())
     _log_rejects(content)
     return Dataset(draft.target, manifest.load(draft.target), reused=False)
 
 
-def _manifest(draft: Draft, shards: list[plan.ShardPlan], results: list[work.ShardResult]) -> Manifest:
+def _manifest(draft: Draft, shards: list[shard_plan.ShardPlan], results: list[work.ShardResult]) -> Manifest:
     config, curated, base = draft.config, draft.curated, draft.base
     files: dict[str, list[manifest.Shard]] = {name: [] for name in manifest.SPLITS}
     for shard, result in zip(shards, results, strict=True):
@@ -254,7 +257,7 @@ def _manifest(draft: Draft, shards: list[plan.ShardPlan], results: list[work.Sha
         seed=config.seed,
         split_salt=config.split_salt,
         fractions=dict(zip(manifest.SPLITS, config.split, strict=True)),
-        counts=plan.counts(curated),
+        counts=shard_plan.counts(curated),
         shards=files,
         rejected=rejected.num_rows,
         rejected_by_reason=dict(sorted(reasons.items())),

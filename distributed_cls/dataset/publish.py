@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 
 from distributed_cls import storage
 from distributed_cls.config import DataConfig
-from distributed_cls.dataset import curate, index, manifest, plan, work
-from distributed_cls.dataset.manifest import Dataset
+from distributed_cls.contracts import index, manifest
+from distributed_cls.contracts.manifest import Dataset
+from distributed_cls.dataset import curate, shard_plan, work
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ def staging(target: str) -> Iterator[str]:
 
 
 def write_tables(
-    folder: str, curated: curate.Curated, shards: list[plan.ShardPlan], results: list[work.ShardResult]
+    folder: str, curated: curate.Curated, shards: list[shard_plan.ShardPlan], results: list[work.ShardResult]
 ) -> pa.Table:
     """Write the index, with each image's place in the shards, and the rejects. Gives the index."""
     placed = place(curated.table, shards, results)
@@ -118,7 +119,7 @@ def write_tables(
     return placed
 
 
-def place(table: pa.Table, shards: list[plan.ShardPlan], results: list[work.ShardResult]) -> pa.Table:
+def place(table: pa.Table, shards: list[shard_plan.ShardPlan], results: list[work.ShardResult]) -> pa.Table:
     """The index with file, offset and length in the finished shards.
 
     A duplicate gets the place of the picture it repeats; everything else that is left out gets none.

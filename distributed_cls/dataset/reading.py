@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distributed_cls import storage
-from distributed_cls.dataset.decode import TOO_MANY_BYTES, UNREADABLE, Reject
+from distributed_cls.images.decode import TOO_MANY_BYTES, UNREADABLE, Reject
 
 _OPEN_FILES = 64
 _REMOTE_BATCH = 32  # files that are fetched together

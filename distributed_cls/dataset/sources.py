@@ -5,18 +5,12 @@ from collections.abc import Callable
 
 from distributed_cls import storage
 from distributed_cls.config import DataConfig
-from distributed_cls.dataset import builtin, manifest, tables
-from distributed_cls.dataset.listing import (
-    SPLIT_NAMES,
-    Listing,
-    Rows,
-    class_name,
-    ignored,
-    printable,
-    split_number,
-    walk,
-)
+from distributed_cls.contracts import manifest
+from distributed_cls.dataset import built_in, tables
+from distributed_cls.dataset.listing import SPLIT_NAMES, Listing, Rows, class_name, split_number
 from distributed_cls.errors import UserError
+from distributed_cls.storage.walk import ignored, walk
+from distributed_cls.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +81,8 @@ _READERS: dict[str, Callable[[DataConfig, str], Listing]] = {
 
 def list_images(config: DataConfig, dataset_root: str) -> Listing:
     """List the configured source. Raises UserError: nothing there, no image, or a single class."""
-    if config.source in builtin.BUILTIN:
-        root = builtin.ensure(config.source, dataset_root)
+    if config.source in built_in.BUILTIN:
+        root = built_in.ensure(config.source, dataset_root)
     else:
         assert config.path, "DataConfig checks that a path is set"
         root = storage.absolute(config.path)

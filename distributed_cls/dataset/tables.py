@@ -1,22 +1,22 @@
 """Sources that are tables: a list of paths and labels (CSV or Parquet), and Parquet tables that hold the images."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from distributed_cls import storage
 from distributed_cls.config import DataConfig
-from distributed_cls.dataset.listing import Listing, Rows, class_name, printable, split_number, stamp_of, walk
+from distributed_cls.dataset.listing import Listing, Rows, class_name, split_number
 from distributed_cls.errors import UserError
+from distributed_cls.storage.tabular import holds_bytes, read_text
+from distributed_cls.storage.walk import stamp_of, walk
+from distributed_cls.text import printable
 
 _TEXT = (".csv", ".tsv", ".txt")
-_MARKS = (",", ";", "\t")
-_HEADER_BYTES = 2**20
 _SHOWN_COLUMNS = 20
 
 
@@ -93,26 +93,6 @@ def _read(file: str, config: DataConfig, images: bool = False) -> pa.Table:
     return table
 
 
-def read_text(file: str, wanted: Sequence[str]) -> pa.Table:
-    """A CSV table (UTF-8, with a header). Its delimiter is the one that finds most of the ``wanted`` columns.
-
-    Raises pyarrow.ArrowInvalid or OSError.
-    """
-    with storage.open_read(file) as stream:
-        header = stream.readline(_HEADER_BYTES).decode("utf-8-sig", errors="replace").strip()
-    usual = "\t" if file.lower().endswith(".tsv") else ","
-    # Spreadsheets of many countries write semicolons. Where two marks find as many columns, the first is taken.
-    found = [len({name.strip('"') for name in header.split(mark)} & set(wanted)) for mark in (usual, *_MARKS)]
-    # All as text: a class named 007 must not become the number 7.
-    kinds = dict.fromkeys(wanted, pa.string())
-    with storage.open_read(file) as stream:
-        return pa.csv.read_csv(
-            stream,
-            parse_options=pa.csv.ParseOptions(delimiter=(usual, *_MARKS)[found.index(max(found))]),
-            convert_options=pa.csv.ConvertOptions(column_types=kinds),
-        )
-
-
 def _check_columns(file: str, schema: pa.Schema, needed: list[str], wanted: list[str]) -> None:
     shown = ", ".join(printable(f"'{name}'") for name in schema.names[:_SHOWN_COLUMNS])
     more = ", …" if len(schema.names) > _SHOWN_COLUMNS else ""
@@ -128,13 +108,6 @@ def _check_columns(file: str, schema: pa.Schema, needed: list[str], wanted: list
                 f"Expected the column {name} once. Received: {file} with the columns {shown}{more}. "
                 "Rename one of the two."
             )
-
-
-def holds_bytes(kind: pa.DataType) -> bool:
-    """Whether a column of this type may hold encoded images."""
-    if pa.types.is_struct(kind):  # Hugging Face stores an image as {bytes, path}
-        return kind.get_field_index("bytes") >= 0 and holds_bytes(kind.field("bytes").type)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 
 def _texts(table: pa.Table, column: str, file: str, what: str) -> pa.ChunkedArray:

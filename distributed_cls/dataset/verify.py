@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow.compute as pc
 
 from distributed_cls import storage
-from distributed_cls.dataset import curate, index, manifest, publish, tfrecord, work
-from distributed_cls.dataset.manifest import Manifest, Shard
+from distributed_cls.contracts import index, manifest
+from distributed_cls.contracts.manifest import Manifest, Shard
+from distributed_cls.dataset import curate, publish, tfrecord, work
 from distributed_cls.errors import UserError
 
 

@@ -12,8 +12,9 @@ import pyarrow as pa
 import xxhash
 
 from distributed_cls import storage
-from distributed_cls.dataset import duplicates, index, reading, tfrecord
-from distributed_cls.dataset.decode import Prepared, Reject, Spec, prepare_image
+from distributed_cls.contracts import index
+from distributed_cls.dataset import duplicates, reading, tfrecord
+from distributed_cls.images.decode import Prepared, Reject, Spec, prepare_image
 
 PART = "part-"
 PROGRESS = "progress-"

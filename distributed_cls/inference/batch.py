@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from distributed_cls import storage
 from distributed_cls.config import Config
-from distributed_cls.dataset import stage
+from distributed_cls.contracts.export import load_export
 from distributed_cls.errors import UserError
-from distributed_cls.inference import plan, summary
-from distributed_cls.inference.artefact import load_export
+from distributed_cls.inference import prediction_summary, slices
+from distributed_cls.inference.broadcast import travelling
 from distributed_cls.inference.bulk import Work, classify, to_parquet
-from distributed_cls.inference.model_copy import travelling
+from distributed_cls.spark import stage
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -35,10 +35,10 @@ def part_name(number: int) -> str:
     return f"part-{number:05d}.parquet"
 
 
-def do_parts(numbered: Iterable[tuple[int, list[plan.Piece]]], work: Work, output: str) -> Iterator[int]:
+def do_parts(numbered: Iterable[tuple[int, list[slices.Piece]]], work: Work, output: str) -> Iterator[int]:
     """Classify parts and write them (on an executor): the number of rows of each."""
     for number, pieces in numbered:
-        rows = list(classify(plan.items(pieces, work.export.classes), work))
+        rows = list(classify(slices.items(pieces, work.export.classes), work))
         storage.write_bytes(storage.join(output, part_name(number)), to_parquet(rows))
         yield len(rows)
 
@@ -64,14 +64,14 @@ def _source(path: str) -> str:
 
 def _make_plan(
     get_spark: Callable[[], "SparkSession"], config: Config, output: str, identity: dict[str, Any]
-) -> list[list[plan.Piece]]:
+) -> list[list[slices.Piece]]:
     source = identity["data.path"]
     if source.startswith(_TABLE):
         storage.check_writable(output, "output")
         source = _stage_table(get_spark(), source.removeprefix(_TABLE), output)
-    pieces = plan.find_pieces(source)  # before Spark: it refuses what holds no images
-    parts = plan.cut(pieces, config.predict, get_spark().sparkContext.defaultParallelism)
-    plan.save(output, parts, identity)
+    pieces = slices.find_pieces(source)  # before Spark: it refuses what holds no images
+    parts = slices.cut(pieces, config.predict, get_spark().sparkContext.defaultParallelism)
+    slices.save(output, parts, identity)
     return parts
 
 
@@ -98,13 +98,13 @@ def predict(get_spark: Callable[[], "SparkSession"], config: Config) -> dict[str
     output = storage.absolute(storage.plain(config.output))
     top_k = min(config.predict.top_k, len(export.classes))
     source = _source(config.data.path)
-    plan.refuse_inside(source, output)
+    slices.refuse_inside(source, output)
     if not source.startswith(_TABLE):
         storage.check_readable(source, "data.path")
     get_spark = functools.cache(get_spark)
     identity = {"model_version": export.version, "data.path": source, "predict.top_k": top_k}
     try:
-        parts = plan.load(output, identity) or _make_plan(get_spark, config, output, identity)
+        parts = slices.load(output, identity) or _make_plan(get_spark, config, output, identity)
     except OSError as error:
         raise UserError(
             f"Expected to read data.path={config.data.path} and to write output={config.output}. Received: {error}."
@@ -121,16 +121,16 @@ def predict(get_spark: Callable[[], "SparkSession"], config: Config) -> dict[str
         work = Work(travelling(spark, export), config.predict.batch_size, top_k, config.predict.threads)
         rows = _run(spark, output, todo, work)
         seconds = time.monotonic() - started
-    told = summary.of_parts(output, [part_name(number) for number in range(len(parts))])
+    told = prediction_summary.of_parts(output, [part_name(number) for number in range(len(parts))])
     told = {"job": "predict", "model": export.name, **identity, "output": output, **told}
     told |= {"seconds": seconds, "images_per_second": rows / seconds if todo else 0.0}  # of what was done now
     told |= {"parts": len(parts), "parts_done_before": done_before}
     storage.write_bytes(storage.join(output, "_summary.json"), json.dumps(told, indent=2).encode())
-    summary.show(told)
+    prediction_summary.show(told)
     return told
 
 
-def _run(spark: "SparkSession", output: str, todo: list[tuple[int, list[plan.Piece]]], work: Work) -> int:
+def _run(spark: "SparkSession", output: str, todo: list[tuple[int, list[slices.Piece]]], work: Work) -> int:
     sizes = {part_name(number): sum(piece.images for piece in pieces) for number, pieces in todo}
     ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(output, sizes, ended), name="progress", daemon=True)

@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distributed_cls import storage
-from distributed_cls.dataset import decode
-from distributed_cls.inference.answers import top
-from distributed_cls.inference.artefact import Export
-from distributed_cls.inference.images import BadImageError, prepare, spec_for
-from distributed_cls.lean import import_tensorflow
+from distributed_cls.contracts.export import Export
+from distributed_cls.images import decode
+from distributed_cls.models.tensorflow_import import import_tensorflow
+from distributed_cls.predictor.image_input import BadImageError, prepare, spec_for
+from distributed_cls.predictor.likeliest import top
 
 T = TypeVar("T")
 
@@ -108,8 +108,8 @@ def _classifier(export_folder: str, version: str, threads: int) -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its remarks would come from every worker
     # Here and not above: the driver, which imports this module too, runs without TensorFlow.
     import_tensorflow()
-    from distributed_cls.inference.artefact import load_export
-    from distributed_cls.inference.model import Classifier, bound_threads
+    from distributed_cls.contracts.export import load_export
+    from distributed_cls.predictor.classifier import Classifier, bound_threads
 
     bound_threads(threads)
     return Classifier(load_export(export_folder))

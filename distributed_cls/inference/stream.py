@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from distributed_cls import storage
 from distributed_cls.config import Config
+from distributed_cls.contracts.export import load_export
 from distributed_cls.errors import UserError
-from distributed_cls.inference import plan, summary
-from distributed_cls.inference.artefact import load_export
+from distributed_cls.inference import prediction_summary, slices
+from distributed_cls.inference.broadcast import travelling
 from distributed_cls.inference.bulk import Work, classify, file_item, to_parquet, truth_from_path
-from distributed_cls.inference.model_copy import travelling
-from distributed_cls.waiting import in_background
+from distributed_cls.spark.interruptible import in_background
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -49,7 +49,7 @@ def deal(found: list[tuple[str, int]], hands: int) -> list[list[str]]:
     for path, size in sorted(found, key=lambda pair: (-pair[1], pair[0])):
         least = work.index(min(work))
         lists[least].append(path)
-        work[least] += size + plan.COST_OF_AN_IMAGE
+        work[least] += size + slices.COST_OF_AN_IMAGE
     return lists
 
 
@@ -110,7 +110,7 @@ def _watched(path: str) -> str:
 
 def _check_output(output: str, source: str, config: Config) -> None:
     """Results, progress log and source belong together; refuse a mixture before it loses or repeats images."""
-    plan.refuse_inside(source, output)
+    slices.refuse_inside(source, output)
     has_results = any(name.startswith("batch-") for name in storage.names(output))
     job = storage.join(output, _JOB)
     if storage.exists(job):
@@ -187,9 +187,9 @@ def run(get_spark: Callable[[], "SparkSession"], config: Config) -> dict[str, An
     query = _query(spark, config, source, output, batches)
     print(f"stream: watching {source}, writing to {output}", flush=True)
     in_background(query.awaitTermination, on_stop=functools.partial(_stop, query, batches))
-    told = summary.of_parts(output, [name for name in storage.names(output) if name.startswith("batch-")])
+    told = prediction_summary.of_parts(output, [name for name in storage.names(output) if name.startswith("batch-")])
     told = {"job": "stream", "model": export.name, "output": output, **told}
     told |= {"new_images": batches.images, "new_batches": batches.batches, "seconds": time.monotonic() - started}
     storage.write_bytes(storage.join(output, "_summary.json"), json.dumps(told, indent=2).encode())
-    summary.show(told)
+    prediction_summary.show(told)
     return told

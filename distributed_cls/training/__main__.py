@@ -15,8 +15,8 @@ import traceback
 from typing import Any, NoReturn
 
 from distributed_cls.errors import UserError
-from distributed_cls.lean import import_tensorflow
-from distributed_cls.training.events import Events
+from distributed_cls.models.tensorflow_import import import_tensorflow
+from distributed_cls.training.reporter import Events
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 

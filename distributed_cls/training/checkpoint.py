@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from distributed_cls.errors import UserError
-from distributed_cls.files import writing
+from distributed_cls.storage.local_files import writing
 
 SCHEMA_VERSION = 1
 _POSITION = "position.json"

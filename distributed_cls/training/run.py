@@ -16,9 +16,9 @@ from distributed_cls.config import to_dict
 from distributed_cls.errors import UserError
 from distributed_cls.training import checkpoint
 from distributed_cls.training.checkpoint import Position
-from distributed_cls.training.evaluation import Evaluation
+from distributed_cls.training.context import Pace, Rank
+from distributed_cls.training.evaluator import Evaluation
 from distributed_cls.training.input import train_batches
-from distributed_cls.training.rank import Pace, Rank
 from distributed_cls.training.sharding import train_steps
 
 
@@ -84,7 +84,7 @@ def _end_epoch(rank: Rank, position: Position, result: dict[str, Any]) -> None:
 
 def export(rank: Rank, build: Callable[[], keras.Model], folder: Path, results: dict[str, Any]) -> None:
     """Let rank 0 write the exported model, from plain variables outside the strategy."""
-    from distributed_cls.training.export import export_model
+    from distributed_cls.training.saved_model import export_model
 
     rank.events.phase("export")
     if rank.chief:

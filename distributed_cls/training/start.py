@@ -7,16 +7,16 @@ import keras
 import tensorflow as tf
 
 from distributed_cls.config import Config, from_dict
-from distributed_cls.dataset import manifest as manifests
+from distributed_cls.contracts import manifest as manifests
 from distributed_cls.errors import UserError
 from distributed_cls.models.registry import build
 from distributed_cls.training import checkpoint, run
 from distributed_cls.training.checkpoint import Position
+from distributed_cls.training.context import Rank
 from distributed_cls.training.engine import Engine
-from distributed_cls.training.evaluation import evaluate
-from distributed_cls.training.events import Events
+from distributed_cls.training.evaluator import evaluate
 from distributed_cls.training.input import Source
-from distributed_cls.training.rank import Rank
+from distributed_cls.training.reporter import Events
 from distributed_cls.training.sharding import rank_ranges, train_steps
 
 

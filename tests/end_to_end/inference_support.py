@@ -54,7 +54,7 @@ def write_images(folder: Path, count: int, by_class: bool = False) -> list[Path]
 _EXPORT = """
 import sys
 import tempfile
-from distributed_cls.lean import import_tensorflow
+from distributed_cls.models.tensorflow_import import import_tensorflow
 import_tensorflow()
 import keras
 import tensorflow as tf
@@ -62,7 +62,7 @@ tf.config.threading.set_intra_op_parallelism_threads(2)
 from tests.end_to_end.inference_support import digit_images
 from distributed_cls.config import CnnConfig, DenseConfig
 from distributed_cls.models.registry import build
-from distributed_cls.training.export import export_model
+from distributed_cls.training.saved_model import export_model
 
 kind, folder, epochs = sys.argv[1], sys.argv[2], int(sys.argv[3])
 keras.utils.set_random_seed(0)
@@ -110,9 +110,9 @@ import json
 import sys
 import tempfile
 from distributed_cls.config import Config, JobConfig
-from distributed_cls.config_inference import ServeConfig
+from distributed_cls.config.inference_sections import ServeConfig
 from distributed_cls.errors import UserError
-from distributed_cls.inference.web import serve
+from distributed_cls.serving import serve
 
 settings = {"port": 0, "threads": 1, "timeout": float(sys.argv[3]), **json.loads(sys.argv[2])}
 try:

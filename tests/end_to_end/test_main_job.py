@@ -79,7 +79,7 @@ def test_the_export_agrees_with_the_evaluation(digits: Ended) -> None:
     import keras
     import tensorflow as tf
 
-    from distributed_cls.dataset import manifest
+    from distributed_cls.contracts import manifest
 
     assert digits.folder is not None
     model = keras.models.load_model(digits.folder / "model" / "model.keras")
@@ -102,7 +102,7 @@ def test_original_files_get_the_probabilities_of_their_prepared_images(digits: E
     import keras
     import tensorflow as tf
 
-    from distributed_cls.dataset.decode import Spec, prepare_image
+    from distributed_cls.images.decode import Spec, prepare_image
 
     assert digits.folder is not None
     size = digits.summary["config"]["data"]["image_size"]

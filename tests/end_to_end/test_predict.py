@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from distributed_cls.config import ClusterConfig, Config, DataConfig, JobConfig
-from distributed_cls.config_inference import PredictConfig, StreamConfig
+from distributed_cls.config.inference_sections import PredictConfig, StreamConfig
+from distributed_cls.contracts.export import Export
 from distributed_cls.errors import UserError
-from distributed_cls.inference import batch, model_copy, stream
-from distributed_cls.inference.artefact import Export
-from launch.session import Session
+from distributed_cls.inference import batch, broadcast, stream
+from distributed_cls.spark.session import Session
 from tests.end_to_end.inference_support import digits_model, write_images
 
 
@@ -173,10 +173,10 @@ def test_the_model_travels_to_executors_that_do_not_see_it(
     shutil.copytree(digits_model(), hidden)
     config = configure(tmp_path / "images", tmp_path / "out")
     config.model_dir = str(hidden)
-    monkeypatch.setattr(model_copy, "_runs_here", lambda _: False)
+    monkeypatch.setattr(broadcast, "_runs_here", lambda _: False)
 
     def send_and_hide(session: Any, export: Export) -> Export:
-        sent = model_copy.travelling(session, export)
+        sent = broadcast.travelling(session, export)
         shutil.rmtree(hidden)
         return sent
 

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pyspark
 import pytest
 
-from launch.java import java_home
-from launch.session import LOCAL_JAVA
+from distributed_cls.spark.java import java_home
+from distributed_cls.spark.session import LOCAL_JAVA
 from tests.end_to_end.conftest import ROOT, Ended, Launcher, wait_for
 from tests.patience import PATIENCE
 

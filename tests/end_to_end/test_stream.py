@@ -21,9 +21,9 @@ import json
 import sys
 from pathlib import Path
 from distributed_cls.config import ClusterConfig, Config, DataConfig, JobConfig
-from distributed_cls.config_inference import StreamConfig
+from distributed_cls.config.inference_sections import StreamConfig
 from distributed_cls.inference import stream
-from launch.session import Session
+from distributed_cls.spark.session import Session
 
 model_dir, source, output, scratch, settings = sys.argv[1:]
 # One Python worker is enough here, and starts twice as fast as two.

@@ -10,10 +10,10 @@ from typing import Any
 
 import psutil
 
-from distributed_cls.barrier.stage import run_stage
+from distributed_cls.barrier.supervisor import run_stage
 from distributed_cls.config import ClusterConfig, Config, DataConfig, DenseConfig, TrainConfig, to_dict
 from distributed_cls.errors import UserError
-from launch.session import Session
+from distributed_cls.spark.session import Session
 
 
 def main() -> None:

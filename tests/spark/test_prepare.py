@@ -29,8 +29,10 @@ from prepare_support import (
 from pyspark.sql import SparkSession
 
 from distributed_cls.config import DataConfig
-from distributed_cls.dataset import index, manifest, prepare, stage, summary, verify, work
+from distributed_cls.contracts import index, manifest
+from distributed_cls.dataset import class_table, prepare, verify, work
 from distributed_cls.errors import UserError
+from distributed_cls.spark import stage
 
 
 @pytest.fixture(scope="module")
@@ -445,11 +447,11 @@ def test_summary_and_page_tell_the_same_numbers(spark: SparkSession, tmp_path: P
     (folder / "bird" / "<b>cut.jpg").write_bytes(encoded(picture(5), ".jpg")[:600])
     image_folder(folder, per_class=8, classes=("[red]", "two\nlines"), first=100)
     dataset = prepare.prepare(lambda: spark, folder_config(folder), str(tmp_path / "out"), 2)
-    rows = {row.name: row for row in summary.rows_of(dataset)}
+    rows = {row.name: row for row in class_table.rows_of(dataset)}
     assert rows["cat"].duplicates == 1 and rows["bird"].rejected == {"truncated": 1}
-    assert sum(summary.total(list(rows.values())).kept.values()) == 76
+    assert sum(class_table.total(list(rows.values())).kept.values()) == 76
     console = rich.console.Console(width=120, record=True, file=io.StringIO())
-    console.print(summary.table(dataset))
+    console.print(class_table.table(dataset))
     shown = console.export_text()
     assert "76 of 78 images kept" in shown and "│ [red] " in shown and "│ two\\nlines " in shown
     page = Path(dataset.path, "dataset.html").read_text()

@@ -12,15 +12,15 @@ import psutil
 import pytest
 from prepare_support import contents, folder_config, image_folder, small_spark
 
-from distributed_cls.dataset import plan, prepare, progress, work
+from distributed_cls.dataset import decode_progress, prepare, shard_plan, work
 from tests.patience import PATIENCE
 
 # The driver that is killed: preparation in many small tasks, as a program of its own.
 DRIVER = """
 import sys
 from prepare_support import folder_config, small_spark
-from distributed_cls.dataset import plan, prepare
-plan.TASK_SECONDS = 0.02
+from distributed_cls.dataset import shard_plan, prepare
+shard_plan.TASK_SECONDS = 0.02
 with small_spark() as spark:
     prepare.prepare(lambda: spark, folder_config(sys.argv[1], image_size=96), sys.argv[2], 2)
 """
@@ -53,14 +53,14 @@ def undisturbed(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def finish(pictures: Path, root: Path) -> tuple[dict[str, bytes], int]:
     """Start again; the dataset's files, and how many images had to be decoded."""
     decoded = []
-    real = plan.decode_parts
+    real = shard_plan.decode_parts
 
-    def counting(rows: plan.pa.Table, cores: int) -> list[tuple[str, bytes]]:
+    def counting(rows: shard_plan.pa.Table, cores: int) -> list[tuple[str, bytes]]:
         decoded.append(rows.num_rows)
         return real(rows, cores)
 
     with pytest.MonkeyPatch.context() as patch, small_spark() as spark:
-        patch.setattr(plan, "decode_parts", counting)
+        patch.setattr(shard_plan, "decode_parts", counting)
         dataset = prepare.prepare(lambda: spark, folder_config(pictures, image_size=96), str(root), 2)
     assert not dataset.reused
     assert [path.name for path in root.iterdir()] == [Path(dataset.path).name], "nothing temporary is left"
@@ -92,8 +92,8 @@ WAITING = """
 import signal, sys, time
 from pathlib import Path
 from distributed_cls.config import ClusterConfig
-from distributed_cls.dataset import stage
-from launch.session import Session
+from distributed_cls.spark import stage
+from distributed_cls.spark.session import Session
 
 folder = Path(sys.argv[1])
 
@@ -196,8 +196,8 @@ def test_python_worker_killed(pictures: Path, undisturbed: dict[str, bytes], tmp
                 process.kill()
 
     with pytest.MonkeyPatch.context() as patch, small_spark() as spark:
-        patch.setattr(plan, "TASK_SECONDS", 0.02)
-        patch.setattr(progress, "POLL_SECONDS", 0.01)
+        patch.setattr(shard_plan, "TASK_SECONDS", 0.02)
+        patch.setattr(decode_progress, "POLL_SECONDS", 0.01)
         # Local masters do not repeat a task, so this run ends with Spark's own error.
         with pytest.raises(Exception, match=r"worker|Python|EOF|Connection"):
             prepare.prepare(lambda: spark, folder_config(pictures, image_size=96), str(tmp_path), 2, kill_the_workers)

@@ -12,7 +12,8 @@ pytest.importorskip("s3fs")
 moto_server = pytest.importorskip("moto.server")
 
 from distributed_cls import storage  # noqa: E402 - after the skips
-from distributed_cls.dataset import index, manifest, prepare, verify  # noqa: E402 - after the skips
+from distributed_cls.contracts import index, manifest  # noqa: E402 - after the skips
+from distributed_cls.dataset import prepare, verify  # noqa: E402 - after the skips
 from distributed_cls.errors import UserError  # noqa: E402
 
 BUCKET = "s3://pictures"

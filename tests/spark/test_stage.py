@@ -13,12 +13,12 @@ from typing import Any
 import psutil
 import pytest
 
-from distributed_cls.barrier import preflight
-from distributed_cls.barrier.stage import run_stage
+from distributed_cls.barrier.supervisor import run_stage
 from distributed_cls.config import ClusterConfig, Config, DataConfig, DenseConfig, TrainConfig, to_dict
-from distributed_cls.dataset.manifest import Manifest
+from distributed_cls.contracts.manifest import Manifest
 from distributed_cls.errors import RunError, UserError
-from launch.session import Session
+from distributed_cls.spark import preflight
+from distributed_cls.spark.session import Session
 from tests.patience import PATIENCE
 from tests.shards import records, write_dataset
 

@@ -11,8 +11,9 @@ pytest.importorskip("s3fs")
 
 from distributed_cls import storage
 from distributed_cls.config import DataConfig
-from distributed_cls.dataset import listing, sources
+from distributed_cls.dataset import sources
 from distributed_cls.errors import UserError
+from distributed_cls.storage import walk
 
 from . import object_store
 
@@ -75,14 +76,14 @@ def _forget_clients() -> None:
     s3fs.S3FileSystem.clear_instance_cache()
 
 
-def folder_by_folder(url: str, recursive: bool = True) -> Iterator[listing.Entry]:
-    return listing._walk_folders(*storage.filesystem(url), recursive)
+def folder_by_folder(url: str, recursive: bool = True) -> Iterator[walk.Entry]:
+    return walk._walk_folders(*storage.filesystem(url), recursive)
 
 
 @pytest.mark.parametrize("recursive", [True, False])
 @pytest.mark.parametrize("folder", ["", "/in", "/in/", "/in/cat", "/in/many"])
 def test_the_same_files_as_folder_by_folder(odd_bucket: str, folder: str, recursive: bool) -> None:
-    found = list(listing.walk(odd_bucket + folder, recursive))
+    found = list(walk.walk(odd_bucket + folder, recursive))
     assert len(found) == len(set(found))
     assert set(found) == set(folder_by_folder(odd_bucket + folder, recursive))
     if folder == "/in" and recursive:
@@ -91,7 +92,7 @@ def test_the_same_files_as_folder_by_folder(odd_bucket: str, folder: str, recurs
         assert len(found) == 2500 + len(kept)
 
 
-def peak_bytes(entries: Iterator[listing.Entry]) -> tuple[int, int]:
+def peak_bytes(entries: Iterator[walk.Entry]) -> tuple[int, int]:
     """How many entries, and the most memory that Python held at once meanwhile."""
     tracemalloc.start()
     try:
@@ -102,8 +103,8 @@ def peak_bytes(entries: Iterator[listing.Entry]) -> tuple[int, int]:
 
 def test_memory_does_not_grow_with_the_folder(large_bucket: str) -> None:
     folder = f"{large_bucket}/in/dog"
-    next(listing.walk(folder))  # imports and connections are not counted
-    count, peak = peak_bytes(listing.walk(folder))
+    next(walk.walk(folder))  # imports and connections are not counted
+    count, peak = peak_bytes(walk.walk(folder))
     old_count, old_peak = peak_bytes(folder_by_folder(folder))
     assert count == old_count == MANY // 4
     assert peak < old_peak / 2, (peak, old_peak)

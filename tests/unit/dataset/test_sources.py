@@ -19,19 +19,21 @@ MILLION = (
     + """
 import sys
 from distributed_cls.config import DataConfig
-from distributed_cls.dataset import index, listing, plan, prepare, sources
+from distributed_cls.contracts import index
+from distributed_cls.dataset import shard_plan, prepare, sources
+from distributed_cls.storage.walk import Entry
 
 def walk(root, recursive=True):
     for number in range(1_000_000):
         name = f"a_file_name_of_usual_length_{number:08d}.jpg"
-        yield listing.Entry((f"class_{number % 1000:04d}", name), 50_000, 1_700_000_000_000_000_000 + number)
+        yield Entry((f"class_{number % 1000:04d}", name), 50_000, 1_700_000_000_000_000_000 + number)
 
 sources.walk = walk
 config = DataConfig(source="folder", path=sys.argv[1])
 listed = sources.list_images(config, "")
 prepare.identify(config, listed)
-parts = plan.decode_parts(index.missing(listed.table, index.SCHEMA.empty_table()), 8)
-assert sum(plan.images_of(name) for name, _ in parts) == 1_000_000
+parts = shard_plan.decode_parts(index.missing(listed.table, index.SCHEMA.empty_table()), 8)
+assert sum(shard_plan.images_of(name) for name, _ in parts) == 1_000_000
 print(peak_megabytes())
 """
 )

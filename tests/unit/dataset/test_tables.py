@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 
 from distributed_cls.config import DataConfig
-from distributed_cls.dataset import index, sources
-from distributed_cls.dataset.listing import printable
+from distributed_cls.contracts import index
+from distributed_cls.dataset import sources
 from distributed_cls.errors import UserError
+from distributed_cls.text import printable
 
 HEADER = "path{0}label{0}other\n"
 ROW = "{1}.png{0}{2}{0}x\n"

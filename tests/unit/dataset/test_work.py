@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from distributed_cls.dataset import index, listing, plan, reading, tfrecord, work
-from distributed_cls.dataset.decode import Spec
+from distributed_cls.contracts import index
+from distributed_cls.dataset import listing, reading, shard_plan, tfrecord, work
+from distributed_cls.images.decode import Spec
 
 from .support import PEAK, encoded, photo
 
@@ -19,8 +20,9 @@ MEMORY = (
     + """
 import sys
 import pyarrow as pa
-from distributed_cls.dataset import index, listing, work
-from distributed_cls.dataset.decode import Spec
+from distributed_cls.contracts import index
+from distributed_cls.dataset import listing, work
+from distributed_cls.images.decode import Spec
 
 folder, count = sys.argv[1], int(sys.argv[2])
 rows = listing.Rows()
@@ -102,13 +104,13 @@ def test_tasks_are_balanced_by_bytes_and_cover_all() -> None:
     for number in range(4000):
         rows.add(f"{number:05d}", "a", int(random.lognormal(12, 1)), 0)
     table = rows.table()
-    parts = plan.decode_parts(table, 4)
+    parts = shard_plan.decode_parts(table, 4)
     assert len(parts) % 4 == 0
     sizes = [index.from_bytes(message)["size"].to_numpy().sum() for _, message in parts]
     assert max(sizes) < 1.15 * min(sizes)
-    assert [plan.images_of(f"part-{name}.parquet") for name, _ in parts] == [
+    assert [shard_plan.images_of(f"part-{name}.parquet") for name, _ in parts] == [
         index.from_bytes(message).num_rows for _, message in parts
     ]
     together = pa.concat_tables([index.from_bytes(message) for _, message in parts])
     assert together["path"].to_pylist() == table["path"].to_pylist()
-    assert len(plan.decode_parts(table.slice(0, 1), 4)) == 1
+    assert len(shard_plan.decode_parts(table.slice(0, 1), 4)) == 1

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from distributed_cls.dataset import index
-from distributed_cls.dataset.manifest import Dataset, Manifest, Shard
+from distributed_cls.contracts import index
+from distributed_cls.contracts.manifest import Dataset, Manifest, Shard
 from distributed_cls.evaluation import predictions
 
 CLASSES = ["cat", "dog", "emu"]

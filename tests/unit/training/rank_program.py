@@ -17,12 +17,12 @@ import numpy as np
 import tensorflow as tf
 
 from distributed_cls.config import CnnConfig, Config, DenseConfig, TrainConfig, from_dict
-from distributed_cls.dataset import manifest as manifests
+from distributed_cls.contracts import manifest as manifests
 from distributed_cls.models.registry import build
 from distributed_cls.training import start
 from distributed_cls.training.engine import Engine
-from distributed_cls.training.events import Events
 from distributed_cls.training.input import Source, train_batches
+from distributed_cls.training.reporter import Events
 from distributed_cls.training.sharding import rank_ranges
 from tests.patience import PATIENCE
 

@@ -14,7 +14,7 @@ from scipy.special import log_softmax
 from distributed_cls.config import DenseConfig, TrainConfig
 from distributed_cls.models.registry import build
 from distributed_cls.training.engine import Engine, make_optimizer
-from distributed_cls.training.events import Events
+from distributed_cls.training.reporter import Events
 
 
 def _rate(config: TrainConfig, total: int, step: int) -> float:

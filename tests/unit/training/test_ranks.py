@@ -29,7 +29,7 @@ BATCH = 12
 SEED = 7
 _ROOT = Path(__file__).parents[3]
 _PROGRAM = """
-from distributed_cls.lean import import_tensorflow
+from distributed_cls.models.tensorflow_import import import_tensorflow
 import_tensorflow()  # as a rank does
 from tests.unit.training.rank_program import main
 main()

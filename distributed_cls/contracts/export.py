@@ -1,0 +1,118 @@
+"""What an exported model says about itself, checked: no TensorFlow here, so that a driver can ask as well."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+
+from distributed_cls.errors import UserError
+from distributed_cls.storage.local_files import read_json
+
+SCHEMA_VERSION = 1
+_REMEDY = "Set model_dir=<the run folder of a finished job=pipeline, or the model folder in it>."
+_FIELDS = {"name": str, "created": str, "classes": list, "image_size": int, "resize": str, "files": dict}
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """One exported model on disk, checked."""
+
+    folder: str
+    name: str
+    created: str  # ISO 8601, UTC
+    version: str  # changes exactly when a file of the model changes
+    classes: list[str]
+    image_size: int  # edge, pixels
+    resize: str  # how a picture becomes a square, as in images/pixels.py
+    metrics: dict[str, Any]
+    dataset: dict[str, Any]
+
+    def here(self) -> "Export":
+        """The export with its files on this machine's disk; a sub-class may have to bring them first."""
+        return self
+
+    @property
+    def saved_model(self) -> str:
+        """Path of the TensorFlow SavedModel."""
+        return str(Path(self.folder) / "saved_model")
+
+    @property
+    def keras_file(self) -> str:
+        """Path of the stock Keras model."""
+        return str(Path(self.folder) / "model.keras")
+
+
+def find_export(model_dir: str) -> Path:
+    """The model folder that ``model_dir`` means: itself, its ``model/``, or its highest-numbered sub-folder.
+
+    Raises UserError when there is none.
+    """
+    root = Path(model_dir)
+    for folder in (root, root / "model"):
+        if (folder / "model.json").is_file():
+            return folder
+    numbered = [child for child in root.glob("*") if child.name.isdecimal() and child.is_dir()]
+    for child in sorted(numbered, key=lambda folder: int(folder.name), reverse=True):
+        for folder in (child, child / "model"):
+            if (folder / "model.json").is_file():
+                return folder
+    received = "no model.json in it" if root.is_dir() else "no such folder"
+    raise UserError(
+        f"Expected model_dir to hold an exported model. Received: model_dir={model_dir}: {received}. {_REMEDY}"
+    )
+
+
+def load_export(model_dir: str) -> Export:
+    """Find the model of ``model_dir`` and check it: schema, fields, and every file's size and checksum.
+
+    Raises UserError that names what is missing, damaged or of another version.
+    """
+    folder = find_export(model_dir)
+    about = read_json(folder / "model.json", "an exported model's model.json", _REMEDY)
+    _check_schema(folder, about)
+    for name, stamp in about["files"].items():
+        _check_file(folder, name, stamp)
+    version = google_crc32c.Checksum((folder / "model.json").read_bytes()).hexdigest().decode()
+    return Export(
+        folder=str(folder),
+        name=about["name"],
+        created=about["created"],
+        version=version,
+        classes=about["classes"],
+        image_size=about["image_size"],
+        resize=about["resize"],
+        metrics=about.get("metrics", {}),
+        dataset=about.get("dataset", {}),
+    )
+
+
+def _check_schema(folder: Path, about: Any) -> None:
+    where = folder / "model.json"
+    version = about.get("schema_version") if isinstance(about, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"Expected schema_version={SCHEMA_VERSION} in {where}. Received: schema_version={version}. "
+            "Export the model again with this version of distributed_cls."
+        )
+    for name, kind in _FIELDS.items():
+        if not isinstance(about.get(name), kind):
+            raise UserError(
+                f"Expected {where} to hold {name} ({kind.__name__}). Received: {name}={about.get(name)!r}. "
+                "Export the model again."
+            )
+
+
+def _check_file(folder: Path, name: str, stamp: dict[str, Any]) -> None:
+    file = folder / name
+    if not file.is_file():
+        raise UserError(f"Expected {folder} to be a whole export. Received: {name} is missing. Export the model again.")
+    checksum = google_crc32c.Checksum()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            checksum.update(block)
+    if file.stat().st_size != stamp["bytes"] or checksum.hexdigest().decode() != stamp["crc32c"]:
+        raise UserError(
+            f"Expected {file} as it was exported ({stamp['bytes']} bytes, crc32c {stamp['crc32c']}). Received: "
+            f"{file.stat().st_size} bytes, crc32c {checksum.hexdigest().decode()}. Export the model again."
+        )

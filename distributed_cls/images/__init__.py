@@ -1,0 +1,1 @@
+"""Bytes to pixels: decoding, the pixel arithmetic, and its twin as a TensorFlow graph."""

@@ -1,0 +1,249 @@
+"""Which images a predict job classifies, cut into parts: written down once, so that a restarted job goes on."""
+
+import dataclasses
+import io
+import json
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distributed_cls import storage
+from distributed_cls.config.inference_sections import PredictConfig
+from distributed_cls.errors import UserError
+from distributed_cls.inference.bulk import Item, file_item, truth_from_path
+from distributed_cls.storage.tabular import holds_bytes, read_text
+from distributed_cls.storage.walk import walk
+
+_BYTES_COLUMNS = ("content", "image_bytes", "image", "bytes", "data")
+_PATH_COLUMNS = ("path", "image_path", "file_name", "key", "id")
+_TRUTH_COLUMNS = ("truth", "label", "class")
+_TABLES = (".parquet", ".pq")
+_LISTS = (".csv", ".tsv")  # of paths
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_REMEDY = "Set data.path to a folder of images, a CSV list of their paths, a folder of Parquet files, or table:<name>."
+COST_OF_AN_IMAGE = 20_000  # bytes that an image of no size would be worth: opening, resizing, the model
+
+# What the plan keeps of a piece: its fields, in their order.
+_COLUMNS = {
+    "path": pa.string(),
+    "row_group": pa.int32(),
+    "images": pa.int64(),
+    "size": pa.int64(),
+    "truth": pa.string(),
+}
+
+PLAN = "_plan.parquet"
+JOB = "_job.json"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)  # there may be millions
+class Piece:
+    """An image file; or, with ``row_group``, so many images in a row group of a Parquet file."""
+
+    path: str
+    row_group: int | None
+    images: int
+    size: int  # bytes; 0 where only reading it would tell
+    truth: str | None = None  # its class, where a list says so
+
+
+def refuse_inside(source: str, output: str) -> None:
+    """Raise UserError when the results would come to lie among the images, where the next look would find them."""
+    if output == source or output.startswith(source.rstrip("/") + "/"):
+        raise UserError(
+            f"Expected output to lie outside of data.path. Received: output={output}, data.path={source}. "
+            "Its files would be taken for images: choose another output."
+        )
+
+
+def find_pieces(source: str) -> list[Piece]:
+    """Everything under ``source`` (absolute), in the order of the paths. Raises UserError when there is nothing.
+
+    A folder of Parquet files, or one such file, is a table of image bytes; a CSV file is a list of paths; any other
+    folder holds image files.
+    """
+    system, root = storage.filesystem(source)
+    if not system.exists(root):
+        raise UserError(f"Expected images at data.path. Received: {source}: no such file or folder. {_REMEDY}")
+    if PurePath(source).suffix.lower() in _LISTS and system.isfile(root):
+        return _listed(source)
+    if system.isfile(root):
+        files = {source: int(system.size(root))}
+    else:
+        found = (entry for entry in walk(source) if not _ignored(entry.parts))
+        files = dict(sorted((storage.join(source, *entry.parts), entry.size) for entry in found))
+    tables = [path for path in files if path.lower().endswith(_TABLES)]
+    if not files:
+        raise UserError(f"Expected images at data.path. Received: {source}: no file in it. {_REMEDY}")
+    if not tables:
+        return [Piece(path, None, 1, size) for path, size in files.items()]
+    picture = next((path for path in files if path.lower().endswith(_PICTURES)), None)
+    if picture:
+        raise UserError(
+            f"Expected data.path to hold either image files or Parquet tables. Received: {tables[0]} beside {picture}. "
+            "Move them apart, and run the job once for each."
+        )
+    return [piece for path in tables for piece in _row_groups(path)]
+
+
+def _ignored(parts: tuple[str, ...]) -> bool:
+    """Whether a name below data.path begins with ``_``: so Spark marks what it writes beside its tables.
+
+    Cameras name pictures so as well.
+    """
+    return any(name.startswith("_") and not name.lower().endswith(_PICTURES) for name in parts)
+
+
+def _listed(source: str) -> list[Piece]:
+    """The images of a CSV file with a column of paths (absolute, or from its folder on) and perhaps their classes."""
+    try:
+        table = read_text(source, (*_PATH_COLUMNS, *_TRUTH_COLUMNS))
+    except pa.ArrowInvalid as error:
+        raise UserError(f"Expected {source} to be a CSV list of images. Received: {_first_line(error)}.") from None
+    path = next((name for name in _PATH_COLUMNS if name in table.column_names), None)
+    if path is None or table.num_rows == 0:
+        raise UserError(
+            f"Expected {source} to list images in a column named {' or '.join(_PATH_COLUMNS)}. "
+            f"Received: {table.num_rows} rows of {', '.join(table.column_names)}. Name the column of their paths so."
+        )
+    truth = next((name for name in _TRUTH_COLUMNS if name in table.column_names), None)
+    classes = table[truth].to_pylist() if truth else [None] * table.num_rows
+    folder = source.rsplit("/", 1)[0]
+    return [
+        Piece(_beside(folder, name), None, 1, 0, label)
+        for name, label in zip(table[path].to_pylist(), classes, strict=True)
+    ]
+
+
+def _beside(folder: str, path: str) -> str:
+    return path if path.startswith("/") or storage.is_url(path) else storage.join(folder, path)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(".")
+
+
+def _row_groups(path: str) -> Iterator[Piece]:
+    with storage.open_read(path) as stream:
+        try:
+            file = pq.ParquetFile(stream)
+        except pa.ArrowInvalid as error:
+            raise UserError(
+                f"Expected {path} to be a Parquet file. Received: {_first_line(error)}. Remove it, or write it again."
+            ) from error
+        bytes_column(path, file.schema_arrow)
+        for index in range(file.num_row_groups):
+            group = file.metadata.row_group(index)
+            yield Piece(path, index, group.num_rows, group.total_byte_size)
+
+
+def bytes_column(path: str, schema: pa.Schema) -> str:
+    """The column of a table that holds encoded images. Raises UserError that names what there is instead."""
+    for name in _BYTES_COLUMNS:
+        if name in schema.names and holds_bytes(schema.field(name).type):
+            return name
+    columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
+    raise UserError(
+        f"Expected {path} to have a binary column named {', '.join(_BYTES_COLUMNS[:-1])} or {_BYTES_COLUMNS[-1]}. "
+        f"Received: {columns}. Rename the column that holds the encoded images."
+    )
+
+
+def cut(pieces: list[Piece], settings: PredictConfig, slots: int) -> list[list[Piece]]:
+    """The pieces in parts of about equal work, in order; a whole number of parts per slot when there are enough."""
+    images = sum(piece.images for piece in pieces)
+    size = sum(piece.size for piece in pieces)
+    wanted = max(-(-images // settings.part_images), -(-size // (settings.part_megabytes * 2**20)), 1)
+    parts = min(-(-wanted // slots) * slots, len(pieces))
+    total = sum(_work(piece) for piece in pieces)
+    cuts: list[list[Piece]] = [[] for _ in range(parts)]
+    done = 0
+    for piece in pieces:
+        # A piece goes where its middle lies, so that the last part is no smaller than the others.
+        cuts[min((done + _work(piece) // 2) * parts // total, parts - 1)].append(piece)
+        done += _work(piece)
+    return [part for part in cuts if part]
+
+
+def _work(piece: Piece) -> int:
+    return piece.size + COST_OF_AN_IMAGE * piece.images
+
+
+def items(part: list[Piece], classes: list[str]) -> Iterator[Item]:
+    """The images of a part."""
+    for piece in part:
+        if piece.row_group is None:
+            known = piece.truth if piece.truth in classes else None
+            yield file_item(piece.path, known or truth_from_path(piece.path, classes))
+        else:
+            yield from _table_items(piece, classes)
+
+
+def _table_items(piece: Piece, classes: list[str]) -> Iterator[Item]:
+    with storage.open_read(piece.path) as stream:
+        file = pq.ParquetFile(stream)
+        schema = file.schema_arrow
+        data = bytes_column(piece.path, schema)
+        path = next((name for name in _PATH_COLUMNS if name in schema.names), None)
+        truth = next((name for name in _TRUTH_COLUMNS if name in schema.names), None)
+        columns = [name for name in (data, path, truth) if name]
+        number = 0
+        for batch in file.iter_batches(32, row_groups=[piece.row_group], columns=columns):
+            for row in batch.to_pylist():
+                name = str(row[path]) if path else f"{piece.path}#{piece.row_group}:{number}"
+                yield Item(name, lambda value=row[data]: _bytes_of(value), _truth(row.get(truth), classes))  # type: ignore[misc]
+                number += 1
+
+
+def _bytes_of(value: Any) -> bytes:
+    if isinstance(value, dict):
+        value = value.get("bytes")
+    return b"" if value is None else bytes(value)
+
+
+def _truth(value: Any, classes: list[str]) -> str | None:
+    """The class that a table's label means: its name, or its index where no class has a number for a name."""
+    if isinstance(value, int) and not isinstance(value, bool) and not any(name.isdecimal() for name in classes):
+        return classes[value] if 0 <= value < len(classes) else None
+    return str(value) if str(value) in classes else None
+
+
+def save(output: str, parts: list[list[Piece]], identity: dict[str, Any]) -> None:
+    """Write the plan down; the job file last, so that there is none without its plan."""
+    columns: dict[str, Any] = {"part": pa.array(np.repeat(np.arange(len(parts)), [len(part) for part in parts]))}
+    for name, kind in _COLUMNS.items():
+        columns[name] = pa.array((getattr(piece, name) for part in parts for piece in part), kind)
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    storage.check_writable(output, "output")
+    storage.write_bytes(storage.join(output, PLAN), sink.getvalue())
+    storage.write_bytes(storage.join(output, JOB), json.dumps(identity, indent=2).encode())
+
+
+def load(output: str, identity: dict[str, Any]) -> list[list[Piece]] | None:
+    """The plan that an earlier start of the same job wrote, or None. Raises UserError when it was another job."""
+    if not storage.exists(storage.join(output, JOB)):
+        if any(name.endswith(".parquet") and not name.startswith((".", "_")) for name in storage.names(output)):
+            raise UserError(
+                f"Expected output to be new, or to hold results of this job. Received: output={output}, "
+                "which holds other Parquet files. Choose another output."
+            )
+        return None
+    before = json.loads(storage.read_bytes(storage.join(output, JOB)))
+    changed = [key for key, value in identity.items() if before.get(key) != value]
+    if changed:
+        was = ", ".join(f"{key}={before.get(key)}" for key in changed)
+        raise UserError(
+            f"Expected output={output} to hold results of this job. Received: results of {was}. "
+            "Choose another output, or remove that folder."
+        )
+    table = pq.read_table(io.BytesIO(storage.read_bytes(storage.join(output, PLAN))))
+    columns = [table[name].to_pylist() for name in ("part", *_COLUMNS)]
+    parts: dict[int, list[Piece]] = {}
+    for number, *piece in zip(*columns, strict=True):
+        parts.setdefault(number, []).append(Piece(*piece))
+    return [parts[number] for number in sorted(parts)]

@@ -1,0 +1,1 @@
+"""An exported model, loaded: encoded images in, classes with their probabilities out."""

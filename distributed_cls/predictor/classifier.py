@@ -1,0 +1,46 @@
+"""An exported model in memory: prepared pixels in, probabilities out."""
+
+import numpy as np
+import tensorflow as tf
+
+from distributed_cls.contracts.export import Export
+from distributed_cls.errors import UserError
+
+
+def bound_threads(threads: int) -> None:
+    """Let TensorFlow compute with ``threads`` threads. Without effect once TensorFlow has started in this process."""
+    if tf.config.threading.get_intra_op_parallelism_threads() == threads:
+        return
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError as error:
+        # A notebook or a test may have used TensorFlow before; its own choice of threads stands.
+        if "after initialization" not in str(error) and "cannot be modified" not in str(error):
+            raise
+
+
+class Classifier:
+    """The model of ``export``, ready to answer."""
+
+    def __init__(self, export: Export) -> None:
+        self.export = export
+        try:
+            self._loaded = tf.saved_model.load(export.saved_model)
+            self._images = self._loaded.signatures["images"]
+        except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
+            raise UserError(
+                f"Expected {export.saved_model} to be a TensorFlow SavedModel with the signature 'images'. "
+                f"Received: {str(error).splitlines()[0]}. Export the model again."
+            ) from error
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Classify ``images``, uint8 [N, T, T, 3] as the preparation makes them: float32 [N, K]."""
+        answer: np.ndarray = self._images(images=tf.constant(images))["probabilities"].numpy()
+        return answer
+
+    def warm_up(self, *batch_sizes: int) -> None:
+        """Answer batches of these sizes once, so that no caller pays for the first time."""
+        edge = self.export.image_size
+        for size in batch_sizes:
+            self.probabilities(np.zeros((size, edge, edge, 3), np.uint8))

@@ -1,0 +1,1 @@
+"""What a run records, and what a person sees while it goes on."""

@@ -1,0 +1,220 @@
+"""The routes. Each is short: what is asked, by whom it is answered, how the answer looks."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from distributed_cls import __version__
+from distributed_cls.predictor.image_input import BadImageError
+from distributed_cls.predictor.likeliest import top
+from distributed_cls.serving import page, shapes
+from distributed_cls.serving.batching import OverloadedError
+from distributed_cls.serving.guard import Guard
+from distributed_cls.serving.requests import Picture, instances, uploaded
+from distributed_cls.serving.service import Answer, Service
+from distributed_cls.serving.versions import Loaded
+
+_FRESH = {"cache-control": "no-cache"}
+_PRIVATE = {"cache-control": "no-store"}
+
+
+def create_app(make_service: Callable[[], Service]) -> FastAPI:
+    """The application. ``make_service`` is called once, on the event loop that will serve."""
+    service = make_service()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+        await service.stop()
+
+    app = FastAPI(
+        title="Image classifier",
+        description="Say what an image shows, with how much confidence.",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,  # the page of FastAPI loads scripts from elsewhere; ours needs none
+        redoc_url=None,
+    )
+    _add_error_answers(app)
+    _add_page(app, service)
+    _add_state(app, service)
+    _add_classify(app, service)
+    _add_predict(app, service)
+    app.add_middleware(Guard, settings=service.settings, metrics=service.metrics)
+    return app
+
+
+def _add_error_answers(app: FastAPI) -> None:
+    def answer(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+        return JSONResponse({"error": message}, status, headers={**_PRIVATE, **(headers or {})})
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        said = str(error.detail)
+        if said == "Not Found":
+            said = "There is nothing at this address. GET /docs says what there is."
+        elif said == "Method Not Allowed":
+            said = f"This address does not take {request.method[:20]}. GET /docs says what it takes."
+        return answer(error.status_code, said, dict(error.headers or {}))
+
+    async def on_parameter(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        return answer(422, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}.")
+
+    async def on_overload(_: Request, error: Exception) -> Response:
+        assert isinstance(error, OverloadedError)
+        return answer(503, str(error), {"retry-after": str(error.retry_after)})
+
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(RequestValidationError, on_parameter)
+    app.add_exception_handler(OverloadedError, on_overload)
+
+
+def _add_page(app: FastAPI, service: Service) -> None:
+    max_bytes = int(service.settings.max_body_megabytes * 2**20)
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> HTMLResponse:
+        about = _about(service.versions.current, service.versions.name)
+        return HTMLResponse(page.index(about, max_bytes), headers=_FRESH)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> HTMLResponse:
+        here = str(request.base_url).rstrip("/")
+        return HTMLResponse(page.documentation(app.openapi(), service.versions.name, here), headers=_FRESH)
+
+    @app.get("/favicon.ico", include_in_schema=False)
+    async def favicon() -> Response:
+        return Response(page.static("icon.svg"), media_type="image/svg+xml", headers=_FRESH)
+
+    @app.get("/static/{name}", include_in_schema=False)
+    async def static(name: str) -> Response:
+        if name not in page.STATIC:
+            raise HTTPException(404, "No such file.")
+        return Response(page.static(name), media_type=page.STATIC[name], headers=_FRESH)
+
+
+def _add_state(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz", response_model=shapes.State, tags=["state"], summary="Is the process alive?")
+    async def healthz() -> JSONResponse:
+        return JSONResponse({"status": "ok"}, headers=_PRIVATE)
+
+    @app.get(
+        "/readyz", response_model=shapes.State, responses=shapes.errors(503), tags=["state"],
+        summary="Should requests be sent here?",
+    )  # fmt: skip
+    async def readyz() -> JSONResponse:
+        if not service.ready:
+            raise HTTPException(503, "Shutting down.", headers={"retry-after": "5"})
+        return JSONResponse({"status": "ready"}, headers=_PRIVATE)
+
+    @app.get(
+        "/metrics", response_class=Response, tags=["state"], summary="Figures for Prometheus",
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )  # fmt: skip
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/v1/models", response_model=shapes.ModelList, tags=["model"], summary="Which models are here")
+    async def models() -> JSONResponse:
+        return JSONResponse({"models": [service.versions.name]}, headers=_PRIVATE)
+
+    @app.get(
+        "/v1/models/{name}", response_model=shapes.About, responses=shapes.errors(404, 422), tags=["model"],
+        summary="What the model is",
+    )  # fmt: skip
+    async def model(name: Annotated[str, Path()]) -> JSONResponse:
+        return JSONResponse(_about(_named(service, name), service.versions.name), headers=_PRIVATE)
+
+
+def _named(service: Service, name: str) -> Loaded:
+    if name != service.versions.name:
+        raise HTTPException(404, f"No such model. Available: {service.versions.name}.")
+    return service.versions.current
+
+
+def _about(loaded: Loaded, name: str) -> dict[str, Any]:
+    export = loaded.export
+    status = {"error_code": "OK", "error_message": ""}
+    return {
+        "name": name,
+        "ready": True,
+        "model_version_status": [{"version": export.version, "state": "AVAILABLE", "status": status}],
+        "created": export.created,
+        "classes": export.classes,
+        "image_size": export.image_size,
+        "resize": export.resize,
+        "heat_map": loaded.can_explain,
+        "metrics": export.metrics,
+        "dataset": export.dataset,
+    }
+
+
+def _add_classify(app: FastAPI, service: Service) -> None:
+    @app.post(
+        "/classify", response_model=shapes.Classified, responses=shapes.errors(400, 408, 413, 415, 422, 503),
+        openapi_extra=shapes.MANY_IMAGES, tags=["answers"], summary="Classify uploaded images",
+    )  # fmt: skip
+    async def classify(
+        request: Request, top_k: Annotated[int, Query(alias="top", ge=1, le=1000, description="classes per image")] = 5
+    ) -> JSONResponse:
+        pictures = await uploaded(request, service.settings.max_images)
+        loaded = service.versions.current
+        answers = await service.classify(loaded, pictures)
+        results = [_result(picture, answer, loaded, top_k) for picture, answer in zip(pictures, answers, strict=True)]
+        version = {"name": service.versions.name, "version": loaded.export.version}
+        return JSONResponse({"model": version, "results": results}, headers=_PRIVATE)
+
+    @app.post(
+        "/explain", response_class=Response, openapi_extra=shapes.ONE_IMAGE, tags=["answers"],
+        summary="Where the model found the class (Grad-CAM), as a PNG to lay over the image",
+        responses=shapes.PNG | shapes.errors(400, 408, 413, 415, 422, 503),
+    )  # fmt: skip
+    async def explain(
+        request: Request, label: Annotated[str | None, Query(description="a class; by default the likeliest")] = None
+    ) -> Response:
+        pictures = await uploaded(request, 1)
+        loaded = service.versions.current
+        if not loaded.can_explain:
+            raise HTTPException(422, "This model has no convolutions, so there is no heat map.")
+        if label is not None and label not in loaded.export.classes:
+            raise HTTPException(422, "Expected label to be a class of the model. Received: another word.")
+        try:
+            png = await service.explain(loaded, pictures[0], label)
+        except BadImageError as bad:
+            raise HTTPException(422, str(bad)) from None
+        return Response(png, media_type="image/png", headers=_PRIVATE)
+
+
+def _result(picture: Picture, answer: Answer, loaded: Loaded, top_k: int) -> dict[str, Any]:
+    if isinstance(answer, BadImageError):
+        return {"name": picture.name, "label": None, "confidence": None, "top": [], "error": str(answer)}
+    guesses = [{"label": label, "confidence": share} for label, share in top(answer, loaded.export.classes, top_k)]
+    return {"name": picture.name, **guesses[0], "top": guesses, "error": None}
+
+
+def _add_predict(app: FastAPI, service: Service) -> None:
+    @app.post(
+        "/v1/models/{name}:predict", response_model=shapes.Predictions, openapi_extra=shapes.INSTANCES,
+        responses=shapes.errors(400, 404, 408, 413, 415, 422, 503), tags=["answers"],
+        summary="Classify images in base64 (TensorFlow Serving and KServe V1)",
+    )  # fmt: skip
+    async def predict(request: Request, name: Annotated[str, Path()]) -> JSONResponse:
+        loaded = _named(service, name)
+        pictures = await instances(request, service.settings.max_images)
+        answers = await service.classify(loaded, pictures)
+        rows: list[list[float]] = []
+        labels: list[str] = []
+        for picture, answer in zip(pictures, answers, strict=True):
+            if isinstance(answer, BadImageError):
+                raise HTTPException(422, f"{picture.name}: {answer}")
+            rows.append(answer.tolist())
+            labels.append(top(answer, loaded.export.classes, 1)[0][0])
+        return JSONResponse({"predictions": rows, "labels": labels}, headers=_PRIVATE)
