@@ -1,0 +1,51 @@
+"""The parts of PySpark without a public API that this package needs, all of them, so that a new release is one file.
+
+Why each is needed: Spark publishes neither the number of tasks that it can run at once (its own barrier check counts
+it by ``maxNumConcurrentTasks``), nor the JVM that a Python process is connected to, nor a way to let go of one.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from py4j.java_gateway import JavaGateway
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+
+def max_concurrent_tasks(spark: "SparkSession") -> int:
+    """Tasks of the default resource profile that can run at once now, with their cores and their GPUs."""
+    context = spark.sparkContext._jsc.sc()
+    return int(context.maxNumConcurrentTasks(context.resourceProfileManager().defaultResourceProfile()))
+
+
+def active_context() -> "SparkContext | None":
+    """The running ``SparkContext`` of this process, whoever started it."""
+    from pyspark import SparkContext
+
+    return SparkContext._active_spark_context
+
+
+def gateway() -> "JavaGateway | None":
+    """The connection of this process to a JVM, whoever started it."""
+    from pyspark import SparkContext
+
+    return SparkContext._gateway
+
+
+def connect_to_submitted_jvm() -> None:
+    """Connect to the JVM in which spark-submit runs, so that ``SparkConf()`` holds what was submitted."""
+    from pyspark import SparkContext
+
+    SparkContext._ensure_initialized()
+
+
+def forget_jvm() -> None:
+    """Let the next session start a JVM: PySpark itself keeps one for as long as the process lives."""
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+    SparkContext._gateway = SparkContext._jvm = None
+    # Left behind when stopping was cut short; the next session would take it for one that runs.
+    SparkContext._active_spark_context = None
+    SparkSession._instantiatedSession = None
+    SparkSession._activeSession = None
