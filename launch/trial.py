@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from distributed_cls.config import Config
 from distributed_cls.jobs import Run, perform, show
-from distributed_cls.spark.session import Session, same_session, versions
+from distributed_cls.spark.session import Session, versions
 from launch import schema
 
 log = logging.getLogger(__name__)
@@ -31,8 +31,8 @@ class State:
         self.errors: list[Exception] = []
 
     def get_spark(self, config: Config, folder: Path) -> Any:
-        """The session of ``config.cluster``: the one that runs, when it is the same cluster."""
-        if self.session is not None and not same_session(self.session.cluster, config.cluster):
+        """The session of ``config.cluster``: the one that runs when it is what this cluster would get."""
+        if self.session is not None and not self.session.fits(config.cluster):
             self.close()
         if self.session is None:
             self.session = Session(config.cluster, self.sweep_folder or folder)

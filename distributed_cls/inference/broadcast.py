@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distributed_cls.contracts.export import Export
+from distributed_cls.spark.master import is_on_this_machine
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -38,7 +39,7 @@ def travelling(spark: "SparkSession", export: Export) -> Export:
 
 
 def _runs_here(spark: "SparkSession") -> bool:
-    return str(spark.sparkContext.master).startswith("local")
+    return is_on_this_machine(spark.sparkContext.master)
 
 
 _FOLDERS: list[tempfile.TemporaryDirectory[str]] = []  # kept until the worker ends, which removes them
