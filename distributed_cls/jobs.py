@@ -1,7 +1,6 @@
 """The story of each job, top to bottom."""
 
 import dataclasses
-import functools
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from distributed_cls import storage
 from distributed_cls.config import Config, from_dict, to_dict
 from distributed_cls.errors import UserError
 from distributed_cls.run import progress
-from distributed_cls.run.recorder import Recorder, write_evaluation
+from distributed_cls.run.recorder import Recorder
 from distributed_cls.storage.local_files import read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -221,24 +220,28 @@ def _train(
     run: Run, spark: Any, dataset: Any, display: progress.Display, work: list[str], checkpoint: str | None = None
 ) -> dict[str, Any]:
     """Run ``work`` on the ranks; the summary so far. Writes logs, metrics, checkpoints, the model, evaluation.json."""
-    from distributed_cls.barrier.supervisor import run_stage
+    from distributed_cls.barrier.supervisor import run_ranks
+    from distributed_cls.contracts import codec
+    from distributed_cls.contracts.events import Event
+    from distributed_cls.contracts.rank_task import RankTask, Step
 
     config, fingerprint = run.config, dataset.manifest.fingerprint
-    order = {
-        "config": to_dict(config),
-        "dataset": dataset.path,
-        "run_folder": str(run.folder.absolute()),
-        "work": work,
-        "checkpoint": checkpoint,
-    }
+    task = RankTask(
+        config,
+        dataset.path,
+        fingerprint,
+        str(run.folder.absolute()),
+        tuple(Step(name) for name in work),
+        checkpoint,
+    )
     recorder, view = Recorder(run.folder), progress.TrainingView(display)
 
-    def listen(event: dict[str, Any]) -> None:
+    def listen(event: Event) -> None:
         recorder(event)
         view(event)
 
     try:
-        outcome = run_stage(spark, order, fingerprint, config.cluster, listen)
+        outcome = run_ranks(spark, task, config.cluster, listen)
     finally:
         recorder.close()
         display.end()
@@ -249,16 +252,17 @@ def _train(
         "workers": config.cluster.workers,
         "attempts": outcome.attempts,
     }
-    if "train" in outcome.result:
-        summary["train"] = outcome.result["train"]
-    if "test" in outcome.result:
-        from distributed_cls.evaluation import predictions
+    if outcome.result.train:
+        summary["train"] = codec.to_plain(outcome.result.train)
+    if outcome.result.counts:
         from distributed_cls.evaluation.metrics import summary_entry
 
-        stored = predictions.stored_images(dataset)
-        predictions.write(run.folder, dataset, stored)
-        find = functools.partial(predictions.paths, stored)
-        counted = write_evaluation(run.folder, outcome.result, recorder, find)
+        counted = {}
+        for split, counts in outcome.result.counts.items():
+            plain = counts.to_plain()
+            plain["top5_correct"] = plain["top_k_correct"]
+            counted[split] = {**plain, "split": split, "mistakes": codec.to_plain(recorder.mistakes(split))}
+        write_json(run.folder / "evaluation.json", counted)
         summary |= {split: summary_entry(counted[split]) for split in ("val", "test")}
     return summary
 

@@ -182,7 +182,14 @@ class ClusterConfig(Section):
     spark: dict[str, str] = setting({}, "further Spark properties, by their full names")
     slot_timeout: float = setting(60.0, "longest wait for the cluster to offer enough slots, seconds", above=0)
     rendezvous_timeout: float = setting(120.0, "longest wait for all ranks to meet, seconds", above=0)
-    start_timeout: float = setting(300.0, "longest wait for TensorFlow to start on every rank, seconds", above=0)
+    start_timeout: float = setting(
+        300.0, "longest time for TensorFlow's import and for connecting the ranks, seconds", above=0
+    )
+    first_step_timeout: float = setting(
+        900.0,
+        "longest time for loading weights, for decoding images into memory, and for the first step each, seconds",
+        above=0,
+    )
     stall_timeout: float = setting(
         600.0, "longest time without progress of any rank before the attempt is ended, seconds", above=0
     )

@@ -101,6 +101,14 @@ class Heartbeat(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Noted(Event):
+    """A line for the person who watches, such as the arithmetic of the batch."""
+
+    kind = "note"
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class LogLine(Event):
     """A line that the rank's process wrote to its standard output or error."""
 
@@ -196,6 +204,7 @@ _KINDS: dict[str, type[Event]] = {
         ProcessStarted,
         Heartbeat,
         LogLine,
+        Noted,
         TrainProgressed,
         EpochEnded,
         MistakesFound,

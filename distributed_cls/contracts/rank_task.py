@@ -69,6 +69,14 @@ class RankResult:
     counts: dict[str, Counts] = field(default_factory=dict)  # of each evaluated split
 
 
+@dataclass(frozen=True)
+class StageAnswer:
+    """What a barrier task returns through Spark: a result, or why the ranks must not train together."""
+
+    result: RankResult | None = None
+    refusal: str | None = None
+
+
 codec.register(Config, to_dict, from_dict)
 
 
@@ -92,14 +100,20 @@ def load_assignment(text: str | bytes) -> RankAssignment:
     return _load(RankAssignment, text)
 
 
-def dump_result(result: RankResult) -> str:
-    """The result as JSON text."""
-    return _dump(result)
+def plugins_of(text: str | bytes) -> list[str]:
+    """The plug-in modules of an assignment: they are imported before it is read, since they register its settings."""
+    content = json.loads(text)
+    return [str(name) for name in content["task"]["plugins"]]
 
 
-def load_result(text: str) -> RankResult:
-    """The result again. Raises ValueError: damaged, or of another version."""
-    return _load(RankResult, text)
+def dump_answer(answer: StageAnswer) -> str:
+    """The answer as JSON text."""
+    return _dump(answer)
+
+
+def load_answer(text: str) -> StageAnswer:
+    """The answer again. Raises ValueError: damaged, or of another version."""
+    return _load(StageAnswer, text)
 
 
 def _dump(value: object) -> str:

@@ -11,7 +11,7 @@ from distributed_cls.config import Config, TrainConfig
 from distributed_cls.contracts import checkpoint, codec, events, rank_predictions, rank_task, summary
 from distributed_cls.contracts.counts import BINS, ConfidenceBins, Counts
 from distributed_cls.contracts.events import Event, Metrics, Mistake, Phase
-from distributed_cls.contracts.rank_task import RankAssignment, RankResult, RankTask, Step, TrainResult
+from distributed_cls.contracts.rank_task import RankAssignment, RankResult, RankTask, StageAnswer, Step, TrainResult
 from distributed_cls.errors import RunError, UserError
 
 TRAINED = TrainResult(3, 27, 2, loss=0.5, accuracy=0.75, learning_rate=1e-4, images_per_second=2000.0, val_accuracy=0.9)
@@ -39,6 +39,7 @@ EVENTS: list[Event] = [
     events.ProcessStarted(rank=1, host="10.0.0.7", pid=4711),
     events.Heartbeat(rank=0, step=12),
     events.LogLine(rank=0, line="W tensorflow \u2028 Citro\u00ebn \udce9".encode("utf-8", "replace").decode()),
+    events.Noted(rank=0, text="global batch 128 = 2 ranks × 64"),
     events.TrainProgressed(rank=0, epoch=1, epochs=2, step=3, steps=18, values=Metrics(0.5, 0.75, 1234.5)),
     events.EpochEnded(rank=0, split="val", epoch=1, step=9, values=Metrics(0.25, 1.0)),
     events.MistakesFound(rank=1, split="test", items=(Mistake("iVBOR", "ab" * 16, 3, 8, 0.99),)),
@@ -134,15 +135,21 @@ def test_a_task_travels_with_its_configuration() -> None:
     assert rank_task.load_task(rank_task.dump_task(task)) == task
     assignment = RankAssignment(task, 1, 2, 99)
     line = rank_task.dump_assignment(assignment)
-    assert "\n" not in line and rank_task.load_assignment(line) == assignment
+    assert "\n" not in line and rank_task.load_assignment(line) == assignment and rank_task.plugins_of(line) == ["mine"]
     with pytest.raises(ValueError, match="version"):
         rank_task.load_task(line.replace('"schema_version": 1', '"schema_version": 2', 1))
 
 
 def test_a_result_travels_with_its_counts() -> None:
     result = RankResult(TRAINED, {"val": some_counts(1)})
-    again = rank_task.load_result(rank_task.dump_result(result))
-    assert again.train == TRAINED and again.counts["val"].to_plain() == result.counts["val"].to_plain()
+    answer = rank_task.load_answer(rank_task.dump_answer(StageAnswer(result)))
+    assert rank_task.load_answer(rank_task.dump_answer(StageAnswer(refusal="no"))) == StageAnswer(refusal="no")
+    again = answer.result
+    assert (
+        again is not None
+        and again.train == TRAINED
+        and again.counts["val"].to_plain() == result.counts["val"].to_plain()
+    )
 
 
 def test_a_checkpoint_is_the_same_again_and_an_older_one_is_read(tmp_path: Path) -> None:
