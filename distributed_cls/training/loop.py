@@ -24,6 +24,7 @@ from distributed_cls.training import run_state
 from distributed_cls.training.context import RankContext
 from distributed_cls.training.evaluator import Evaluator
 from distributed_cls.training.input import train_batches
+from distributed_cls.training.replicated import ReplicatedModel
 from distributed_cls.training.sharding import train_steps
 from distributed_cls.training.steps_per_call import StepsPerCall
 
@@ -123,7 +124,7 @@ class EpochRunner:
 
     def __init__(self, ctx: RankContext, iterator: Any, steps: int) -> None:
         self._ctx, self._iterator, self._steps = ctx, iterator, steps
-        self._graph = TrainGraph(ctx)
+        self._graph = TrainGraph(ctx.replicated, ctx.config.train)
         self._size = StepsPerCall(ctx.config.train.steps_per_call)
         self._traced = False
         self._timed = np.zeros(2)  # steps and their seconds on this rank, without the first step
@@ -210,9 +211,8 @@ class EpochRunner:
 class TrainGraph:
     """The graph functions of training: a call of several steps, and the step."""
 
-    def __init__(self, ctx: RankContext) -> None:
-        self._config: TrainConfig = ctx.config.train
-        self._replicated = ctx.replicated
+    def __init__(self, replicated: ReplicatedModel, config: TrainConfig) -> None:
+        self._replicated, self._config = replicated, config
         self._global_batch = tf.constant(float(self._config.batch_size))
         self.train_call = tf.function(self._train_call)
 

@@ -24,10 +24,14 @@ class ReplicatedModel:
             self.optimizer = make_optimizer(config, total_steps)
             self.optimizer.build(self.model.trainable_variables)
         self.replicas: int = strategy.num_replicas_in_sync  # of all ranks
-        self.local_replicas: int = len(strategy.extended.worker_devices)  # of this rank
         self._statistics = _moving_statistics(self.model)
         self._all_reduce = tf.function(self._sum_over_replicas)
         self.average_statistics = tf.function(self._average_statistics)
+
+    @property
+    def local_replicas(self) -> int:
+        """The replicas of this rank: one, or one per GPU."""
+        return len(self.strategy.extended.worker_devices)
 
     @property
     def variables(self) -> list[keras.Variable]:

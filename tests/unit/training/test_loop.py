@@ -1,9 +1,8 @@
-"""The engine on one process: the schedule by its formula, the steps by NumPy."""
+"""The loop on one process: the schedule by its formula, the steps by NumPy."""
 
-import json
 import math
-import os
-from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,8 +12,10 @@ from scipy.special import log_softmax
 
 from distributed_cls.config import DenseConfig, TrainConfig
 from distributed_cls.models.registry import build
-from distributed_cls.training.engine import Engine, make_optimizer
-from distributed_cls.training.reporter import Events
+from distributed_cls.training.evaluator import Evaluator
+from distributed_cls.training.loop import TrainGraph, batch_arithmetic
+from distributed_cls.training.optimizer import make_optimizer
+from distributed_cls.training.replicated import ReplicatedModel
 
 
 def _rate(config: TrainConfig, total: int, step: int) -> float:
@@ -50,10 +51,12 @@ def test_optimizers(name: str, kind: type[keras.optimizers.Optimizer]) -> None:
     assert settings["weight_decay"] == (0.01 if name == "adamw" else None)
 
 
-def _engine(**settings: object) -> Engine:
-    config = TrainConfig(**{"schedule": "constant", "optimizer": "sgd", "momentum": 0.0, **settings})
+def _graph(batch_size: int, **settings: object) -> tuple[ReplicatedModel, TrainGraph]:
+    defaults = {"schedule": "constant", "optimizer": "sgd", "momentum": 0.0, "batch_size": batch_size}
+    config = TrainConfig(**{**defaults, **settings})  # type: ignore[arg-type]
     model = DenseConfig(units=[], dropout=0.0)
-    return Engine(tf.distribute.get_strategy(), lambda: build(model, 8, 3), config, 10)
+    replicated = ReplicatedModel(tf.distribute.get_strategy(), lambda: build(model, 8, 3), config, 10)
+    return replicated, TrainGraph(replicated, config)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
@@ -62,10 +65,10 @@ def test_a_training_step_is_the_textbooks(smoothing: float) -> None:
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
     labels = random.integers(0, 3, 6)
-    engine = _engine(learning_rate=0.1, label_smoothing=smoothing)
-    weights, bias = (np.asarray(v, np.float64) for v in engine.model.trainable_variables)
-    batches = iter(engine.distribute(tf.data.Dataset.from_tensors((images, labels))))
-    loss, correct = engine.train_call(batches, tf.constant(1), tf.constant(6.0)).numpy()
+    replicated, graph = _graph(6, learning_rate=0.1, label_smoothing=smoothing)
+    weights, bias = (np.asarray(v, np.float64) for v in replicated.model.trainable_variables)
+    batches = iter(replicated.distribute(tf.data.Dataset.from_tensors((images, labels))))
+    loss, correct = graph.train_call(batches, tf.constant(1)).numpy()
 
     x = images.reshape(6, -1) / 127.5 - 1
     logits = x @ weights + bias
@@ -73,7 +76,7 @@ def test_a_training_step_is_the_textbooks(smoothing: float) -> None:
     assert loss == pytest.approx(-(targets * log_softmax(logits, axis=1)).sum(), rel=1e-5)
     assert correct == (logits.argmax(1) == labels).sum()
     error = (np.exp(log_softmax(logits, axis=1)) - targets) / 6
-    after, bias_after = (np.asarray(v) for v in engine.model.trainable_variables)
+    after, bias_after = (np.asarray(v) for v in replicated.model.trainable_variables)
     np.testing.assert_allclose(after, weights - 0.1 * x.T @ error, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(bias_after, bias - 0.1 * error.sum(0), rtol=1e-4, atol=1e-6)
 
@@ -82,17 +85,20 @@ def test_evaluation_gives_each_example_its_own_row() -> None:
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
     labels, weights = np.array([0, 1, 2, 0]), np.array([1, 1, 1, 0], np.float32)
-    engine = _engine()
-    batches = iter(engine.distribute(tf.data.Dataset.from_tensor_slices((images, labels, weights)).batch(2)))
-    columns = engine.evaluate_call(batches, tf.constant(2))
+    replicated, _ = _graph(4)
+    batches = iter(replicated.distribute(tf.data.Dataset.from_tensor_slices((images, labels, weights)).batch(2)))
+    evaluator = Evaluator.__new__(Evaluator)  # without a rank's data
+    evaluator._ctx = SimpleNamespace(replicated=replicated)  # type: ignore[assignment]
+    columns = tf.function(evaluator._evaluate_call)(batches, tf.constant(2))
     assert [column.shape for column in columns] == [(2, 2), (2, 2), (2, 2, 3), (2, 2, 3), (2, 2), (2, 2)]
-    logits = engine.model(images.astype(np.float32)).numpy()
+    logits = replicated.model(images.astype(np.float32)).numpy()
     found_labels, found_weights, losses, top = (columns[number].numpy().ravel() for number in (0, 1, 4, 5))
-    classes, shares = (column.numpy().reshape(4, 3) for column in columns[2:4])
+    classes, probabilities = (column.numpy().reshape(4, 3) for column in columns[2:4])
     assert found_labels.tolist() == labels.tolist()
     assert found_weights.tolist() == weights.tolist()
     assert classes.tolist() == np.argsort(-logits, axis=1).tolist()
-    np.testing.assert_allclose(shares, -np.sort(-np.exp(log_softmax(logits, axis=1)), axis=1), rtol=1e-5)
+    expected = -np.sort(-np.exp(log_softmax(logits, axis=1)), axis=1)
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-5)
     np.testing.assert_allclose(losses, -log_softmax(logits, axis=1)[range(4), labels], rtol=1e-4, atol=1e-6)
     assert top.all()  # three classes: the label is always among the first five
 
@@ -105,36 +111,32 @@ def test_several_steps_in_one_call_are_the_steps_one_by_one(jit_compile: bool) -
     weights = []
     for calls in ([3], [1, 1, 1]):
         keras.utils.set_random_seed(0)
-        engine = _engine(optimizer="adam", jit_compile=jit_compile)
-        batches = iter(engine.distribute(data))
+        replicated, graph = _graph(4, optimizer="adam", jit_compile=jit_compile)
+        batches = iter(replicated.distribute(data))
         for steps in calls:
-            engine.train_call(batches, tf.constant(steps), tf.constant(4.0))
-        assert int(engine.optimizer.iterations) == 3
-        weights.append([np.asarray(v) for v in engine.model.variables])
+            graph.train_call(batches, tf.constant(steps))
+        assert int(replicated.optimizer.iterations) == 3
+        weights.append([np.asarray(v) for v in replicated.model.variables])
     for one, other in zip(*weights, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
 
 
-def test_events_are_json_lines_from_any_thread(tmp_path: Path) -> None:
-    import threading
+def test_the_arithmetic_of_the_batch_is_said_once_and_right() -> None:
+    def context(records: list[int], world_size: int, local_replicas: int) -> Any:
+        train = TrainConfig(batch_size=128, epochs=15)
+        return SimpleNamespace(
+            config=SimpleNamespace(train=train),
+            world_size=world_size,
+            replicated=SimpleNamespace(local_replicas=local_replicas),
+            replica_batch_size=128 // world_size // local_replicas,
+            records=lambda split: records,
+        )
 
-    path = tmp_path / "events"
-    events = Events(os.open(path, os.O_WRONLY | os.O_CREAT))
-    events.at_step(42)
-    events.start_heartbeat(0.01)
-    threads = [
-        threading.Thread(target=lambda: [events.emit("mistakes", items=["ä\n" * 2000]) for _ in range(30)])
-        for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    events.phase("train")
-    for thread in threads:
-        thread.join()
-    whole = path.read_text(encoding="utf-8")
-    found = [json.loads(line) for line in whole[: whole.rindex("\n")].split("\n")]
-    kinds = [event["event"] for event in found]
-    assert kinds.count("mistakes") == 120
-    assert {"event": "phase", "name": "train"}.items() <= next(e for e in found if e["event"] == "phase").items()
-    assert next(event for event in found if event["event"] == "heartbeat")["step"] == 42
-    assert all(event["time"] > 1.7e9 for event in found)
+    assert batch_arithmetic(context([630, 629], 2, 1), 9) == (
+        "global batch 128 = 2 ranks × 64 images; 1,259 train images = 9 steps an epoch, 107 images left out of each "
+        "epoch, others every time; 15 epochs = 135 steps"
+    )
+    assert batch_arithmetic(context([64, 64], 1, 4), 1) == (
+        "global batch 128 = 1 rank × 128 images (4 GPUs × 32); 128 train images = 1 steps an epoch; "
+        "15 epochs = 15 steps"
+    )
