@@ -13,9 +13,11 @@ from typing import Any
 import psutil
 import pytest
 
-from distributed_cls.barrier.supervisor import run_stage
-from distributed_cls.config import ClusterConfig, Config, DataConfig, DenseConfig, TrainConfig, to_dict
+from distributed_cls.barrier.supervisor import Outcome, run_ranks
+from distributed_cls.config import ClusterConfig, Config, DataConfig, DenseConfig, TrainConfig
+from distributed_cls.contracts.events import AttemptStarted, EpochEnded, Event, LogLine, MistakesFound, ProcessStarted
 from distributed_cls.contracts.manifest import Manifest
+from distributed_cls.contracts.rank_task import RankTask, Step
 from distributed_cls.errors import RunError, UserError
 from distributed_cls.spark import preflight
 from distributed_cls.spark.session import Session
@@ -46,51 +48,51 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
 
 
 class Stage:
-    """Runs stages in a run folder, and keeps what their ranks told."""
+    """Runs stages in a run folder, and keeps the events of their ranks."""
 
     def __init__(self, spark: Any, data: tuple[Path, Manifest], run_folder: Path) -> None:
         self._spark, self._data = spark, data
         self.run_folder = run_folder
-        self.events: list[dict[str, Any]] = []
-        self.react: Callable[[dict[str, Any]], None] = lambda event: None
+        self.events: list[Event] = []
+        self.react: Callable[[Event], None] = lambda event: None
 
-    def run(self, *, fingerprint: str | None = None, **cluster: Any) -> Any:
+    def run(self, *, fingerprint: str | None = None, learning_rate: float = 0.01, **cluster: Any) -> Outcome:
         chosen = ClusterConfig(**{"master": "local[2]", "workers": 2, **cluster})
         config = Config(
             data=DataConfig(image_size=8),
             model=DenseConfig(units=[16], dropout=0.0),
-            train=TrainConfig(epochs=EPOCHS, batch_size=16, learning_rate=0.01),
+            train=TrainConfig(epochs=EPOCHS, batch_size=16, learning_rate=learning_rate),
             cluster=chosen,
         )
-        order = {
-            "config": to_dict(config),
-            "dataset": str(self._data[0]),
-            "run_folder": str(self.run_folder),
-            "work": ["train", "evaluate"],
-            "checkpoint": None,
-        }
-        return run_stage(self._spark, order, fingerprint or self._data[1].fingerprint, chosen, self._listen)
+        task = RankTask(
+            config,
+            str(self._data[0]),
+            fingerprint or self._data[1].fingerprint,
+            str(self.run_folder),
+            (Step.TRAIN, Step.EVALUATE),
+        )
+        return run_ranks(self._spark, task, chosen, self._listen)
 
-    def _listen(self, event: dict[str, Any]) -> None:
+    def _listen(self, event: Event) -> None:
         self.events.append(event)
         self.react(event)
 
     def pids(self) -> dict[int, int]:
         """The process of each rank in the last attempt."""
-        return {event["rank"]: event["pid"] for event in self.events if event["event"] == "started"}
+        return {event.rank: event.pid for event in self.events if isinstance(event, ProcessStarted)}
 
     def once(self, epoch: int, number: signal.Signals, rank: int) -> None:
         """Send a signal to a rank's process when an epoch has ended, once."""
 
-        def react(event: dict[str, Any]) -> None:
-            if event["event"] == "epoch" and event["epoch"] == epoch:
+        def react(event: Event) -> None:
+            if isinstance(event, EpochEnded) and event.epoch == epoch:
                 os.kill(self.pids()[rank], number)
                 self.react = lambda event: None
 
         self.react = react
 
     def assert_nothing_is_left(self) -> None:
-        started = [event["pid"] for event in self.events if event["event"] == "started"]
+        started = [event.pid for event in self.events if isinstance(event, ProcessStarted)]
         deadline = time.monotonic() + PATIENCE
         while any(psutil.pid_exists(pid) for pid in started):
             assert time.monotonic() < deadline, started
@@ -109,30 +111,36 @@ def test_a_killed_rank_is_named_and_the_stage_goes_on_from_its_checkpoint(
     with caplog.at_level(logging.WARNING):
         outcome = stage.run()
     assert outcome.attempts == 2
-    assert "Rank 1 on 127.0.0.1 failed in train" in caplog.text
-    assert "signal SIGKILL" in caplog.text and "Starting the stage again" in caplog.text
-    trained = [event["epoch"] for event in stage.events if event["event"] == "epoch" and event["split"] == "train"]
+    [failed] = outcome.failed_attempts
+    assert failed.number == 1 and failed.cause == "died" and failed.seconds > 0
+    assert "Rank 1 on 127.0.0.1 failed in train" in failed.message and "signal SIGKILL" in failed.message
+    assert failed.message in caplog.text
+    assert "Starting the stage again from the last checkpoint (2 of 2)" in caplog.text
+    trained = [event.epoch for event in stage.events if isinstance(event, EpochEnded) and event.split == "train"]
     second = trained[trained.index(2) + 1 :]
     assert second[-1] == EPOCHS
     assert second == list(range(second[0], EPOCHS + 1)) and second[0] > 1  # continued, not begun again
-    assert outcome.result["train"]["epochs"] == EPOCHS
-    assert outcome.result["train"]["steps"] == EPOCHS * 128 // 16
-    assert [outcome.result[split]["examples"] for split in ("val", "test")] == [21, 19]
-    assert outcome.result["test"]["correct"] > 0.6 * 19  # stripes are easy; guessing gives a third
-    assert any("Resumed after epoch" in event.get("line", "") for event in stage.events)
-    assert {event["rank"] for event in stage.events if event["event"] == "mistakes"} == {0, 1}
+    assert outcome.result.train is not None
+    assert (outcome.result.train.epochs, outcome.result.train.steps) == (EPOCHS, EPOCHS * 128 // 16)
+    counts = outcome.result.counts
+    assert [counts[split].examples for split in ("val", "test")] == [21, 19]
+    assert counts["test"].correct > 0.6 * 19  # stripes are easy; guessing gives a third
+    assert any("Resumed after epoch" in event.line for event in stage.events if isinstance(event, LogLine))
+    assert {event.rank for event in stage.events if isinstance(event, MistakesFound)} == {0, 1}
+    times = [event.time for event in stage.events]
+    assert times == sorted(times)  # all by the driver's clock
     stage.assert_nothing_is_left()
 
 
-def test_a_rank_that_stands_still_is_named_as_silent(stage: Stage) -> None:
+def test_a_rank_that_stands_still_is_named(stage: Stage) -> None:
     stage.once(1, signal.SIGSTOP, rank=1)
     with pytest.raises(RunError) as raised:
         # Not much less: until the signal there are steps and traces in which a busy machine shows nothing for seconds.
         stage.run(stall_timeout=30.0, max_attempts=1)
     message = str(raised.value)
     # The driver's limit, or TensorFlow's own on the other rank, whichever is first.
-    by_limit = r"No rank made progress for \d+ s \(cluster\.stall_timeout=30\); silent: "
-    assert re.match(rf"({by_limit}|No sign of life from )rank 1 on 127\.0\.0\.1, pid {stage.pids()[1]}: train", message)
+    by_limit = r"No rank made progress for \d+ s \(cluster\.stall_timeout=30\); no heartbeat from "
+    assert re.match(rf"({by_limit}|No heartbeat from )rank 1 on 127\.0\.0\.1, pid {stage.pids()[1]}: train", message)
     assert "attempt 1 of 1, the last" in message
     stage.assert_nothing_is_left()
 
@@ -142,8 +150,16 @@ def test_ranks_that_see_another_data_set_refuse_before_any_process_starts(stage:
         UserError, match=r"Expected dataset=another on every rank\. Received: dataset=[0-9a-f]+ on rank 0"
     ):
         stage.run(fingerprint="another")
-    assert [event["number"] for event in stage.events if event["event"] == "attempt"] == [1]
+    assert [event.number for event in stage.events if isinstance(event, AttemptStarted)] == [1]
     assert stage.pids() == {}
+
+
+def test_a_loss_that_is_not_finite_is_not_tried_again(stage: Stage) -> None:
+    with pytest.raises(RunError, match=r"Expected a finite loss\. Received: (nan|inf)") as raised:
+        stage.run(learning_rate=1e30, max_attempts=3)
+    assert "train.learning_rate=1e+30" in str(raised.value) and "Last good checkpoint" in str(raised.value)
+    assert [event.number for event in stage.events if isinstance(event, AttemptStarted)] == [1]
+    stage.assert_nothing_is_left()
 
 
 # ── preflight ───────────────────────────────────────────────────────────────────────────────────────────────────────
