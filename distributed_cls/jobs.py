@@ -14,7 +14,7 @@ from distributed_cls.config import Config, from_dict, to_dict
 from distributed_cls.errors import UserError
 from distributed_cls.run import progress
 from distributed_cls.run.recorder import Recorder
-from distributed_cls.storage.local_files import read_json, write_json
+from distributed_cls.storage import read_json, write_json
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from distributed_cls import storage
 from distributed_cls.contracts import codec
 from distributed_cls.contracts.codec import Json
 from distributed_cls.contracts.events import Metrics
 from distributed_cls.errors import UserError
-from distributed_cls.storage import local_files
 
 SCHEMA_VERSION = 2  # version 1 knew neither the settings nor typed metrics
 _POSITION = "position.json"
@@ -46,7 +46,7 @@ def write(path: Path, arrays: Mapping[str, Any], position: Position) -> None:
     """Write ``arrays`` and ``position`` to the local file ``path``, whole or not at all."""
     text = codec.dumps({"schema_version": SCHEMA_VERSION, **codec.to_plain(position)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    with local_files.writing(path) as stream:
+    with storage.writing(path) as stream:
         np.savez(stream, **arrays, **{_POSITION: np.frombuffer(text.encode(), np.uint8)})  # type: ignore[arg-type]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import google_crc32c
 
 from distributed_cls.errors import UserError
-from distributed_cls.storage.local_files import read_json
+from distributed_cls.storage import read_json
 
 SCHEMA_VERSION = 1
 _REMEDY = "Set model_dir=<the run folder of a finished job=pipeline, or the model folder in it>."

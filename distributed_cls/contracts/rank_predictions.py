@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distributed_cls import storage
 from distributed_cls.errors import RunError
-from distributed_cls.storage import local_files
 
 SCHEMA_VERSION = 2  # version 1 had no number, no fingerprint, and ``shares`` for probabilities
 FOLDER = "predictions"
@@ -41,7 +41,7 @@ def write(run_folder: Path, predictions: RankPredictions) -> None:
     target = _path(run_folder, predictions.split, predictions.rank, predictions.world_size)
     target.parent.mkdir(exist_ok=True)
     about = {"schema_version": SCHEMA_VERSION, "fingerprint": predictions.fingerprint}
-    with local_files.writing(target) as stream:
+    with storage.writing(target) as stream:
         np.savez(
             stream,
             about=np.frombuffer(json.dumps(about).encode(), np.uint8),

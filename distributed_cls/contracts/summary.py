@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from distributed_cls import storage
 from distributed_cls.contracts import codec
 from distributed_cls.contracts.codec import Json
 from distributed_cls.contracts.rank_task import TrainResult
 from distributed_cls.errors import UserError
-from distributed_cls.storage import local_files
 
 SCHEMA_VERSION = 2  # version 1 had no number
 FILE = "summary.json"
@@ -81,13 +81,13 @@ def write(folder: Path, summary: Summary) -> None:
     """Write ``summary.json`` into the run folder, whole or not at all; what a job says nothing of is left out."""
     content = {"schema_version": SCHEMA_VERSION, **codec.to_plain(summary)}
     kept = {name: value for name, value in content.items() if value not in (None, [], {})}
-    local_files.write_text(folder / FILE, codec.dumps(kept, indent=2) + "\n")
+    storage.write_text(folder / FILE, codec.dumps(kept, indent=2) + "\n")
 
 
 def read(folder: Path, remedy: str) -> Summary:
     """The summary of a run folder, of version 1 as well. Raises UserError: missing, damaged, or of a newer version."""
     path = folder / FILE
-    content = local_files.read_json(path, "the summary of a run", remedy)
+    content = storage.read_json(path, "the summary of a run", remedy)
     try:
         version = content.pop("schema_version", 1)
         if version not in (1, SCHEMA_VERSION):

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from distributed_cls import storage
 from distributed_cls.contracts import index
 from distributed_cls.contracts.manifest import Dataset
-from distributed_cls.storage import local_files
 
 FILE = "predictions.parquet"
 PARTS = "predictions"  # the folder of the ranks' files
@@ -42,7 +42,7 @@ def write(folder: Path, dataset: Dataset, stored: pa.Table) -> None:
     sink = io.BytesIO()
     table = pa.concat_tables(tables).sort_by([("split", "ascending"), ("path", "ascending")])
     pq.write_table(table, sink, compression="zstd")
-    local_files.write_bytes(folder / FILE, sink.getvalue())
+    storage.write_bytes(folder / FILE, sink.getvalue())
     shutil.rmtree(folder / PARTS)
 
 

@@ -13,7 +13,7 @@ from distributed_cls.evaluation.history import History, read_history
 from distributed_cls.evaluation.labels import duration, percent, plural, readable
 from distributed_cls.evaluation.metrics import Counts
 from distributed_cls.evaluation.reproduce import command
-from distributed_cls.storage.local_files import read_json, write_text
+from distributed_cls.storage import read_json, write_text
 
 _HERE = Path(__file__).parent
 _REMEDY = "Evaluate the model first: python -m launch job=evaluate model_dir=<run folder>."

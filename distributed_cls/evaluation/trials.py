@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from distributed_cls.evaluation.labels import duration, percent, plural, readable
-from distributed_cls.storage.local_files import write_json, write_text
+from distributed_cls.storage import write_json, write_text
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -20,7 +20,7 @@ from distributed_cls.config import ClusterConfig
 from distributed_cls.errors import RunError, UserError
 from distributed_cls.spark.interruptible import in_background, silence_py4j
 from distributed_cls.spark.java import java_home
-from distributed_cls.storage.local_files import replacing
+from distributed_cls.storage import replacing
 
 log = logging.getLogger(__name__)
 

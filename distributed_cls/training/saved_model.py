@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from distributed_cls.errors import UserError
 from distributed_cls.images.graph import decode_images
-from distributed_cls.storage.local_files import write_json, write_text
+from distributed_cls.storage import write_json, write_text
 
 SCHEMA_VERSION = 1
 

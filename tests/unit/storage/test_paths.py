@@ -6,6 +6,7 @@ import pytest
 
 from distributed_cls import storage
 from distributed_cls.errors import UserError
+from distributed_cls.storage import files
 
 
 def test_names_between_spark_and_fsspec() -> None:
@@ -58,6 +59,6 @@ def test_what_cannot_be_read_is_a_clear_line(tmp_path: Path, monkeypatch: pytest
     def refuse(path: str) -> bool:
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr(storage, "exists", refuse)
+    monkeypatch.setattr(files, "exists", refuse)
     with pytest.raises(UserError, match=r"data\.path=/x \(Permission denied\)\. Check the credentials"):
         storage.check_readable("/x", "data.path")
