@@ -1,5 +1,6 @@
 """One run of the launcher: a single job, or one trial of a sweep, which shares its Spark session with the others."""
 
+import dataclasses
 import logging
 import shlex
 import sys
@@ -13,8 +14,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from distributed_cls.config import Config
+from distributed_cls.contracts.summary import Summary
+from distributed_cls.contracts.trials_table import TrialRow, TrialStatus
 from distributed_cls.jobs import Run, perform, show
-from distributed_cls.spark.session import Session, same_session, versions
+from distributed_cls.spark.session import Session, versions
 from launch import schema
 
 log = logging.getLogger(__name__)
@@ -25,14 +28,14 @@ class State:
 
     def __init__(self) -> None:
         self.session: Session | None = None
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[TrialRow] = []
         self.folder: Path | None = None  # of the trial that runs or ran last
         self.sweep_folder: Path | None = None
         self.errors: list[Exception] = []
 
     def get_spark(self, config: Config, folder: Path) -> Any:
         """The session of ``config.cluster``: the one that runs, when it is the same cluster."""
-        if self.session is not None and not same_session(self.session.cluster, config.cluster):
+        if self.session is not None and not self.session.fits(config.cluster):
             self.close()
         if self.session is None:
             self.session = Session(config.cluster, self.sweep_folder or folder)
@@ -59,30 +62,38 @@ def run(composed: DictConfig) -> float | None:
         return None
     STATE.sweep_folder = Path(hydra.sweep.dir)
     began = time.monotonic()
-    row: dict[str, Any] = {
-        "trial": len(STATE.rows),
-        "overrides": dict(item.split("=", 1) for item in hydra.overrides.task),
-        "run": str(folder),
-    }
-    log.info("Trial %d: %s", row["trial"], " ".join(hydra.overrides.task))
+    row = TrialRow(len(STATE.rows), dict(item.split("=", 1) for item in hydra.overrides.task), str(folder))
+    log.info("Trial %d: %s", row.trial, " ".join(hydra.overrides.task))
     try:
         summary = _perform(composed, folder)
     except Exception as error:  # a failed trial is a row with its reason; the sweep goes on
         STATE.errors.append(error)
-        log.log(logging.WARNING, "Trial %d failed: %s", row["trial"], error)
-        row |= {"status": "failed", "reason": str(error)}
+        log.warning("Trial %d failed: %s", row.trial, error)
+        row = dataclasses.replace(row, status=TrialStatus.FAILED, reason=str(error))
     else:
-        row |= {"status": "done"}
-        row |= {f"{split}_accuracy": summary.get(split, {}).get("accuracy") for split in ("val", "test")}
-    row["seconds"] = round(time.monotonic() - began, 1)
-    STATE.rows.append(row)
-    return row.get("val_accuracy")
+        test = summary.test.accuracy if summary.test else None
+        row = dataclasses.replace(row, val_accuracy=_val_accuracy(summary), test_accuracy=test)
+    STATE.rows.append(dataclasses.replace(row, seconds=round(time.monotonic() - began, 1)))
+    return row.val_accuracy
 
 
-def _perform(composed: DictConfig, folder: Path) -> dict[str, Any]:
+def _val_accuracy(summary: Summary) -> float | None:
+    """Of the evaluation, or of the best epoch when the job only trained."""
+    if summary.val is not None:
+        return summary.val.accuracy
+    return summary.train.val_accuracy if summary.train is not None else None
+
+
+def _perform(composed: DictConfig, folder: Path) -> Summary:
     config = schema.to_config(composed)
-    facts = {"command": shlex.join(["python", "-m", "launch", *sys.argv[1:]]), "versions": versions()}
-    work = Run(config, folder, lambda: STATE.get_spark(config, folder), facts)
+    work = Run(
+        config,
+        folder,
+        lambda: STATE.get_spark(config, folder),
+        command=shlex.join(["python", "-m", "launch", *sys.argv[1:]]),
+        versions=versions(),
+        given=frozenset(item.split("=", 1)[0].lstrip("+") for item in HydraConfig.get().overrides.task),
+    )
     if not STATE.rows:
         # The interpreter's own start and its imports count as well: the user waits for them.
         work.seconds["launch"] = round(time.time() - psutil.Process().create_time(), 3)

@@ -1,4 +1,4 @@
-"""What an operator needs out of what Spark, TensorFlow and Python write when something fails. Pure functions."""
+"""What an operator needs out of what TensorFlow and Python write when something fails. Pure functions."""
 
 import re
 from collections.abc import Sequence
@@ -11,15 +11,6 @@ _NOISE = re.compile(
     r"^\s*$|^\s*File \"|^\s*[\^~]+\s*$|^[IWE]\d{4} |^\d{4}-\d\d-\d\d .*: [IWE] "
     r"|^WARNING: All log messages before absl|^To enable the following instructions: |^Detected at node"
 )
-
-
-def spark_reason(error: Exception | None) -> str:
-    """The line of a Spark error that says what happened, out of its hundred lines of stack."""
-    text = str(error or "")
-    # What a Python worker raised; the last line of its traceback says what.
-    raised = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception|Failed): (?!Traceback ).+$", text, re.MULTILINE)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return str((raised or lines or ["no reason given"])[0])[:_MAX_CHARACTERS]
 
 
 def without_stack_trace(message: str) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from distributed_cls.barrier import policy
 from distributed_cls.barrier.agent import run_rank
-from distributed_cls.barrier.diagnosis import last_informative_lines, spark_reason, without_stack_trace
+from distributed_cls.barrier.diagnosis import last_informative_lines, without_stack_trace
 from distributed_cls.barrier.monitor import RankMonitor
 from distributed_cls.barrier.policy import AttemptStatus, Decision
 from distributed_cls.barrier.relay import Relay
@@ -27,6 +27,8 @@ from distributed_cls.contracts.rank_task import RankResult, RankTask
 from distributed_cls.contracts.summary import FailedAttempt
 from distributed_cls.errors import RunError, UserError
 from distributed_cls.spark import preflight
+from distributed_cls.spark.barrier import run_barrier
+from distributed_cls.spark.java_errors import task_reason
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -78,8 +80,7 @@ def run_ranks(spark: "SparkSession", task: RankTask, cluster: ClusterConfig, lis
             status = dataclasses.replace(failed.status, seconds=round(time.monotonic() - began, 3))
         _continue_or_raise(status, history, cluster.max_attempts)
         history.append(status)
-        # A lost executor takes a minute to be replaced; Spark itself would give up on the slots after seconds.
-        preflight.check(spark, cluster)
+        preflight.wait_for_slots(spark, cluster)
 
 
 def _continue_or_raise(status: AttemptStatus, history: list[AttemptStatus], max_attempts: int) -> None:
@@ -139,19 +140,16 @@ class _Attempt:
             log.debug("The stage could not be cancelled: %s", error)
 
     def _run_stage(self, relay: Relay) -> None:
-        from spark_tensorflow_distributor import MirroredStrategyRunner
-
-        _silence_logger("MirroredStrategyRunner")
-        self._spark.sparkContext.setJobGroup(self._group, "distributed_cls: train and evaluate")
-        cluster = self._cluster
         try:
-            runner = MirroredStrategyRunner(
-                num_slots=cluster.workers * max(1, cluster.gpus_per_worker),
-                use_gpu=cluster.gpus_per_worker > 0,
-                use_custom_strategy=True,
-            )
-            self._answer = runner.run(
-                run_rank, task=rank_task.dump_task(self._task), address=relay.address, secret=relay.secret
+            self._answer = run_barrier(
+                self._spark,
+                self._group,
+                self._cluster.workers,
+                self._cluster.gpus_per_worker,
+                run_rank,
+                task=rank_task.dump_task(self._task),
+                address=relay.address,
+                secret=relay.secret,
             )
         except Exception as error:  # whatever Spark raises; _conclude reports it, in the thread that can
             self._error = error
@@ -206,7 +204,7 @@ class _Attempt:
         if self._error is not None or self._answer is None:
             gone = self._monitor.first_disconnected()
             who = "no rank had started" if gone is None else f"first lost: {self._monitor.describe(gone)}"
-            message = f"The barrier stage failed ({who}). {spark_reason(self._error)}"
+            message = f"The barrier stage failed ({who}). {task_reason(self._error)}"
             raise _AttemptFailed(AttemptStatus(FailureKind.STAGE, message))
         answer = rank_task.load_answer(self._answer)
         if answer.refusal is not None:
@@ -230,11 +228,3 @@ class _Attempt:
         return AttemptStatus(
             kind, what, state.step, details=(*tail, f"the rest: {self._task.run_folder}/logs/rank-{rank}.log")
         )
-
-
-def _silence_logger(name: str) -> None:
-    """Keep the distributor's own notes off the screen: what it says is in our log already."""
-    logger = logging.getLogger(name)
-    logger.propagate = False
-    if not logger.handlers:
-        logger.addHandler(logging.NullHandler())

@@ -286,3 +286,24 @@ def from_dict(values: dict[str, Any]) -> Config:
         kind: Any = MODELS[value["name"]] if name == "model" else sections[name]
         made[name] = kind(**value) if isinstance(value, dict) else value
     return Config(**made)
+
+
+def from_saved(values: dict[str, Any]) -> tuple[Config, list[str]]:
+    """The configuration that another release may have saved, and the settings in it that this release does not know.
+
+    What it lacks takes its default; every check of this release runs.
+    """
+    sections: dict[str, Any] = {item.name: item.type for item in dataclasses.fields(Config)}
+    known: dict[str, Any] = {}
+    dropped: list[str] = []
+    for name, value in values.items():
+        if name not in sections:
+            dropped.append(name)
+        elif isinstance(value, dict):
+            kind: Any = MODELS[value["name"]] if name == "model" else sections[name]
+            fields = {item.name for item in dataclasses.fields(kind)}
+            known[name] = {key: part for key, part in value.items() if key in fields}
+            dropped += [f"{name}.{key}" for key in value if key not in fields]
+        else:
+            known[name] = value
+    return from_dict(known), dropped

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from distributed_cls import storage
+from distributed_cls.config import Config
 from distributed_cls.contracts import codec
 from distributed_cls.contracts.codec import Json
 from distributed_cls.contracts.events import Metrics
@@ -42,6 +43,14 @@ class Position:
         return (accuracy, -loss) > (self.best_accuracy, -best_loss)
 
 
+def settings_of(config: Config) -> dict[str, Json]:
+    """The settings of a run that decide what it computes, by dotted name; its data set has a fingerprint."""
+    settings: dict[str, Json] = {"cluster.workers": config.cluster.workers}
+    for section, values in (("model", codec.to_plain(config.model)), ("train", codec.to_plain(config.train))):
+        settings |= {f"{section}.{name}": value for name, value in values.items() if name != "steps_per_call"}
+    return settings
+
+
 def write(path: Path, arrays: Mapping[str, Any], position: Position) -> None:
     """Write ``arrays`` and ``position`` to the local file ``path``, whole or not at all."""
     text = codec.dumps({"schema_version": SCHEMA_VERSION, **codec.to_plain(position)})
@@ -69,6 +78,19 @@ def read(path: Path) -> tuple[Arrays, Position]:
             "Train again with this release."
         )
     return arrays, position
+
+
+def read_position(path: Path) -> Position:
+    """Where the run of a checkpoint stood, without reading its arrays. Raises UserError as ``read`` does."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            content = json.loads(stored[_POSITION].tobytes())
+        return _position(content, content.pop("schema_version"))
+    except Exception as error:  # as in ``read``
+        raise UserError(
+            f"Expected a checkpoint at {path}. Received: {type(error).__name__}: {error}. "
+            "Remove the file to start over, or restore it."
+        ) from error
 
 
 def _position(content: dict[str, Any], version: int) -> Position:

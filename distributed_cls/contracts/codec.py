@@ -64,7 +64,7 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     origin = typing.get_origin(kind)
     if kind in _CONVERSIONS:
         return _CONVERSIONS[kind][1](value)
-    if kind is Json or kind == Json:
+    if kind == Json or (isinstance(kind, typing.ForwardRef) and kind.__forward_arg__ == "Json"):
         return value
     if origin in (Union, types.UnionType):
         return _build_union(typing.get_args(kind), value, where)

@@ -28,7 +28,7 @@ class Export:
     metrics: dict[str, Any]
     dataset: dict[str, Any]
 
-    def here(self) -> "Export":
+    def materialize(self) -> "Export":
         """The export with its files on this machine's disk; a sub-class may have to bring them first."""
         return self
 

@@ -19,7 +19,7 @@ from distributed_cls.config import Config
 from distributed_cls.contracts.export import load_export
 from distributed_cls.errors import UserError
 from distributed_cls.inference import prediction_summary, slices
-from distributed_cls.inference.broadcast import travelling
+from distributed_cls.inference.broadcast import ship_to_executors
 from distributed_cls.inference.bulk import Work, classify, to_parquet
 from distributed_cls.spark import stage
 
@@ -118,7 +118,7 @@ def predict(get_spark: Callable[[], "SparkSession"], config: Config) -> dict[str
     rows, seconds = 0, 0.0
     if todo:
         spark, started = get_spark(), time.monotonic()
-        work = Work(travelling(spark, export), config.predict.batch_size, top_k, config.predict.threads)
+        work = Work(ship_to_executors(spark, export), config.predict.batch_size, top_k, config.predict.threads)
         rows = _run(spark, output, todo, work)
         seconds = time.monotonic() - started
     told = prediction_summary.of_parts(output, [part_name(number) for number in range(len(parts))])

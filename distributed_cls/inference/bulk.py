@@ -117,7 +117,7 @@ def _classifier(export_folder: str, version: str, threads: int) -> Any:
 
 def classify(items: Iterable[Item], work: Work) -> Iterator[dict[str, Any]]:
     """One row (see ``SCHEMA``) per item, in order. The next images are decoded while the model runs."""
-    export = work.export.here()
+    export = work.export.materialize()
     classifier = _classifier(export.folder, export.version, work.threads)
     decoded = ahead(_batches(items, spec_for(export), work.batch_size))
     for batch in decoded:

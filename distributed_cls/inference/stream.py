@@ -18,9 +18,9 @@ from distributed_cls.config import Config
 from distributed_cls.contracts.export import load_export
 from distributed_cls.errors import UserError
 from distributed_cls.inference import prediction_summary, slices
-from distributed_cls.inference.broadcast import travelling
+from distributed_cls.inference.broadcast import ship_to_executors
 from distributed_cls.inference.bulk import Work, classify, file_item, to_parquet, truth_from_path
-from distributed_cls.spark.interruptible import in_background
+from distributed_cls.spark.interruptible import run_interruptibly
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -181,12 +181,12 @@ def run(get_spark: Callable[[], "SparkSession"], config: Config) -> dict[str, An
     _check_output(output, source, config)
     spark = get_spark()
     top_k = min(config.predict.top_k, len(export.classes))
-    work = Work(travelling(spark, export), config.predict.batch_size, top_k, config.predict.threads)
+    work = Work(ship_to_executors(spark, export), config.predict.batch_size, top_k, config.predict.threads)
     batches = _Batches(spark, output, work)
     started = time.monotonic()
     query = _query(spark, config, source, output, batches)
     print(f"stream: watching {source}, writing to {output}", flush=True)
-    in_background(query.awaitTermination, on_stop=functools.partial(_stop, query, batches))
+    run_interruptibly(query.awaitTermination, on_stop=functools.partial(_stop, query, batches))
     told = prediction_summary.of_parts(output, [name for name in storage.names(output) if name.startswith("batch-")])
     told = {"job": "stream", "model": export.name, "output": output, **told}
     told |= {"new_images": batches.images, "new_batches": batches.batches, "seconds": time.monotonic() - started}

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.text import Text
 
 from distributed_cls.contracts.events import (
+    AttemptStarted,
     EpochEnded,
     Event,
     Metrics,
@@ -50,12 +51,14 @@ class Display:
         self._last_line = 0.0
         self._counted: tuple[float, float] | None = None  # done and the time, at the first count of a stage
 
-    def begin(self, title: str, total: float | None = None) -> None:
-        """A new stage; ``total`` units of work, None while unknown."""
+    def begin(self, title: str, total: float | None = None, brief: bool = False) -> None:
+        """A new stage; ``total`` units of work, None while unknown. One that is ``brief`` has no line of its own."""
         self.end()
         self._last_line, self._counted = time.monotonic(), None
         if self._bar is not None:
             self._task = self._bar.add_task(title, total=total, facts="")
+        elif not brief:
+            self.line(f"{title} …")
 
     def update(self, title: str, done: float, total: float, facts: str = "") -> None:
         """The stage stands at ``done`` of ``total``."""
@@ -112,7 +115,7 @@ def showing(mode: str) -> Iterator[Display]:
 
 
 _PHASES = {
-    Phase.RENDEZVOUS: "workers meet",
+    Phase.RENDEZVOUS: "worker rendezvous",
     Phase.TENSORFLOW: "starting TensorFlow",
     Phase.CLUSTER: "connecting the workers",
     Phase.DATASET: "checking shards",
@@ -126,20 +129,25 @@ _PHASES = {
 }
 
 
+_BRIEF = {Phase.RENDEZVOUS, Phase.CLUSTER, Phase.DATASET, Phase.MODEL, Phase.INPUT, Phase.TRAIN, Phase.FINISH}
+
+
 class TrainingView:
     """Turns the events of the ranks into progress and lines."""
 
-    def __init__(self, progress: Display) -> None:
-        self._progress = progress
+    def __init__(self, progress: Display, workers: int = 1) -> None:
+        self._progress, self._workers = progress, workers
         self._phase = Phase.STARTING  # of rank 0
         self._epochs = 0
         self._train: Metrics | None = None
 
     def __call__(self, event: Event) -> None:
         match event:
+            case AttemptStarted():
+                self._progress.begin(f"starting {self._workers} worker{'s' if self._workers > 1 else ''}")
             case PhaseStarted(rank=0):
                 self._phase = event.phase
-                self._progress.begin(_PHASES.get(event.phase, event.phase.value))
+                self._progress.begin(_PHASES.get(event.phase, event.phase.value), brief=event.phase in _BRIEF)
             case PhaseProgressed(rank=0) if self._phase in _PHASES:
                 self._progress.update(_PHASES[self._phase], event.done, event.total)
             case Noted():

@@ -18,7 +18,7 @@ T = TypeVar("T")
 def silence_py4j() -> None:
     """Keep Py4J from writing of every call that is cut off and every connection that is closed.
 
-    It does so to a logger of its own and to the root logger. Whoever makes a call is told by an exception anyway.
+    It does so to a logger of its own and to the root logger; the caller gets an exception anyway.
     """
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
     logging.getLogger().addFilter(_not_of_py4j)  # once, however often it is added
@@ -28,7 +28,9 @@ def _not_of_py4j(record: logging.LogRecord) -> bool:
     return "py4j" not in Path(record.pathname).parts
 
 
-def in_background(work: Callable[[], T], on_stop: Callable[[], None] = lambda: None, limit: float | None = None) -> T:
+def run_interruptibly(
+    work: Callable[[], T], on_stop: Callable[[], None] = lambda: None, limit: float | None = None
+) -> T:
     """Do ``work`` in a thread, which has a connection of its own, and wait here for what it gives or raises.
 
     When a signal ends the wait, ``on_stop`` is called (its calls into the JVM are answered) and the signal's exception

@@ -3,31 +3,33 @@
 import concurrent.futures
 import contextlib
 import importlib.metadata
-import json
 import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import distributed_cls
 from distributed_cls.config import ClusterConfig
 from distributed_cls.errors import RunError, UserError
-from distributed_cls.spark.interruptible import in_background, silence_py4j
+from distributed_cls.spark import internals, java_errors
+from distributed_cls.spark.interruptible import run_interruptibly, silence_py4j
 from distributed_cls.spark.java import java_home
+from distributed_cls.spark.master import on_this_machine, with_slots
 from distributed_cls.storage import replacing
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 log = logging.getLogger(__name__)
 
-_GATEWAY_SECONDS = 30.0
 _STOP_SECONDS = 120.0
-# The oldest core count that shows anything distributed: a machine with one core runs two slots on it.
-_LEAST_LOCAL_SLOTS = 2
 
 # On a local master Java hands work to Python processes on the same cores, and should leave these to them: the quick
 # compiler and the collector without threads of its own. Spark's start and two small jobs then take 0.5 to 0.6 of the
@@ -50,69 +52,122 @@ appender.file.layout.type = PatternLayout
 appender.file.layout.pattern = %d{{HH:mm:ss}} %p %c{{1}}: %m%n%ex
 """
 
+# Java reads names outside of ASCII by the locale, Spark splits lists at commas, and its shell scripts split at spaces.
+_PLAIN_PATH = re.compile(r"[\w./+@~-]+", re.ASCII)
+
 
 class Session:
     """One Spark session, started when it is first needed and stopped with everything that belongs to it.
 
-    ``folder`` takes Spark's log and, while it runs, its temporary files.
+    ``folder`` takes Spark's log and, while it runs, its temporary files. A session that was there before (a notebook's,
+    or that of a platform which starts Spark itself) is used as it is, and never stopped.
     """
 
     def __init__(self, cluster: ClusterConfig, folder: Path) -> None:
         self.cluster = cluster
         self._folder = folder.absolute()
         self._scratch = self._folder / ".spark"
-        self._spark: Any = None
+        self._spark: SparkSession | None = None
+        self._owned = True
+        self._environment: dict[str, str | None] = {}  # what was there before this session changed it
 
     @property
-    def spark(self) -> Any:
+    def spark(self) -> "SparkSession":
         """The ``SparkSession``."""
         if self._spark is None:
             self._spark = self._start()
         return self._spark
 
-    def _start(self) -> Any:
-        submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # spark-submit has started the JVM already
+    def fits(self, cluster: ClusterConfig) -> bool:
+        """Whether a session of ``cluster`` would have the same properties and interpreter as this one."""
+        return identity(self.cluster) == identity(cluster)
+
+    def _start(self) -> "SparkSession":
         _check_local_gpus(self.cluster)
-        spark_log = self._folder / "logs" / "spark.log"
-        for folder in (self._scratch, spark_log.parent):
+        logs = self._folder / "logs"
+        if not _PLAIN_PATH.fullmatch(str(self._folder)):
+            self._scratch = Path(tempfile.mkdtemp(prefix="distributed_cls-"))
+        for folder in (self._scratch, logs):
             folder.mkdir(parents=True, exist_ok=True)
-        if not submitted:
-            os.environ["JAVA_HOME"] = java_home()
-            # Of the driver alone: the executors' own scratch space is their cluster's business.
-            os.environ["SPARK_LOCAL_DIRS"] = str(self._scratch)
-            if is_local(self.cluster.master):
-                os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
-        os.environ["PYSPARK_PYTHON"] = self.cluster.python or sys.executable
+        silence_py4j()
+        running = internals.running_session() if "pyspark" in sys.modules else None
+        if running is not None:
+            self._owned = False
+            log.info("Spark %s on %s was running already; it is used as it is", running.version, _master_of(running))
+            running.sparkContext.addPyFile(str(_package_zip(self._scratch)))
+            return running
+        submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # spark-submit has started the JVM already
+        self._set({"PYSPARK_PYTHON": self.cluster.python or os.environ.get("PYSPARK_PYTHON") or sys.executable})
+        spark = self._attach() if submitted else self._launch()
+        spark.sparkContext.addPyFile(str(_package_zip(self._scratch)))
+        return spark
+
+    def _attach(self) -> "SparkSession":
+        """A session in the JVM that spark-submit has started; what was submitted wins, the master as well."""
+        given = internals.submitted_properties()
+        wanted = properties(self.cluster, self._scratch, given.get("spark.master"))
+        wanted = {key: value for key, value in wanted.items() if key not in given}
+        self._owned = "DATABRICKS_RUNTIME_VERSION" not in os.environ  # its sessions belong to the platform
+        spark = _build(wanted, given.get("spark.master", "the submitted master"), None)
+        spark.sparkContext.setLogLevel("WARN")  # its JVM writes to the terminal, as spark-submit's own settings say
+        log.info("Spark %s on %s", spark.version, _master_of(spark))
+        return spark
+
+    def _launch(self) -> "SparkSession":
+        """A session in a JVM of our own."""
+        plain = self._scratch.parent == self._folder
+        spark_log = self._folder / "logs" / "spark.log" if plain else self._scratch / "spark.log"
+        self._set({"JAVA_HOME": java_home(), "SPARK_HOME": _spark_home()})
+        # Of the driver alone: the executors' own scratch space is their cluster's business.
+        self._set({"SPARK_LOCAL_DIRS": str(self._scratch)})
+        if on_this_machine(self.cluster.master):
+            self._set({"SPARK_LOCAL_IP": "127.0.0.1"})
         (self._scratch / "log4j2.properties").write_text(_LOG4J.format(path=spark_log), encoding="utf-8")
         wanted = properties(self.cluster, self._scratch)
-        silence_py4j()
-        with _output_to(spark_log):
-            spark = _build(wanted, submitted, spark_log)
-        context = spark.sparkContext
-        context.addPyFile(str(_package_zip(self._scratch)))
-        if submitted:  # its JVM writes to the terminal, as spark-submit's own settings say
-            context.setLogLevel("WARN")
-            log.info("Spark %s on %s", context.version, context.master)
-        else:
-            log.info("Spark %s on %s, its log in %s", context.version, context.master, spark_log)
+        target = wanted.get("spark.master", "local")
+        try:
+            internals.start_jvm(wanted, spark_log)
+        except Exception as error:
+            raise RunError(_not_started(target, error, spark_log)) from error
+        spark = _build(wanted, target, spark_log)
+        log.info("Spark %s on %s, its log in %s", spark.version, _master_of(spark), self._folder / "logs" / "spark.log")
         return spark
+
+    def _set(self, variables: Mapping[str, str]) -> None:
+        """Set environment variables for this session; ``stop`` puts back what was there."""
+        for name, value in variables.items():
+            self._environment.setdefault(name, os.environ.get(name))
+            os.environ[name] = value
 
     def stop(self) -> None:
         """Stop Spark, wait for its JVM to end, and remove its temporary files."""
-        if self._spark is not None:
+        if self._spark is not None and self._owned:
             _stop(self._spark)
         self._spark = None
-        if "pyspark" in sys.modules:  # also after a start that failed half-way
-            _end_jvm()
+        if self._owned and "pyspark" in sys.modules:  # also after a start that failed half-way
+            internals.end_jvm()
+        for name, value in self._environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        self._environment = {}
+        spark_log = self._scratch / "spark.log"
+        if spark_log.exists():
+            shutil.move(spark_log, self._folder / "logs" / "spark.log")
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-def _stop(spark: Any) -> None:
+def _master_of(spark: "SparkSession") -> str:
+    return str(spark.sparkContext.master)
+
+
+def _stop(spark: "SparkSession") -> None:
     """Stop Spark, from a thread with a connection of its own: a signal may have cut off a call of this one's."""
     from py4j.protocol import Py4JError
 
     try:
-        in_background(spark.stop, limit=_STOP_SECONDS)
+        run_interruptibly(spark.stop, limit=_STOP_SECONDS)
     except concurrent.futures.TimeoutError:
         log.warning("Spark did not stop within %g s; its Java process is ended", _STOP_SECONDS)
     except (OSError, Py4JError) as error:
@@ -120,34 +175,33 @@ def _stop(spark: Any) -> None:
         log.debug("Spark was gone before it was stopped: %s", error)
 
 
-def _end_jvm() -> None:
-    """End the JVM that this process has started, if there is one, and wait for it."""
-    from pyspark import SparkContext
+def _spark_home() -> str:
+    """The Spark of the installed pyspark, whatever SPARK_HOME says: another release's scripts would not fit it."""
+    import pyspark
 
-    gateway = SparkContext._gateway
-    process = getattr(gateway, "proc", None)
-    if gateway is None or process is None:
-        return
-    if process.poll() is None:
-        gateway.shutdown()
-    process.stdin.close()  # its end is the JVM's sign to exit
-    try:
-        process.wait(_GATEWAY_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    SparkContext._gateway = SparkContext._jvm = None
+    own = str(Path(pyspark.__file__).parent)
+    given = os.environ.get("SPARK_HOME")
+    if given and Path(given).resolve() != Path(own).resolve():
+        log.warning("SPARK_HOME=%s is not used: Spark %s comes with the installed pyspark", given, pyspark.__version__)
+    return own
 
 
-def is_local(master: str | None) -> bool:
-    """Whether ``master`` runs everything on this machine."""
-    return bool(master) and str(master).startswith("local")
+def identity(cluster: ClusterConfig) -> dict[str, str | None]:
+    """What makes a session of ``cluster`` another one: its interpreter and its properties."""
+    return {"python": cluster.python, **properties(cluster, Path("scratch"), write_files=False)}
 
 
-def properties(cluster: ClusterConfig, scratch: Path) -> dict[str, str]:
-    """The Spark properties of ``cluster``: ours first, then ``cluster.spark``, which wins."""
+def properties(
+    cluster: ClusterConfig, scratch: Path, submitted_master: str | None = None, write_files: bool = True
+) -> dict[str, str]:
+    """The Spark properties of ``cluster``: ours first, then ``cluster.spark``, which wins.
+
+    ``submitted_master``: the master that spark-submit has chosen; what follows from the master follows from that one.
+    """
+    master = submitted_master or (with_slots(cluster.master) if cluster.master else None)
+    here = on_this_machine(master)
     java_options = [
-        *([LOCAL_JAVA] if is_local(cluster.master) else []),
+        *([LOCAL_JAVA] if here else []),
         "-XX:-UsePerfData",  # no files in the machine's temporary folder
         f'"-Djava.io.tmpdir={scratch}"',
         f'"-Dlog4j2.configurationFile=file:{scratch / "log4j2.properties"}"',
@@ -166,28 +220,20 @@ def properties(cluster: ClusterConfig, scratch: Path) -> dict[str, str]:
         "spark.sql.shuffle.partitions": "8",
         "spark.task.maxFailures": "2",
     }
-    if cluster.master:
-        wanted["spark.master"] = local_master(cluster.master)
-    if is_local(cluster.master):
+    if master:
+        wanted["spark.master"] = master
+    if here:
         wanted |= {
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.ui.enabled": "false",
         }
     if cluster.gpus_per_worker:
-        wanted |= _gpu_properties(cluster, scratch)
+        wanted |= _gpu_properties(cluster, scratch, here, write_files)
     return wanted | {key: str(value) for key, value in cluster.spark.items()}
 
 
-def local_master(master: str) -> str:
-    """``local[*]`` with a count: this process's cores, two at least."""
-    if master not in ("local[*]", "local"):
-        return master
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return f"local[{max(cores, _LEAST_LOCAL_SLOTS)}]"
-
-
-def _gpu_properties(cluster: ClusterConfig, scratch: Path) -> dict[str, str]:
+def _gpu_properties(cluster: ClusterConfig, scratch: Path, here: bool, write_files: bool) -> dict[str, str]:
     """What Spark needs to know to hand out GPUs; on a real cluster its administrator has set the rest."""
     amounts = {
         "spark.task.resource.gpu.amount": str(cluster.gpus_per_worker),
@@ -195,12 +241,13 @@ def _gpu_properties(cluster: ClusterConfig, scratch: Path) -> dict[str, str]:
         # the second attempt an index into the one device of the first.
         "spark.python.worker.reuse": "false",
     }
-    if not is_local(cluster.master):
+    if not here:
         return amounts
     script = scratch / "find_gpus.sh"
-    with replacing(script) as temporary:
-        temporary.write_text(_GPU_SCRIPT, encoding="utf-8")
-        temporary.chmod(0o755)
+    if write_files:
+        with replacing(script) as temporary:
+            temporary.write_text(_GPU_SCRIPT, encoding="utf-8")
+            temporary.chmod(0o755)
     total = str(cluster.workers * cluster.gpus_per_worker)
     return amounts | {
         "spark.executor.resource.gpu.amount": total,
@@ -211,7 +258,7 @@ def _gpu_properties(cluster: ClusterConfig, scratch: Path) -> dict[str, str]:
 
 def _check_local_gpus(cluster: ClusterConfig) -> None:
     """Count this machine's GPUs before Spark starts, which would only say that a script has failed."""
-    if not cluster.gpus_per_worker or not is_local(cluster.master):
+    if not cluster.gpus_per_worker or not on_this_machine(cluster.master):
         return
     needed = cluster.workers * cluster.gpus_per_worker
     try:
@@ -232,45 +279,25 @@ def _check_local_gpus(cluster: ClusterConfig) -> None:
         )
 
 
-def _build(wanted: dict[str, str], submitted: bool, spark_log: Path) -> Any:
-    from pyspark import SparkConf
+def _build(wanted: Mapping[str, str], target: str, spark_log: Path | None) -> "SparkSession":
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder
-    if submitted:
-        from pyspark import SparkContext
-
-        SparkContext._ensure_initialized()
-        given = dict(SparkConf().getAll())
-        wanted = {key: value for key, value in wanted.items() if key not in given}
     for key, value in wanted.items():
         builder = builder.config(key, value)
     try:
         return builder.getOrCreate()
     except Exception as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        master = wanted.get("spark.master", "the submitted master")
-        raise RunError(f"Spark did not start on {master}: {reason}. Its log: {spark_log}") from error
+        raise RunError(_not_started(target, error, spark_log)) from error
 
 
-@contextlib.contextmanager
-def _output_to(path: Path) -> Iterator[None]:
-    """Send standard output and error to ``path`` for what is started meanwhile: the JVM keeps them for its life."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = os.dup(1), os.dup(2)
-    with path.open("ab") as target:
-        try:
-            os.dup2(target.fileno(), 1)
-            os.dup2(target.fileno(), 2)
-            yield
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os.dup2(saved[0], 1)
-            os.dup2(saved[1], 2)
-            for descriptor in saved:
-                os.close(descriptor)
+def _not_started(target: str, error: Exception, spark_log: Path | None) -> str:
+    """One line with Java's own reason: from the exception, or from the log of a JVM that has ended."""
+    reason = java_errors.java_reason(error)
+    if "JAVA_GATEWAY_EXITED" in str(error) and spark_log is not None:
+        reason = java_errors.logged_reason(spark_log.read_text(encoding="utf-8", errors="replace")) or reason
+    where = f" Its log: {spark_log}" if spark_log is not None else ""
+    return f"Spark did not start on {target}: {reason.rstrip('.')}.{where}"
 
 
 def _package_zip(scratch: Path) -> Path:
@@ -291,9 +318,3 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return {"python": ".".join(map(str, sys.version_info[:3])), **found}
-
-
-def same_session(one: ClusterConfig, other: ClusterConfig) -> bool:
-    """Whether two trials of a sweep can share a Spark session."""
-    keys = ("master", "python", "spark", "gpus_per_worker", "rendezvous_timeout")
-    return json.dumps([getattr(one, key) for key in keys]) == json.dumps([getattr(other, key) for key in keys])

@@ -1,5 +1,6 @@
 """The first minute of a rank: the TensorFlow runtime, its cluster, its data; then the steps of the task."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from distributed_cls.config import Config, to_dict
+from distributed_cls.contracts import checkpoint
 from distributed_cls.contracts import manifest as manifests
 from distributed_cls.contracts.checkpoint import Position
 from distributed_cls.contracts.counts import Counts
@@ -144,9 +146,11 @@ def _resume(ctx: RankContext, last: Path) -> Position:
     if ctx.is_chief:
         for leftover in last.parent.glob(".*.tmp"):  # of an attempt that was killed while it wrote
             leftover.unlink()
-    position = Position(dataset=ctx.manifest.fingerprint)
+    settings = checkpoint.settings_of(ctx.config)
+    position = Position(dataset=ctx.manifest.fingerprint, settings=settings)
     if last.exists():
-        position = run_state.load(last, ctx.replicated.variables)
+        # What was changed on purpose, such as more epochs, is what the next checkpoint says.
+        position = dataclasses.replace(run_state.load(last, ctx.replicated.variables), settings=settings)
         if position.dataset != ctx.manifest.fingerprint:
             raise UserError(
                 f"Expected {last} to come from data set {ctx.manifest.fingerprint}. Received: {position.dataset}. "

@@ -60,7 +60,7 @@ def test_every_evaluated_image_has_its_own_prediction(digits: Ended) -> None:
         assert len(shares) == 5 and shares == sorted(shares, reverse=True) and 0 < sum(shares) <= 1.000001
     told = json.loads((digits.folder / "evaluation.json").read_text())
     wrong = {row["path"]: row for row in table if row["label"] != row["truth"]}
-    mistakes = [item for split in ("val", "test") for item in told[split]["mistakes"]]
+    mistakes = [item for split in ("val", "test") for item in told["splits"][split]["mistakes"]]
     assert mistakes
     for item in mistakes:
         row = wrong[item["path"]]

@@ -19,7 +19,7 @@ from distributed_cls.contracts.events import AttemptStarted, EpochEnded, Event, 
 from distributed_cls.contracts.manifest import Manifest
 from distributed_cls.contracts.rank_task import RankTask, Step
 from distributed_cls.errors import RunError, UserError
-from distributed_cls.spark import preflight
+from distributed_cls.spark import internals, preflight
 from distributed_cls.spark.session import Session
 from tests.patience import PATIENCE
 from tests.shards import records, write_dataset
@@ -166,7 +166,7 @@ def test_a_loss_that_is_not_finite_is_not_tried_again(stage: Stage) -> None:
 
 
 def test_slots_are_counted_and_too_few_are_refused_at_once(spark: Any) -> None:
-    assert preflight.slots(spark) == 2
+    assert internals.max_concurrent_tasks(spark) == 2
     preflight.check(spark, CLUSTER)
     with pytest.raises(
         UserError, match=r"Expected 3 slots on local\[2\] \(cluster\.workers\)\. Received: 2\. Set cluster"

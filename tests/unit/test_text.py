@@ -10,7 +10,6 @@ from distributed_cls.text import class_name, from_file_name, printable, to_file_
 
 NAMES = [b"plain.png", "Citroën 狗.png".encode(), b"caf\xe9.png", b"Citro\xebn", b"\xff\xfe\x80"]
 NAMES += ["\uef80\uefff".encode(), b"\xe9\xee\xbe\x80", b"half \xe7\x8b", "e\u0301".encode(), bytes(range(0x80, 0x100))]
-NAMES += [b"\xe9\xee\xbe\x80", b"half \xe7\x8b", "e\u0301".encode(), bytes(range(0x80, 0x100))]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,33 +7,8 @@ import traceback
 import numpy as np
 import pytest
 
-from distributed_cls.barrier.diagnosis import last_informative_lines, spark_reason, without_stack_trace
+from distributed_cls.barrier.diagnosis import last_informative_lines, without_stack_trace
 from tests.patience import PATIENCE
-
-_SPARK = """Job aborted due to stage failure: Could not recover from a failed barrier ResultStage. \
-Most recent failure reason: Stage failed because barrier task ResultTask(3, 1) finished unsuccessfully.
-org.apache.spark.api.python.PythonException: Traceback (most recent call last):
-  File "/opt/spark/python/worker.py", line 1245, in main
-    process()
-    ~~~~~~~^^
-distributed_cls.barrier.agent.RankFailed: rank 1 on 10.0.0.2 ended with signal SIGKILL (out of memory?)
-
-\tat org.apache.spark.api.python.BasePythonRunner$ReaderIterator.handlePythonException(PythonRunner.scala:581)
-"""
-
-
-def test_the_reason_of_a_spark_failure_is_what_the_worker_raised() -> None:
-    found = spark_reason(RuntimeError(_SPARK))
-    assert "rank 1 on 10.0.0.2 ended with signal SIGKILL" in found
-    assert "\n" not in found and "scala" not in found
-
-
-def test_without_a_worker_the_first_line_is_the_reason() -> None:
-    assert spark_reason(RuntimeError("\nJob 3 cancelled because SparkContext was shut down\n\tat x.y.Z")) == (
-        "Job 3 cancelled because SparkContext was shut down"
-    )
-    assert spark_reason(None) == spark_reason(RuntimeError("")) == "no reason given"
-    assert len(spark_reason(RuntimeError("x" * 5000))) == 400
 
 
 def test_a_tensorflow_error_is_shown_without_its_stack() -> None:

@@ -7,14 +7,14 @@ import threading
 
 import pytest
 
-from distributed_cls.spark.interruptible import in_background, silence_py4j
+from distributed_cls.spark.interruptible import run_interruptibly, silence_py4j
 
 
 def test_gives_what_the_work_gives_and_raises_what_it_raises() -> None:
     stopped: list[bool] = []
-    assert in_background(lambda: 3, lambda: stopped.append(True)) == 3
+    assert run_interruptibly(lambda: 3, lambda: stopped.append(True)) == 3
     with pytest.raises(ZeroDivisionError):
-        in_background(lambda: 1 // 0, lambda: stopped.append(True))
+        run_interruptibly(lambda: 1 // 0, lambda: stopped.append(True))
     assert stopped == []
 
 
@@ -35,14 +35,14 @@ def test_a_signal_ends_the_wait_and_stops_the_work() -> None:
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        in_background(work, released.set)
+        run_interruptibly(work, released.set)
     assert released.is_set()
 
 
 def test_a_wait_with_a_limit_ends_there() -> None:
     released = threading.Event()
     with pytest.raises(concurrent.futures.TimeoutError):
-        in_background(lambda: released.wait(30), on_stop=released.set, limit=0.01)
+        run_interruptibly(lambda: released.wait(30), on_stop=released.set, limit=0.01)
     assert released.is_set()
 
 

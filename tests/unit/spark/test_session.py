@@ -8,27 +8,48 @@ import pytest
 from distributed_cls.config import ClusterConfig
 from distributed_cls.errors import UserError
 from distributed_cls.spark import session
-from distributed_cls.spark.session import LOCAL_JAVA, Session, is_local, local_master, properties, same_session
+from distributed_cls.spark.master import is_local, on_this_machine, with_slots
+from distributed_cls.spark.session import LOCAL_JAVA, Session, properties
 
 
 def test_a_local_master_has_a_count_of_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
-    assert local_master("local[*]") == local_master("local") == "local[6]"
-    assert local_master("local[3]") == "local[3]"
-    assert local_master("spark://node:7077") == "spark://node:7077"
+    assert with_slots("local[*]") == with_slots("local") == "local[6]"
+    assert with_slots("local[3]") == "local[3]"
+    assert with_slots("spark://node:7077") == "spark://node:7077"
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
-    assert local_master("local[*]") == "local[2]"  # one core: two ranks share it
+    assert with_slots("local[*]") == "local[2]"  # one core: two ranks share it
 
 
 @pytest.mark.parametrize(
-    ("master", "local"), [("local[2]", True), ("local-cluster[1,2,1024]", True), ("spark://x", False), (None, False)]
+    ("master", "local", "here"),
+    [
+        ("local", True, True),
+        ("local[2]", True, True),
+        ("local[2,3]", True, True),
+        ("local-cluster[1,2,1024]", False, True),
+        ("localhost", False, False),
+        ("spark://local:7077", False, False),
+        ("yarn", False, False),
+        (None, False, False),
+    ],
 )
-def test_a_local_master_is_kept_on_loopback_and_its_java_small(tmp_path: Path, master: str | None, local: bool) -> None:
+def test_a_master_on_this_machine_is_kept_on_loopback_and_its_java_small(
+    tmp_path: Path, master: str | None, local: bool, here: bool
+) -> None:
+    assert (is_local(master), on_this_machine(master)) == (local, here)
+    if master == "localhost":  # no master that a configuration takes
+        return
     found = properties(ClusterConfig(master=master), tmp_path)
-    assert is_local(master) is local
-    assert (found.get("spark.driver.host") == "127.0.0.1") is local
-    assert (LOCAL_JAVA in found["spark.driver.extraJavaOptions"]) is local
-    assert found.get("spark.master") == master
+    assert (found.get("spark.driver.host") == "127.0.0.1") is here
+    assert (LOCAL_JAVA in found["spark.driver.extraJavaOptions"]) is here
+
+
+def test_the_submitted_master_decides_what_follows_from_it(tmp_path: Path) -> None:
+    found = properties(ClusterConfig(master="local[2]"), tmp_path, submitted_master="spark://node:7077")
+    assert found["spark.master"] == "spark://node:7077"
+    assert "spark.driver.host" not in found and "spark.ui.enabled" not in found
+    assert LOCAL_JAVA not in found["spark.driver.extraJavaOptions"]
 
 
 def test_barrier_stages_get_quick_answers(tmp_path: Path) -> None:
@@ -90,11 +111,45 @@ def test_hidden_gpus_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         Session(cluster, tmp_path / "run").spark  # noqa: B018 - starting it is the point
 
 
-def test_trials_share_a_session_only_on_the_same_cluster() -> None:
-    one = ClusterConfig(workers=2)
-    assert same_session(one, ClusterConfig(workers=4, stall_timeout=5))
-    assert not same_session(one, ClusterConfig(master="local[7]"))
-    assert not same_session(one, ClusterConfig(spark={"spark.executor.memory": "4g"}))
+def test_trials_share_a_session_that_has_the_same_properties(tmp_path: Path) -> None:
+    one = Session(ClusterConfig(workers=2), tmp_path)
+    assert one.fits(ClusterConfig(workers=4, stall_timeout=5))
+    for other in (
+        ClusterConfig(master="local[7]"),
+        ClusterConfig(spark={"spark.executor.memory": "4g"}),
+        ClusterConfig(python="/opt/python"),
+        ClusterConfig(rendezvous_timeout=5),
+    ):
+        assert not one.fits(other)
+    # On this machine the number of workers decides how many GPUs Spark is told of.
+    gpus = {"master": "local-cluster[1,4,1024]", "gpus_per_worker": 1}
+    two = Session(ClusterConfig(workers=2, **gpus), tmp_path)  # type: ignore[arg-type]
+    assert two.fits(ClusterConfig(workers=2, **gpus)) and not two.fits(ClusterConfig(workers=4, **gpus))  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_session_sets_in_the_environment_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARK_LOCAL_IP", "10.0.0.7")
+    monkeypatch.delenv("SPARK_LOCAL_DIRS", raising=False)
+    one = Session(ClusterConfig(), tmp_path)
+    one._set({"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_LOCAL_DIRS": "/scratch"})
+    one._set({"SPARK_LOCAL_IP": "127.0.0.2"})
+    assert os.environ["SPARK_LOCAL_IP"] == "127.0.0.2"
+    one.stop()
+    assert os.environ["SPARK_LOCAL_IP"] == "10.0.0.7" and "SPARK_LOCAL_DIRS" not in os.environ
+
+
+def test_another_sparks_home_is_not_used_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import pyspark
+
+    own = str(Path(pyspark.__file__).parent)
+    for given, warned in (("/opt/old-spark", True), (own, False), (None, False)):
+        caplog.clear()
+        monkeypatch.setenv("SPARK_HOME", given) if given else monkeypatch.delenv("SPARK_HOME")
+        assert session._spark_home() == own
+        assert ("SPARK_HOME=/opt/old-spark is not used" in caplog.text) is warned
 
 
 def test_the_package_travels_whole(tmp_path: Path) -> None:
