@@ -179,7 +179,6 @@ def _prepare(run: Run, get_spark: Callable[[], "SparkSession"], display: Display
             get_spark,
             run.config.data,
             run.config.dataset_root,
-            run.config.cluster.workers,
             progress=lambda done, total: display.count("images", done, total),
         )
     display.end()

@@ -50,7 +50,9 @@ def _dataset(folder: Path, rows: bool = False) -> Dataset:
         split: [Shard(file, count, 0, 0) for file, count in zip(files[split], counts, strict=True)]
         for split, counts in SHARDS.items()
     }
-    content = Manifest("birds", "f", CLASSES, 8, "png", "stretch", 0, "", {}, {}, shards, source="folder:/photos")
+    content = Manifest(
+        "birds", "f", CLASSES, 8, "png", "stretch", 0, "", {}, {}, shards, source="folder", source_root="/photos"
+    )
     return Dataset(str(folder), content, reused=False)
 
 
