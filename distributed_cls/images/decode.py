@@ -223,7 +223,9 @@ def _orientation(image: Image.Image, data: bytes, kind: str) -> int:
         return headers.png_orientation(data)
     if kind == "avif":  # Pillow tells the turn that the file asks for as an orientation
         return int(image.getexif().get(headers.ORIENTATION_TAG, 1))
-    return 1  # Pillow turns a TIFF upright by itself while loading, pillow-heif a HEIC
+    # Pillow turns a TIFF upright by itself while loading. So does pillow-heif with a HEIC, by the turn that the file asks
+    # for; its EXIF orientation repeats that, and the standard says to ignore it.
+    return 1
 
 
 def _pillow_rgb(image: Image.Image) -> np.ndarray:
