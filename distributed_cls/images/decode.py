@@ -223,8 +223,8 @@ def _orientation(image: Image.Image, data: bytes, kind: str) -> int:
         return headers.png_orientation(data)
     if kind == "avif":  # Pillow tells the turn that the file asks for as an orientation
         return int(image.getexif().get(headers.ORIENTATION_TAG, 1))
-    # Pillow turns a TIFF upright by itself while loading. So does pillow-heif with a HEIC, by the turn that the file asks
-    # for; its EXIF orientation repeats that, and the standard says to ignore it.
+    # Pillow turns a TIFF upright by itself while loading, and pillow-heif a HEIC, by the file's own property: the
+    # standard says to ignore the EXIF orientation, which repeats it.
     return 1
 
 

@@ -114,3 +114,46 @@ def test_manifest_needs_neither_spark_nor_opencv_and_the_stage_no_tensorflow() -
         "assert not {'tensorflow', 'keras'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+VERSION_1 = """{"name": "birds", "fingerprint": "12df639246aca4ad", "classes": ["owl", "wren"], "image_size": 32,
+ "encoding": "png", "resize": "stretch", "seed": 0, "split_salt": "",
+ "fractions": {"train": 0.7, "val": 0.2, "test": 0.1},
+ "counts": {"train": {"owl": 7, "wren": 7}, "val": {"owl": 2, "wren": 2}, "test": {"owl": 1, "wren": 1}},
+ "shards": {"train": [{"file": "train-00000-of-00001.tfrecord", "records": 14, "bytes": 9, "crc32c": 5}],
+            "val": [], "test": []},
+ "rejected": 1, "rejected_by_reason": {"unreadable": 1},
+ "rejects": [{"path": "owl/x.png", "reason": "unreadable", "detail": "No such file or directory"}],
+ "duplicates": 0, "source": "folder:s3://bucket/birds", "source_digest": "8f31d43f14a092f4",
+ "lineage": "6cef466d1a4513fd", "generation": 1, "base": null, "schema_version": 1}"""
+
+
+def test_a_manifest_of_version_1_is_read_and_written_as_version_2() -> None:
+    old = manifest.loads(VERSION_1, "here")
+    assert (old.source, old.source_root, old.schema_version) == ("folder", "s3://bucket/birds", 2)
+    assert (old.records("train"), old.not_remembered) == (14, 1)
+    assert manifest.loads(manifest.dumps(old), "here") == old
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ('"records": 14', '"records": "14"', "a whole number"),
+        ('"train": [', '"tren": [', "no shards of train"),
+        ('"source": "folder:s3://bucket/birds"', '"source": 7', "damaged"),
+        ('"classes": ["owl", "wren"]', '"classes": "owl"', "a list"),
+    ],
+)
+def test_a_field_of_another_type_is_named(before: str, after: str, named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        manifest.loads(VERSION_1.replace(before, after), "here")
+
+
+@pytest.mark.parametrize("name", ["t", "t-other", "a-0123456789abcdef", "cars 2024-x"])
+def test_a_folders_name_gives_name_and_fingerprint(name: str) -> None:
+    assert manifest.parse_folder_name(manifest.folder_name(name, "0123456789abcdef")) == (name, "0123456789abcdef")
+
+
+@pytest.mark.parametrize("folder", [".work", "t", "t-", "t-xyz", "-0123456789abcdef", ".sources"])
+def test_other_folders_are_no_data_sets(folder: str) -> None:
+    assert manifest.parse_folder_name(folder) is None
