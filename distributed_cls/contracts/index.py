@@ -30,7 +30,7 @@ LISTING_SCHEMA = pa.schema(
         ("label", pa.string()),
         ("size", pa.int64()),  # bytes
         ("stamp", pa.int64()),  # changes when the file changes: modification time, ns, or a hash of the ETag
-        ("split", pa.int8()),  # index into manifest.SPLITS where the source says so; -1 otherwise
+        ("split", pa.int8()),  # index into manifest.SPLITS where the source gives it; -1 otherwise
     ]
 )
 
@@ -98,13 +98,13 @@ def from_bytes(message: bytes) -> pa.Table:
 
 
 def remembered(known: pa.Table) -> pa.Table:
-    """The rows that another run may take over: those that say something about the image itself."""
+    """The rows that another run may take over: those whose outcome is a property of the image."""
     passing = pc.is_in(known["reason"], pa.array(rejects.NOT_REMEMBERED))
     return known.filter(pc.invert(passing))
 
 
 def missing(listed: pa.Table, known: pa.Table) -> pa.Table:
-    """The rows of a listing that ``known`` says nothing about, in the listing's order."""
+    """The rows of a listing that are not in ``known``, in the listing's order."""
     if known.num_rows == 0:
         return listed
     rest = listed.join(known.select(IDENTITY), IDENTITY, join_type="left anti")
@@ -112,7 +112,7 @@ def missing(listed: pa.Table, known: pa.Table) -> pa.Table:
 
 
 def describe(listed: pa.Table, known: pa.Table) -> pa.Table:
-    """The listing with what ``known`` says about each row; label and split are the listing's. Sorted by path and row.
+    """The listing with the facts of each row in ``known``; label and split are the listing's. Sorted by path and row.
 
     Where two runs decoded the same image, one of the two equal answers is taken, and rather one that is remembered.
     """

@@ -1,4 +1,4 @@
-"""Why an image is left out: the reasons of ``rejects.parquet``, and which of them say nothing lasting about a file."""
+"""Reasons for leaving an image out, as in ``rejects.parquet``, and which of them are no property of the file."""
 
 EMPTY = "empty"
 NOT_AN_IMAGE = "not_an_image"
@@ -14,5 +14,5 @@ CONFLICT = "conflicting_labels"
 DUPLICATE = "duplicate"
 LEAK = "near_duplicate_in_another_split"
 
-# What says nothing lasting about a file: another run may be able to read it. No run remembers these.
+# Another run may be able to read these: no run takes them over.
 NOT_REMEMBERED = (UNREADABLE, UNSUPPORTED)

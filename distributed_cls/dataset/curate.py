@@ -198,9 +198,9 @@ def assign_splits(
 
 
 def given_splits(given: np.ndarray, fractions: list[float]) -> tuple[np.ndarray, list[float]]:
-    """What the source says: the splits that are final, int8 [n] (-1 for open), and the fractions for the open ones.
+    """The splits of the source: those that are final, int8 [n] (-1 for open), and the fractions for the open ones.
 
-    Where the source knows no val (or no test) split, it is taken out of train.
+    Where the source has no val (or no test) split, it is taken out of train.
     """
     if not (given >= 0).any():
         return given.copy(), fractions

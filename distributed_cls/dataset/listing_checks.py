@@ -1,4 +1,4 @@
-"""What a listing alone tells to be impossible, said before an hour of decoding rather than after it."""
+"""Checks of a listing before anything is decoded: every class must be able to fill every split."""
 
 import numpy as np
 import pyarrow as pa

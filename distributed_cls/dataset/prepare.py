@@ -1,4 +1,4 @@
-"""The story of a preparation: list, decode what is new, decide, write shards, publish.
+"""A preparation from top to bottom: list, decode what is new, decide, write shards, publish.
 
 What can be known without decoding is known first, so an unchanged data set is answered at once. Decoded images lie in
 parts in a work folder until the dataset is published; a run that was killed finds them there.
@@ -56,7 +56,7 @@ def prepare(
         identity = identify(config, listing)
         found = publish.find(root, config, identity.digest)
         if found and not _may_gain(found, root):
-            log.info("Using the prepared dataset %s: nothing has changed", found.path)
+            log.info("Using prepared dataset %s: nothing has changed", found.path)
             dataset = found
         else:
             storage.check_writable(root, "dataset_root")
@@ -84,7 +84,7 @@ def _may_gain(found: Dataset, root: str) -> bool:
 
 @contextmanager
 def _place_named(root: str) -> Iterator[None]:
-    """Say in one line that the disk is full, or that the place of the datasets belongs to somebody else."""
+    """Turn a full disk, or a dataset_root without the rights to use it, into one line."""
     try:
         yield
     except UserError:
@@ -94,7 +94,7 @@ def _place_named(root: str) -> Iterator[None]:
         if found is None:
             raise
         raise UserError(
-            f"Expected dataset_root to have room and to be ours to read and write. "
+            f"Expected dataset_root to have room, and the right to read and write it. "
             f"Received: dataset_root={root} ({found}). "
             "Free some space or change its rights, or set dataset_root to another place; "
             "the next run goes on from what is decoded."
@@ -103,7 +103,7 @@ def _place_named(root: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Preparation:
-    """One dataset on its way: what was listed, what an earlier run has left, and where the result will lie.
+    """One run of the preparation: the listing, what earlier runs have left, and where the result will lie.
 
     base: the dataset that it extends. unread: the dataset of the same listing and settings, of which some images could
     not be read.

@@ -94,7 +94,7 @@ def staging(target: str) -> Iterator[str]:
         return
     with storage.replacing_folder(target, keep_existing=True) as folder:
         yield from_file_name(str(folder))
-    manifest.load(target)  # another run may have been faster; if what is there is none of ours, this says what is wrong
+    manifest.load(target)  # of this run or of a faster one; UserError when the folder is neither
     # What killed runs have left of the same dataset. A run that is still at it will find the finished one.
     root, _, own = target.rpartition("/")
     for name in storage.names(root):

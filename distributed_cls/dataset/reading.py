@@ -83,7 +83,7 @@ def _read_regular(path: str) -> bytes:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Without waiting for somebody who writes into it, when it is a pipe."""
+    """Open without waiting for a writer, when it is a pipe."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 

@@ -29,7 +29,7 @@ _PNG_OPTIONS = [
 
 @dataclass(frozen=True)
 class DecodeJob:
-    """What every decoding task knows: where to read and write, and how to prepare an image."""
+    """The settings of every decoding task: where to read and write, and how to prepare an image."""
 
     root: str
     work_folder: str

@@ -1,4 +1,4 @@
-"""From the bytes of any file to an RGB square, or to the reason why not. Pure functions; bad data never raises here.
+"""From the bytes of any file to an RGB square, or to a reject with its reason. Pure functions; bad data never raises.
 
 OpenCV decodes JPEG and plain PNG, which are nearly all images, fast and bit-equal to TensorFlow. Pillow takes what is
 rare: palettes, transparency, other formats, four-ink JPEGs.
@@ -90,11 +90,11 @@ def prepare_image(data: bytes, spec: Spec) -> Prepared | Reject:
     if kind is None:
         return Reject(NOT_AN_IMAGE, f"starts with {data[:8].hex(' ')}")
     try:
-        # Decoders warn about damage on stderr and through warnings; the reject's row says it once, in the right place.
+        # Decoders warn about damage on stderr and through warnings; the reject's row names it once.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _READERS.get(kind, _read_other)(data, kind, spec)
-    except MemoryError:  # says more about this moment of this machine than about the image
+    except MemoryError:  # a property of this machine at this moment, not of the image
         return Reject(UNREADABLE, f"{kind}: not enough memory to decode it")
     # Whatever a decoder raises on hostile bytes (Pillow: nearly any type), the answer is the same: this image is out.
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What an image file says about itself before any pixel is decoded: format, size, EXIF orientation.
+"""The header of an image file, read before any pixel is decoded: format, size, EXIF orientation.
 
 Only the first bytes are believed, never the file's extension. ``images/graph.py`` reads the orientation of JPEG and PNG
 with the same bounds in tensor operations; a change here is a change there. Needs neither OpenCV nor TensorFlow.
@@ -37,7 +37,7 @@ def sniff(data: bytes) -> str | None:
 
 
 def _sniff_boxes(data: bytes) -> str | None:
-    """HEIC and AVIF are told by the brands of the file's first box; ``mif1`` alone may be either."""
+    """HEIC or AVIF by the brands in the file's first box; ``mif1`` alone counts as HEIC."""
     if data[4:8] != b"ftyp":
         return None
     end = min(int.from_bytes(data[:4], "big"), _MAX_BRANDS * 4, len(data))

@@ -1,4 +1,4 @@
-"""Whether a place can be read or written, told before any work is lost; and which errors of reading may pass."""
+"""Checks that a place can be read or written, before any work is lost; and which errors of reading are temporary."""
 
 import errno
 import uuid
@@ -83,7 +83,7 @@ def check_writable(folder: str, setting: str) -> None:
 
 
 def of_environment(error: BaseException) -> str | None:
-    """What is wrong with the place rather than with the program, when an error says so: a full disk, no permission.
+    """The cause of an error that lies in the environment: a full disk, missing permission; None for any other.
 
     A Spark task's error arrives as text, wrapped by Spark, so the text is searched for the numbers.
     """

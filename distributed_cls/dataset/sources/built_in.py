@@ -1,4 +1,4 @@
-"""What the sources share that need no path: their images are kept once as a Parquet table below dataset_root."""
+"""Shared by the sources that need no path: their images are kept once as a Parquet table below dataset_root."""
 
 import dataclasses
 import io

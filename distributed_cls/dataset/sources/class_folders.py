@@ -1,4 +1,4 @@
-"""What the sources share that read folders of image files: the walk, and what is said of files that are not read."""
+"""Shared by the sources that read folders of image files: the walk, and messages about files that are not read."""
 
 import logging
 from collections.abc import Iterator

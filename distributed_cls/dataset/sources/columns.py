@@ -1,4 +1,4 @@
-"""What the sources share that read tables: columns, labels and splits, checked."""
+"""Shared by the sources that read tables: columns, labels and splits, checked."""
 
 import itertools
 import json

@@ -45,7 +45,7 @@ def _local(folder: str, path: str, row: int, file: str) -> str:
     """A path as this machine writes it: without file://, with slashes, unless a file is really called as it stands."""
     if _DRIVE.match(path):
         raise UserError(
-            f"Expected paths that this machine knows. Received: {printable(path)} in row {row} of {file}, "
+            f"Expected paths of this machine. Received: {printable(path)} in row {row} of {file}, "
             "a path of Windows. Write the paths relative to the table's folder, with / or \\."
         )
     if path.startswith("file:"):
