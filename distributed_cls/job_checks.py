@@ -62,9 +62,8 @@ def check_paths(config: Config) -> None:
         )
     if config.data.path:
         storage.check_readable(storage.absolute(config.data.path), "data.path")
-    # One that is there may be for reading only: it is enough for what is prepared already.
-    if not storage.is_url(root) and not storage.exists(root):
-        storage.check_writable(root, "dataset_root")
+    if not storage.is_url(root):
+        storage.check_place(root, "dataset_root")
 
 
 def check_resume(config: Config, folder: Path) -> None:

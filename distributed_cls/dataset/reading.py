@@ -34,9 +34,12 @@ class _Patience:
 
     def call(self, read: Callable[[], T]) -> T:
         """What ``read`` gives; its last error is raised."""
-        if self._waited >= RETRY_SECONDS:
-            return read()
-        retrying = storage.attempts()
+        try:
+            return read()  # nearly always enough, and nothing is set up for it
+        except Exception as error:
+            if self._waited >= RETRY_SECONDS or not storage.may_pass(error):
+                raise
+        retrying = storage.attempts(most=storage.ATTEMPTS - 1)
         try:
             return retrying(read)
         finally:

@@ -1,6 +1,15 @@
 """Local paths and fsspec URLs through one door. Every write is whole or absent."""
 
-from distributed_cls.storage.access import attempts, check_readable, check_writable, may_pass, of_environment, reason_of
+from distributed_cls.storage.access import (
+    ATTEMPTS,
+    attempts,
+    check_place,
+    check_readable,
+    check_writable,
+    may_pass,
+    of_environment,
+    reason_of,
+)
 from distributed_cls.storage.files import (
     blocks,
     crc32c,
@@ -23,9 +32,11 @@ from distributed_cls.storage.files import (
 from distributed_cls.storage.paths import absolute, filesystem, for_spark, is_s3, is_url, join, local, plain
 
 __all__ = [
+    "ATTEMPTS",
     "absolute",
     "attempts",
     "blocks",
+    "check_place",
     "check_readable",
     "check_writable",
     "crc32c",

@@ -82,6 +82,19 @@ def check_writable(folder: str, setting: str) -> None:
         ) from None
 
 
+def check_place(folder: str, setting: str) -> None:
+    """UserError naming ``setting`` when there is no such folder and none can be created.
+
+    One that is there may be for reading only: that is enough to use what is in it.
+    """
+    try:
+        there = files.exists(folder)
+    except OSError:  # a folder above it may not be entered
+        there = False
+    if not there:
+        check_writable(folder, setting)
+
+
 def of_environment(error: BaseException) -> str | None:
     """The cause of an error that lies in the environment: a full disk, missing permission; None for any other.
 

@@ -107,7 +107,7 @@ def replacing(path: StrPath) -> Iterator[Path]:
             store.invalidate_cache(inside)
         return
     target = local(path)
-    temporary = target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.tmp")  # a file's name has 255 bytes
+    temporary = target.with_name(f".{target.name[:40]}.{uuid.uuid4().hex}.tmp")  # a file's name has 255 bytes
     try:
         yield temporary
         temporary.replace(target)

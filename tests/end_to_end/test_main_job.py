@@ -125,7 +125,7 @@ def test_evaluating_again_gives_the_same_counts(digits: Ended, launch: Launcher)
     assert again.summary["test"]["correct"] == digits.summary["test"]["correct"]
     assert again.summary["test"]["loss"] == pytest.approx(digits.summary["test"]["loss"], rel=1e-5)
     assert again.summary["dataset"]["reused"]
-    assert "Nothing changed" in again.output
+    assert "nothing has changed" in again.output
 
 
 def test_a_dense_net_on_one_worker_without_a_system_java(tmp_path: Path, datasets: Path) -> None:

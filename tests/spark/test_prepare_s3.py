@@ -84,6 +84,25 @@ def test_a_dataset_in_a_bucket(spark: SparkSession, uploaded: str, bucket: str) 
         manifest.load(second.path)
 
 
+def test_what_another_process_has_written_is_seen_at_once(bucket: str) -> None:
+    import s3fs
+
+    folder = f"{bucket}/shared"
+    storage.write_bytes(f"{folder}/a", b"1")
+    assert storage.names(folder) == ["a"] and not storage.exists(f"{folder}/b")
+    other = s3fs.S3FileSystem(skip_instance_cache=True)
+    other.pipe_file("pictures/shared/b", b"22")
+    assert storage.exists(f"{folder}/b") and storage.size(f"{folder}/b") == 2 and storage.names(folder) == ["a", "b"]
+    other.pipe_file("pictures/shared/b", b"333")
+    assert storage.size(f"{folder}/b") == 3 and storage.read_bytes(f"{folder}/b") == b"333"
+    other.rm_file("pictures/shared/b")
+    assert not storage.exists(f"{folder}/b") and storage.names(folder) == ["a"]
+    assert storage.crc32c(f"{folder}/a") == 0x90F599E3
+    with storage.replacing(f"{folder}/new/c") as temporary:
+        temporary.write_bytes(b"x")
+    assert storage.names(f"{folder}/new") == ["c"]
+
+
 def test_a_table_of_urls(spark: SparkSession, uploaded: str, local: Path, tmp_path: Path) -> None:
     names = sorted(path.relative_to(local).as_posix() for path in local.rglob("*.*"))
     table = write_table(

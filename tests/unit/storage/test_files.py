@@ -118,3 +118,27 @@ def test_reading_is_tried_again_only_where_the_error_may_pass(number: int, failu
         with pytest.raises(OSError, match=os.strerror(number)):
             storage.attempts(first_wait=0)(call)
     assert call.calls == calls
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_place_below_a_folder_of_another_user_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs").chmod(0o700)
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        for check in (storage.check_place, storage.check_readable, storage.check_writable):
+            with pytest.raises(UserError, match=r"Expected dataset_root .*\(Permission denied\)"):
+                check(str(tmp_path / "theirs" / "below"), "dataset_root")
+    finally:
+        os.seteuid(0)
+    storage.check_place(str(tmp_path / "new"), "dataset_root")
+    (tmp_path / "new").chmod(0o500)
+    storage.check_place(str(tmp_path / "new"), "dataset_root")
+
+
+def test_a_file_whose_name_is_as_long_as_names_may_be(tmp_path: Path) -> None:
+    target = tmp_path / ("狗" * 85)  # 255 bytes
+    write_text(target, "x")
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
