@@ -52,9 +52,9 @@ def _distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Bits in which hashes differ, int [n]; each side uint64 [words, n], or one hash [words, 1]."""
     different = one ^ other
     if hasattr(np, "bitwise_count"):
-        return np.bitwise_count(different).sum(axis=0, dtype=np.int32)
+        return np.asarray(np.bitwise_count(different).sum(axis=0, dtype=np.int32))
     octets = np.ascontiguousarray(different).view(np.uint8).reshape(*different.shape, 8)  # NumPy before 2
-    return _BITS_IN_BYTE[octets].sum(axis=(0, 2), dtype=np.int32)
+    return np.asarray(_BITS_IN_BYTE[octets].sum(axis=(0, 2), dtype=np.int32))
 
 
 def band_pairs(hashes: np.ndarray, start: int, stop: int, distance: int) -> np.ndarray:
@@ -80,7 +80,7 @@ def band_pairs(hashes: np.ndarray, start: int, stop: int, distance: int) -> np.n
         at = at[values[at] == values[at + shift]]
         near = at[_distance(words[:, at], words[:, at + shift]) <= distance]
         found.append(np.stack([near, near + shift], axis=1))
-    return order[np.concatenate(found)]
+    return np.asarray(order[np.concatenate(found)])
 
 
 def _spanning_edges(words: np.ndarray, distance: int) -> np.ndarray:
@@ -115,7 +115,7 @@ def components(count: int, pairs: np.ndarray) -> np.ndarray:
         return np.empty(0, np.int64)
     edges = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     labels = connected_components(edges, directed=False)[1]
-    return np.unique(labels, return_index=True)[1][labels].astype(np.int64)
+    return np.asarray(np.unique(labels, return_index=True)[1][labels], np.int64)
 
 
 def unique_hashes(hashes: list[bytes | None]) -> tuple[np.ndarray, np.ndarray]:

@@ -57,12 +57,13 @@ def filesystem(path: StrPath) -> tuple[Any, str]:
     """The fsspec filesystem of a path or URL, and the path inside it. Credentials come from the environment only."""
     text = os.fspath(path)
     try:
-        return url_to_fs(text if is_url(text) else to_file_name(text))
+        store, inside = url_to_fs(text if is_url(text) else to_file_name(text))
     except (ImportError, ValueError) as error:
         raise UserError(
             f"Expected a path or a URL that an installed fsspec driver can open. Received: {text} ({error}). "
             "Install the driver, for example s3fs for s3://."
         ) from None
+    return store, str(inside)
 
 
 def is_s3(store: Any) -> bool:
