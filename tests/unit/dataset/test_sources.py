@@ -147,3 +147,22 @@ def test_unknown_split_names_are_told() -> None:
     assert [listing.split_number(name, "t") for name in ("Train", "valid", "TEST", "", None)] == [0, 1, 2, -1, -1]
     with pytest.raises(UserError, match="Received: holdout in t"):
         listing.split_number("holdout", "t")
+
+
+def test_a_source_from_outside_is_one_registration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def list_pairs(config: DataConfig, root: str) -> listing.Listing:
+        rows = listing.Rows()
+        for number in range(4):
+            rows.add(f"{number}.png", "ab"[number % 2], 1, number)
+        return listing.Listing(root, rows.table())
+
+    monkeypatch.setattr(sources.source, "SOURCES", dict(sources.SOURCES))
+    monkeypatch.setattr(sources, "SOURCES", sources.source.SOURCES)
+    sources.register(sources.Source("pairs", list_pairs, "pairs of pictures", "Make some."))
+    wanted = config(tmp_path)
+    wanted.source = "pairs"
+    found = sources.list_images(wanted, str(tmp_path) + "-out")
+    assert found.classes() == ["a", "b"] and found.root == str(tmp_path)
+    wanted.path = str(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="nowhere"):
+        sources.list_images(wanted, str(tmp_path) + "-out")
