@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distributed_cls import job_checks
-from distributed_cls.config import Config, to_dict
+from distributed_cls.config import Config, plugins, to_dict
 from distributed_cls.contracts import summary as summaries
 from distributed_cls.contracts.events import Event
 from distributed_cls.contracts.manifest import Dataset
@@ -217,7 +217,7 @@ def _run_ranks(
 
     job_checks.check_enough_images(run.config, dataset)
     folder, fingerprint = str(run.folder.absolute()), dataset.manifest.fingerprint
-    task = RankTask(run.config, dataset.path, fingerprint, folder, tuple(steps), checkpoint)
+    task = RankTask(run.config, dataset.path, fingerprint, folder, tuple(steps), checkpoint, plugins=plugins.load())
     recorder, view = Recorder(run.folder), progress.TrainingView(display, run.config.cluster.workers)
 
     def listen(event: Event) -> None:

@@ -21,6 +21,12 @@ def _shown(character: str) -> str:
     return repr(character)[1:-1] if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") else character
 
 
+def first_line(error: BaseException | str) -> str:
+    """The first line of an error's text that says something, without its full stop."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
 def nfc(text: str) -> str:
     """One spelling for each name: macOS writes accents apart from their letters, others do not."""
     return unicodedata.normalize("NFC", text)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from distributed_cls.barrier import rendezvous
 from distributed_cls.barrier.rank_process import RankProcess, environment
 from distributed_cls.barrier.relay import DriverConnection
+from distributed_cls.config import plugins
 from distributed_cls.contracts import rank_facts, rank_task
 from distributed_cls.contracts.events import Failed, FailureKind, Phase, PhaseStarted, ProcessStarted
 from distributed_cls.contracts.rank_task import RankAssignment, RankTask, StageAnswer
@@ -30,6 +31,7 @@ def run_rank(*, task: str, address: tuple[str, int], secret: str) -> str:
     # Only a Spark Python worker has it.
     from pyspark import BarrierTaskContext
 
+    plugins.import_all(rank_task.plugins_of(task))  # they register the settings that the task holds
     return rank_task.dump_answer(_run(BarrierTaskContext.get(), rank_task.load_task(task), address, secret))
 
 
@@ -47,7 +49,7 @@ def _run(context: "BarrierTaskContext", task: RankTask, address: tuple[str, int]
                 return StageAnswer(refusal=refusal)
             assignment = RankAssignment(task, rank, len(everyone), os.getpid())
             hosts = [facts.host for facts in everyone]
-            variables = environment(rendezvous.tf_config(everyone, rank), task.threads, hosts)
+            variables = environment(rendezvous.tf_config(everyone, rank), task.threads, hosts, task.plugins)
             process = RankProcess(rank_task.dump_assignment(assignment), variables, connection)
             connection.send(ProcessStarted(host=host, pid=process.process.pid))
             try:

@@ -113,12 +113,14 @@ class RankProcess:
             self.process.wait()
 
 
-def environment(tf_config: str, threads: int, hosts: Sequence[str]) -> dict[str, str]:
+def environment(tf_config: str, threads: int, hosts: Sequence[str], plugins: Sequence[str] = ()) -> dict[str, str]:
     """The process's environment: this worker's own, with its cluster, and its threads bounded to its slot's cores.
 
-    ``hosts`` are those of all ranks: a proxy of the machine never comes between them.
+    ``hosts`` are those of all ranks: a proxy of the machine never comes between them. ``plugins`` are modules that are
+    imported already.
     """
-    here = str(Path(distributed_cls.__file__).parent.parent)
+    places = [str(Path(distributed_cls.__file__).parent.parent)]
+    places += [str(Path(str(sys.modules[name].__file__)).parent) for name in plugins]
     path = os.environ.get("PYTHONPATH", "")
     direct = ",".join(dict.fromkeys([*hosts, "127.0.0.1", "localhost"]))
     given = {name: os.environ.get(name, "") for name in _NO_PROXY}
@@ -129,6 +131,6 @@ def environment(tf_config: str, threads: int, hosts: Sequence[str]) -> dict[str,
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1"),
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)),
         **{name: direct + ("," + value if value else "") for name, value in given.items()},
-        "PYTHONPATH": here + (os.pathsep + path if path else ""),
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys([*places, *([path] if path else [])])),
         "PYTHONUNBUFFERED": "1",
     }

@@ -101,9 +101,9 @@ def load_assignment(text: str | bytes) -> RankAssignment:
 
 
 def plugins_of(text: str | bytes) -> list[str]:
-    """The plug-in modules of an assignment: they are imported before it is read, since they register its settings."""
+    """The plug-in modules of a task or an assignment: they register its settings, so they are imported first."""
     content = json.loads(text)
-    return [str(name) for name in content["task"]["plugins"]]
+    return [str(name) for name in content.get("task", content)["plugins"]]
 
 
 def dump_answer(answer: StageAnswer) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import distributed_cls
-from distributed_cls.config import ClusterConfig
+from distributed_cls.config import ClusterConfig, plugins
 from distributed_cls.errors import RunError, UserError
 from distributed_cls.spark import internals, java_errors
 from distributed_cls.spark.interruptible import run_interruptibly, silence_py4j
@@ -301,12 +301,14 @@ def _not_started(target: str, error: Exception, spark_log: Path | None) -> str:
 
 
 def _package_zip(scratch: Path) -> Path:
-    """This package as a zip file: executors run the driver's code, whatever is installed on them."""
+    """This package and the plug-ins as a zip file: executors run the driver's code, whatever is installed there."""
     package = Path(distributed_cls.__file__).parent
     target = scratch / "distributed_cls.zip"
     with replacing(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(package.rglob("*.py")):
             archive.write(path, path.relative_to(package.parent))
+        for path in plugins.files():
+            archive.write(path, path.name)
     return target
 
 

@@ -6,7 +6,6 @@ log. Exit codes: 0 done, 2 the user can fix it, 1 anything else; the reason is s
 """
 
 import ctypes
-import importlib
 import os
 import signal
 import sys
@@ -14,6 +13,7 @@ import threading
 import traceback
 from typing import NoReturn
 
+from distributed_cls.config import plugins
 from distributed_cls.contracts import rank_task
 from distributed_cls.contracts.events import Failed, FailureKind, Finished, Phase
 from distributed_cls.contracts.rank_task import RankAssignment, RankResult
@@ -64,8 +64,7 @@ def main() -> NoReturn:
     reporter = Reporter(int(sys.argv[sys.argv.index("--events") + 1]))
     line = sys.stdin.buffer.readline()
     try:
-        for name in rank_task.plugins_of(line):  # they register the settings that the assignment holds
-            importlib.import_module(name)
+        plugins.import_all(rank_task.plugins_of(line))  # they register the settings that the assignment holds
         assignment = rank_task.load_assignment(line)
         parent = _Parent(assignment.parent_pid)
         reporter.start_heartbeat()

@@ -18,7 +18,7 @@ from distributed_cls.contracts.events import FailureKind, Phase
 from distributed_cls.contracts.manifest import Manifest
 from distributed_cls.contracts.rank_task import RankAssignment, RankResult, RankTask, Step
 from distributed_cls.errors import UserError
-from distributed_cls.models.registry import build
+from distributed_cls.models.building import build
 from distributed_cls.training import loop, run_state
 from distributed_cls.training.context import RankContext
 from distributed_cls.training.evaluator import evaluate

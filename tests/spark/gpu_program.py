@@ -13,10 +13,11 @@ from pathlib import Path
 import psutil
 
 from distributed_cls.barrier.supervisor import run_ranks
-from distributed_cls.config import ClusterConfig, Config, DataConfig, DenseConfig, TrainConfig
+from distributed_cls.config import ClusterConfig, Config, DataConfig, TrainConfig
 from distributed_cls.contracts.events import AttemptStarted, Event, ProcessStarted
 from distributed_cls.contracts.rank_task import RankTask, Step
 from distributed_cls.errors import UserError
+from distributed_cls.models.dense import DenseConfig
 from distributed_cls.spark import stage
 from distributed_cls.spark.session import Session
 

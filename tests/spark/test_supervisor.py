@@ -14,11 +14,12 @@ import psutil
 import pytest
 
 from distributed_cls.barrier.supervisor import Outcome, run_ranks
-from distributed_cls.config import ClusterConfig, Config, DataConfig, DenseConfig, TrainConfig
+from distributed_cls.config import ClusterConfig, Config, DataConfig, TrainConfig
 from distributed_cls.contracts.events import AttemptStarted, EpochEnded, Event, LogLine, MistakesFound, ProcessStarted
 from distributed_cls.contracts.manifest import Manifest
 from distributed_cls.contracts.rank_task import RankTask, Step
 from distributed_cls.errors import RunError, UserError
+from distributed_cls.models.dense import DenseConfig
 from distributed_cls.spark import internals, preflight
 from distributed_cls.spark.session import Session
 from tests.patience import PATIENCE

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from distributed_cls.config import DataConfig
+from distributed_cls.config.registry import SourceSpec, register_source
 from distributed_cls.dataset.listing import Listing
 
 
@@ -28,4 +29,5 @@ SOURCES: dict[str, Source] = {}
 
 def register(source: Source) -> None:
     """Make ``source`` a choice of data.source."""
+    register_source(SourceSpec(source.name, source.needs_path, source.layout))
     SOURCES[source.name] = source

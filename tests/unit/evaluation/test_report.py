@@ -145,6 +145,7 @@ def test_a_run_without_events_or_facts_still_has_a_report(make_run: MakeRun) -> 
         "train": None,
         "workers": None,
         "dataset": None,
+        "command": "",
     }
     page = Page(write_report(make_run(epochs=0, **gaps)))
     assert "This run recorded no training events" in page.text

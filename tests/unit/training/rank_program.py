@@ -16,12 +16,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from distributed_cls.config import CnnConfig, DenseConfig, TrainConfig
+from distributed_cls.config import TrainConfig
 from distributed_cls.contracts import manifest as manifests
 from distributed_cls.contracts import rank_task
 from distributed_cls.contracts.events import Event, Finished, TrainProgressed
 from distributed_cls.contracts.rank_task import RankAssignment, RankTask
-from distributed_cls.models.registry import build
+from distributed_cls.models.building import build
+from distributed_cls.models.cnn import CnnConfig
+from distributed_cls.models.dense import DenseConfig
 from distributed_cls.training import start
 from distributed_cls.training.input import Source, train_batches
 from distributed_cls.training.loop import TrainGraph

@@ -10,8 +10,9 @@ import pytest
 import tensorflow as tf
 from scipy.special import log_softmax
 
-from distributed_cls.config import DenseConfig, TrainConfig
-from distributed_cls.models.registry import build
+from distributed_cls.config import TrainConfig
+from distributed_cls.models.building import build
+from distributed_cls.models.dense import DenseConfig
 from distributed_cls.training.evaluator import Evaluator
 from distributed_cls.training.loop import TrainGraph, batch_arithmetic
 from distributed_cls.training.optimizer import make_optimizer

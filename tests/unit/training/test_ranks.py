@@ -18,12 +18,14 @@ import numpy as np
 import pytest
 
 from distributed_cls.barrier.rendezvous import held_port
-from distributed_cls.config import ClusterConfig, CnnConfig, Config, DataConfig, DenseConfig, TrainConfig
+from distributed_cls.config import ClusterConfig, Config, DataConfig, TrainConfig
 from distributed_cls.contracts import checkpoint, events
 from distributed_cls.contracts.events import EpochEnded, Event, Finished, MistakesFound
 from distributed_cls.contracts.rank_task import RankResult, RankTask, Step, dump_task
 from distributed_cls.errors import UserError
-from distributed_cls.models.registry import build
+from distributed_cls.models.building import build
+from distributed_cls.models.cnn import CnnConfig
+from distributed_cls.models.dense import DenseConfig
 from distributed_cls.training import run_state, start
 from tests.patience import PATIENCE
 from tests.shards import Record, records, write_dataset
