@@ -1,6 +1,7 @@
 """How a command ends: Spark is stopped, one line says what was wrong, and the exit code says whose turn it is."""
 
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -23,6 +24,17 @@ log = logging.getLogger(__name__)
 DONE, FAILED, USER, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 _RESEND_SECONDS = 0.1
+
+# What the machine's owner can put right, whichever room met it.
+_RIGHTS, _ROOM = "Change its rights, or choose another place.", "Make room, and start the command again."
+_PLACE = {
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: _RIGHTS,
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EMFILE: "Raise the limit of open files (ulimit -n).",
+}
 
 
 class _Terminated(BaseException):
@@ -68,6 +80,10 @@ def _run(command: Callable[[], object], launcher: Launcher) -> int:
 
 def _unexpected(error: Exception, launcher: Launcher) -> int:
     """An error that no room of ours has worded. Before the run folder is there it comes from inside Hydra."""
+    if isinstance(error, OSError) and error.errno in _PLACE:
+        where = error.filename or "a file of the run"
+        _print_error(f"Expected {where} to be usable. Received: {error.strerror}. {_PLACE[error.errno]}")
+        return USER
     if launcher.folder is not None:
         log.error("%s: %s", type(error).__name__, error, exc_info=error)
         _print_error(f"unexpected {type(error).__name__}; the stack trace is in {launcher.folder / 'launch.log'}")

@@ -63,13 +63,19 @@ def _source(path: str) -> str:
 
 
 def _make_plan(
-    get_spark: Callable[[], "SparkSession"], config: Config, output: str, identity: dict[str, Any]
+    get_spark: Callable[[], "SparkSession"], config: Config, output: str, identity: dict[str, Any], classes: list[str]
 ) -> list[list[slices.Piece]]:
     source = identity["data.path"]
     if source.startswith(_TABLE):
         storage.check_writable(output, "output")
         source = _stage_table(get_spark(), source.removeprefix(_TABLE), output)
     pieces = slices.find_pieces(source)  # before Spark: it refuses what holds no images
+    if unread := slices.unread_labels(pieces, classes):
+        print(
+            f"predict: the labels of {unread} are numbers, and nothing says which class has which number: the results "
+            "have no truth and no accuracy",
+            flush=True,
+        )
     parts = slices.cut(pieces, config.predict, get_spark().sparkContext.defaultParallelism)
     slices.save(output, parts, identity)
     return parts
@@ -104,7 +110,7 @@ def predict(get_spark: Callable[[], "SparkSession"], config: Config) -> dict[str
     get_spark = functools.cache(get_spark)
     identity = {"model_version": export.version, "data.path": source, "predict.top_k": top_k}
     try:
-        parts = slices.load(output, identity) or _make_plan(get_spark, config, output, identity)
+        parts = slices.load(output, identity) or _make_plan(get_spark, config, output, identity, export.classes)
     except OSError as error:
         raise UserError(
             f"Expected to read data.path={config.data.path} and to write output={config.output}. Received: {error}."

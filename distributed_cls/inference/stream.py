@@ -146,7 +146,7 @@ def _query(spark: "SparkSession", config: Config, source: str, output: str, batc
         # By default a file whose date is a week older than the newest one seen is skipped without a word; photos that
         # are copied with their dates are just that.
         .option("maxFileAge", _FOREVER)
-        .load(storage.for_spark(source))
+        .load(storage.for_spark_reader(source))
         .select("path", "length", F.unix_micros("modificationTime").alias("micros"))
         .select("path", "length", (F.col("micros") / 1e6).alias("modified"))
     )

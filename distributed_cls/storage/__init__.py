@@ -29,7 +29,17 @@ from distributed_cls.storage.files import (
     write_text,
     writing,
 )
-from distributed_cls.storage.paths import absolute, filesystem, for_spark, is_s3, is_url, join, local, plain
+from distributed_cls.storage.paths import (
+    absolute,
+    filesystem,
+    for_spark,
+    for_spark_reader,
+    is_s3,
+    is_url,
+    join,
+    local,
+    plain,
+)
 
 __all__ = [
     "ATTEMPTS",
@@ -43,6 +53,7 @@ __all__ = [
     "exists",
     "filesystem",
     "for_spark",
+    "for_spark_reader",
     "is_s3",
     "is_url",
     "join",

@@ -1,6 +1,7 @@
 """Paths and fsspec URLs as text. Inside the program every path is valid text (``text.from_file_name``)."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,15 @@ def local(path: StrPath) -> Path:
 
 
 def for_spark(path: str) -> str:
-    """A path or URL as Spark's readers want it. Local paths become absolute."""
+    """A path or URL as Spark's writers want it. Local paths become absolute."""
     if not is_url(path):
         return f"file://{absolute(path)}"
     return path.replace("s3://", "s3a://", 1) if path.startswith("s3://") else path
+
+
+def for_spark_reader(path: str) -> str:
+    """A path or URL as Spark's readers want it, which take ``[1]`` and the like for a pattern otherwise."""
+    return re.sub(r"([\[\]{}*?\\])", r"\\\1", for_spark(path))
 
 
 def join(folder: str, *names: str) -> str:

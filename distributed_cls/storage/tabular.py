@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import json
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -81,3 +82,15 @@ def holds_bytes(kind: pa.DataType) -> bool:
         getattr(pa.types, "is_binary_view", lambda _: False),
     )
     return any(check(kind) for check in checks)
+
+
+def class_labels(schema: pa.Schema, column: str) -> list[str]:
+    """The class names of an integer column, as Hugging Face datasets write them into the schema; else none."""
+    if not pa.types.is_integer(schema.field(column).type):
+        return []
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        names = features[column]["names"]
+    except (KeyError, ValueError, TypeError):
+        return []
+    return [str(name) for name in names] if isinstance(names, list) else []

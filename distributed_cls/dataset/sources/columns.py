@@ -1,7 +1,6 @@
 """Shared by the sources that read tables: columns, labels and splits, checked."""
 
 import itertools
-import json
 from collections.abc import Iterable
 
 import pyarrow as pa
@@ -12,7 +11,7 @@ from distributed_cls import storage
 from distributed_cls.config import DataConfig
 from distributed_cls.dataset.listing import split_number
 from distributed_cls.errors import UserError
-from distributed_cls.storage.tabular import TEXT_TABLES, holds_bytes, read_text
+from distributed_cls.storage.tabular import TEXT_TABLES, class_labels, holds_bytes, read_text
 from distributed_cls.text import class_name, printable
 
 REMEDY = "Set data.path to a table with the images of two classes or more."
@@ -86,7 +85,7 @@ def texts(table: pa.Table, column: str, file: str, what: str) -> pa.ChunkedArray
 
 def labels_and_splits(table: pa.Table, config: DataConfig, file: str, split: int = -1) -> Iterable[tuple[str, int]]:
     """(class name, split number) of each row. split: of all rows, when the table has no column for it."""
-    named = _class_labels(table, config.label_column)
+    named = class_labels(table.schema, config.label_column)
     if named:
         number = table[config.label_column]
         in_range = pc.and_(pc.greater_equal(number, 0), pc.less(number, len(named)))
@@ -101,15 +100,3 @@ def labels_and_splits(table: pa.Table, config: DataConfig, file: str, split: int
         numbers = {value: split_number(value, file) for value in values.unique().to_pylist()}
         splits = (numbers[value] for value in values.to_pylist())
     return zip((names[name] for name in found.to_pylist()), splits, strict=True)
-
-
-def _class_labels(table: pa.Table, column: str) -> list[str]:
-    """The class names of an integer column, as Hugging Face datasets write them into the schema; else none."""
-    if not pa.types.is_integer(table.schema.field(column).type):
-        return []
-    try:
-        features = json.loads((table.schema.metadata or {})[b"huggingface"])["info"]["features"]
-        names = features[column]["names"]
-    except (KeyError, ValueError, TypeError):
-        return []
-    return [str(name) for name in names] if isinstance(names, list) else []

@@ -35,7 +35,10 @@ from .conftest import Composed
         ("train.learning_rate=fast", ["train.learning_rate must be a number; got 'fast'."]),
         ("train.flip=perhaps", ["train.flip must be true or false; got 'perhaps'."]),
         ("train.epochs=null", ["train.epochs must have a value; got null."]),
-        ("data=folder", ["Expected data.path to be a folder with one sub-folder of images per class. Received: data.path=null."]),
+        (
+            "data=folder",
+            ["Expected data.path to be a folder with one sub-folder of images per class. Received: data.path=null."],
+        ),
         ("cluster=standalone", ["Expected cluster.master to be", "spark://host:port", "Set cluster.master=…"]),
         ("train.epochs=[", ["brackets and quotes closed. Received: train.epochs=[."]),
         ("train.batch_size=1", ["Expected train.batch_size to be at least cluster.workers=2"]),

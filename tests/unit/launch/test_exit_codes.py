@@ -1,5 +1,6 @@
 """The exit code and the line of each ending, and what a refused command leaves."""
 
+import errno
 import os
 import signal
 import sys
@@ -105,6 +106,18 @@ def test_what_else_is_raised_in_a_finalizer_is_told_as_ever(
 
 def _refused() -> None:
     raise UserError("Expected a. Received: b.")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC, errno.EROFS, errno.EMFILE])
+def test_what_the_owner_of_the_machine_can_put_right_is_one_line(
+    number: int, launcher: trial.Launcher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> None:
+        raise OSError(number, os.strerror(number), "/data/results")
+
+    assert exit_codes.code_of(command, launcher) == 2
+    said = capsys.readouterr().out
+    assert f"Expected /data/results to be usable. Received: {os.strerror(number)}." in said and "Traceback" not in said
 
 
 def test_a_refused_command_leaves_no_folder(tmp_path: Path) -> None:

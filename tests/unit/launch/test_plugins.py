@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,43 +13,9 @@ from distributed_cls.config import plugins
 from distributed_cls.errors import UserError
 from tests.patience import PATIENCE
 
-_MODEL = """
-from dataclasses import dataclass
-
-from distributed_cls.config.registry import ModelSettings, register_model
-from distributed_cls.config.section import setting
-
-
-@register_model
-@dataclass
-class LinearConfig(ModelSettings):
-    min_image_size = 16
-    name: str = setting("linear", "which model", choices=("linear",))
-    scale: float = setting(255.0, "what pixels are divided by", above=0)
-
-    def build(self, pixels, classes):
-        import keras
-
-        x = keras.layers.Flatten()(keras.layers.Rescaling(1 / self.scale)(pixels))
-        return keras.layers.Dense(classes, dtype="float32", name="logits")(x)
-"""
-
-_SOURCE = """
-from distributed_cls.contracts.index import LISTING_SCHEMA
-from distributed_cls.dataset.listing import Listing, Rows
-from distributed_cls.dataset.sources import Source, register
-
-
-def list_images(config, root):
-    rows = Rows()
-    for number, line in enumerate(open(root)):
-        path, label = line.split()
-        rows.add(path, label, 100, 0)
-    return Listing("/pictures", rows.table())
-
-
-register(Source("lines", list_images, layout="a line with path and class per image", remedy="Add lines."))
-"""
+# The worked examples of the guide, in their order: model, its YAML, source, its YAML.
+_GUIDE = Path(__file__).resolve().parents[3] / "docs" / "plugins.md"
+_MODEL, _MODEL_YAML, _SOURCE, _SOURCE_YAML = re.findall(r"```(?:python|yaml)\n(.*?)```", _GUIDE.read_text(), re.DOTALL)
 
 _PROGRAM = """
 import json, sys
@@ -91,8 +58,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "plug" / "conf" / "data").mkdir()
     (tmp_path / "plug" / "my_model.py").write_text(_MODEL)
     (tmp_path / "plug" / "my_source.py").write_text(_SOURCE)
-    (tmp_path / "plug" / "conf" / "model" / "linear.yaml").write_text("defaults:\n  - /schema/model@_here_: linear\n")
-    (tmp_path / "plug" / "conf" / "data" / "lines.yaml").write_text("name: lines\nsource: lines\nimage_size: 16\n")
+    (tmp_path / "plug" / "conf" / "model" / "linear.yaml").write_text(_MODEL_YAML)
+    (tmp_path / "plug" / "conf" / "data" / "lines.yaml").write_text(_SOURCE_YAML)
     (tmp_path / "list.txt").write_text("a.png cat\nb.png dog\nc.png emu\n")
     return tmp_path / "plug"
 

@@ -274,6 +274,7 @@ def _resuming(rank: int, total: "SumOfThreads", run_folder: Path, fingerprint: s
     """As much of a rank as resuming looks at."""
     replicated = SimpleNamespace(variables=[], gather=lambda value, rank, size: total.gather(value, rank, size))
     return SimpleNamespace(
+        config=Config(),
         is_chief=False,
         replicated=replicated,
         manifest=SimpleNamespace(fingerprint=fingerprint),
