@@ -77,10 +77,13 @@ class Summary:
     prediction: dict[str, Json] | None = None  # job=predict and job=stream: what their output says of itself
 
 
+_REQUIRED = ("schema_version", "job", "seconds", "config")
+
+
 def write(folder: Path, summary: Summary) -> None:
     """Write ``summary.json`` into the run folder, whole or not at all; what a job says nothing of is left out."""
     content = {"schema_version": SCHEMA_VERSION, **codec.to_plain(summary)}
-    kept = {name: value for name, value in content.items() if value not in (None, [], {})}
+    kept = {name: value for name, value in content.items() if name in _REQUIRED or value not in (None, [], {})}
     storage.write_text(folder / FILE, codec.dumps(kept, indent=2) + "\n")
 
 

@@ -64,7 +64,8 @@ class Calibration:
 def share(part: ArrayLike, whole: ArrayLike) -> Floats:
     """``part / whole`` element by element, and 0 where ``whole`` is 0."""
     numerator, denominator = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
-    return np.divide(numerator, denominator, out=np.zeros(numerator.shape), where=denominator != 0)
+    shares: Floats = np.divide(numerator, denominator, out=np.zeros(numerator.shape), where=denominator != 0)
+    return shares
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:

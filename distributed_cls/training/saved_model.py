@@ -47,7 +47,8 @@ class _Classifier(tf.Module):
 
         @tf.function(input_signature=[encoded])
         def serving_default(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-            return images(decode_images(image_bytes, image_size, resize))
+            answered: dict[str, tf.Tensor] = images(decode_images(image_bytes, image_size, resize))
+            return answered
 
         self.images = images
         self.serving_default = serving_default

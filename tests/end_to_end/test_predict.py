@@ -173,7 +173,7 @@ def test_the_model_travels_to_executors_that_do_not_see_it(
     shutil.copytree(digits_model(), hidden)
     config = configure(tmp_path / "images", tmp_path / "out")
     config.model_dir = str(hidden)
-    monkeypatch.setattr(broadcast, "_runs_here", lambda _: False)
+    monkeypatch.setattr(broadcast, "on_this_machine", lambda _: False)
 
     def send_and_hide(session: Any, export: Export) -> Export:
         sent = broadcast.ship_to_executors(session, export)
