@@ -1,4 +1,4 @@
-"""What an exported model says about itself: written and checked. No TensorFlow here, so that a driver can ask as well."""
+"""What an exported model says about itself: written and checked here, without TensorFlow, so that a driver can ask."""
 
 import dataclasses
 from collections.abc import Mapping
