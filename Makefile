@@ -5,14 +5,17 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format bench clean
+.PHONY: help setup run test lint format bench clean clean-runs
 
 help: ## Show these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Begin with make run. The first time it installs about 4 GB into .venv, which takes some minutes; then it trains"
+	@echo "on 1,797 handwritten digits for about a minute."
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make the virtual environment with everything in it
 
 $(READY): setup.cfg pyproject.toml constraints.txt
+	@echo "Installing TensorFlow, Spark and the tools into $(VENV): about 4 GB, some minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[sweep,serve,dev]'
 	@touch $@
@@ -20,22 +23,27 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 run: $(READY) ## Train, evaluate, export and report on the digits (ARGS="model=dense …" for another run)
 	$(BIN)/python -m launch $(ARGS)
 
-test: $(READY) ## Run the test suite (ARGS="-k word" for a part of it)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## Run the test suite and name its ten slowest (ARGS="-k word" for a part of it)
+	$(BIN)/python -m pytest --durations=10 $(ARGS)
 
-lint: $(READY) ## Check style, types and the walls between the rooms
+lint: $(READY) ## Check style, types and the import-layer rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(READY) ## Put the code in the house's form
+format: $(READY) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 bench: $(READY) ## Measure what the README claims, both sides in one run (ARGS="training" for one of them)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-clean: ## Remove the environment, the caches, and what runs have written here
-	rm -rf $(VENV) runs datasets build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+clean: ## Remove the environment, the caches and what was built; trained models and prepared data stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-runs: ## Remove runs/ and datasets/, every trained model among them; asks first
+	@du -sh runs datasets 2>/dev/null || true
+	@printf "Remove runs/ and datasets/ with every trained model? [y/N] "; read answer; [ "$$answer" = y ]
+	rm -rf runs datasets

@@ -53,8 +53,8 @@ def write_photos(folder: Path, count: int) -> list[Path]:
 
 _EXPORT = """
 import sys
-from distributed_cls.config import ResnetConfig
-from distributed_cls.models.registry import build
+from distributed_cls.models.resnet import ResnetConfig
+from distributed_cls.models.building import build
 from distributed_cls.training.saved_model import export_model
 size = int(sys.argv[1])
 classes = [f"class {number}" for number in range(100)]

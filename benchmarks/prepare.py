@@ -186,7 +186,7 @@ def stage_rows(
                 jpeg_quality=QUALITY, near_duplicates=near_duplicates,
             )  # fmt: skip
             with scratch(root) as out:
-                prepare.prepare(lambda: spark, config, str(out), CORES)
+                prepare.prepare(lambda: spark, config, str(out))
 
         clocks = {name: Clock() for name in ("pool", "stage", "stage with near duplicates")}
         blocks = (bare, functools.partial(stage, None), functools.partial(stage, 12))

@@ -1,21 +1,29 @@
 """The story of each job, top to bottom."""
 
 import dataclasses
-import functools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from distributed_cls import storage
-from distributed_cls.config import Config, from_dict, to_dict
-from distributed_cls.errors import UserError
+from distributed_cls import job_checks
+from distributed_cls.config import Config, plugins, to_dict
+from distributed_cls.contracts import summary as summaries
+from distributed_cls.contracts.events import Event
+from distributed_cls.contracts.manifest import Dataset
+from distributed_cls.contracts.rank_task import RankTask, Step
+from distributed_cls.contracts.summary import DatasetEntry, Summary
 from distributed_cls.run import progress
-from distributed_cls.run.recorder import Recorder, write_evaluation
-from distributed_cls.storage.local_files import read_json, write_json
+from distributed_cls.run.progress import Display
+from distributed_cls.run.recorder import Recorder
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from distributed_cls.barrier.supervisor import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +36,17 @@ class Run:
 
     config: Config
     folder: Path
-    get_spark: Callable[[], Any]
-    facts: dict[str, Any] = field(default_factory=dict)  # what the launcher knows: command, versions
+    get_spark: Callable[[], "SparkSession"]
+    command: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    given: frozenset[str] = frozenset()  # settings and groups of the command line, by dotted name
     seconds: dict[str, float] = field(default_factory=dict)  # per stage
+    began: float = field(default_factory=time.monotonic)
+
+    def note_total(self) -> None:
+        """Set the time since the command was given."""
+        self.seconds.pop("total", None)
+        self.seconds["total"] = round(self.seconds.get("launch", 0.0) + time.monotonic() - self.began, 3)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -40,87 +56,84 @@ class Run:
         inner = sum(self.seconds.values()) - before
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.monotonic() - began - inner, 3)
 
-    def spark(self, display: progress.Display) -> Any:
-        display.begin("Spark starts")
+    def start_spark(self, display: Display) -> "SparkSession":
+        display.begin("starting Spark")
         with self.timed("spark"):
             session = self.get_spark()
         display.end()
         return session
 
-    def ready(self, display: progress.Display) -> Any:
+    def start_cluster(self, display: Display) -> "SparkSession":
         """A session on which the ranks can run; refused before any image is touched."""
         from distributed_cls.spark import preflight
 
-        session = self.spark(display)
-        display.begin("slots")
+        session = self.start_spark(display)
         preflight.check(session, self.config.cluster)
         return session
 
+    def summary(self) -> Summary:
+        """What is known of every job."""
+        return Summary(self.config.job.name, self.seconds, to_dict(self.config), self.command, self.versions)
 
-def perform(run: Run) -> dict[str, Any]:
-    """Do ``run.config.job``; its summary, which is also written to class_table.json."""
-    began = time.monotonic()
-    job = run.config.job.name
-    _refuse_unwritable(run.folder)
-    _refuse_useless_paths(run.config)
-    with progress.showing(run.config.job.console) as display:
-        summary = _JOBS[job](run, display)
-    run.seconds["total"] = round(run.seconds.get("launch", 0.0) + time.monotonic() - began, 3)
-    summary = {"job": job, **summary, "seconds": run.seconds, **run.facts, "config": to_dict(run.config)}
-    write_json(run.folder / "summary.json", summary)
+
+def perform(run: Run) -> Summary:
+    """Do ``run.config.job``; its summary, which is also written to summary.json."""
+    job_checks.check_run_folder(run.folder)
+    job_checks.check_paths(run.config)
+    with job_checks.full_disk_named(run.folder), progress.showing(run.config.job.console) as display:
+        summary = _JOBS[run.config.job.name](run, display)
+        run.note_total()
+        summaries.write(run.folder, summary)
     return summary
 
 
-def show(summary: dict[str, Any], folder: Path) -> None:
-    """Print how a run ended: accuracy, weak classes, where the time went, where the report is."""
-    if "test" in summary:
-        from distributed_cls.evaluation.summary_panel import summary_table
+def show(summary: Summary, folder: Path) -> None:
+    """Print how a run ended: accuracy, weak classes, where the time went, where the report is, what comes next."""
+    if summary.test is None:
+        return
+    from distributed_cls.contracts import evaluation_result
+    from distributed_cls.evaluation.summary_panel import next_commands, summary_panel
 
-        counted = read_json(folder / "evaluation.json", "the counts of the evaluation", "Run the job again.")
-        progress.console.print(summary_table(summary, counted, folder))
+    splits = evaluation_result.read(folder, "Run the job again.")
+    progress.console.print(summary_panel(summary, splits, folder))
+    for command in next_commands(folder):
+        progress.console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _pipeline(run: Run, display: progress.Display) -> dict[str, Any]:
+def _pipeline(run: Run, display: Display) -> Summary:
     """Prepare, train, evaluate, export and report."""
-    spark = run.ready(display)
+    job_checks.check_resume(run.config, run.folder)
+    spark = run.start_cluster(display)
     dataset = _prepare(run, lambda: spark, display)
-    summary = _train(run, spark, dataset, display, work=["train", "evaluate", "export"])
-    return _report(run, summary, display)
+    return _report(run, _run_ranks(run, spark, dataset, display, tuple(Step)), display)
 
 
-def _prepare_only(run: Run, display: progress.Display) -> dict[str, Any]:
-    dataset = _prepare(run, lambda: run.spark(display), display)
-    return {"dataset": _dataset_entry(dataset)}
+def _prepare_only(run: Run, display: Display) -> Summary:
+    dataset = _prepare(run, lambda: run.start_spark(display), display)
+    return _with(run.summary(), dataset=_dataset_entry(dataset))
 
 
-def _train_only(run: Run, display: progress.Display) -> dict[str, Any]:
-    spark = run.ready(display)
-    return _train(run, spark, _prepare(run, lambda: spark, display), display, work=["train"])
+def _train_only(run: Run, display: Display) -> Summary:
+    job_checks.check_resume(run.config, run.folder)
+    spark = run.start_cluster(display)
+    return _run_ranks(run, spark, _prepare(run, lambda: spark, display), display, (Step.TRAIN,))
 
 
-def _evaluate(run: Run, display: progress.Display) -> dict[str, Any]:
-    """Evaluate the model of an earlier run on the val and test splits of the chosen data, and report."""
-    assert run.config.model_dir is not None
-    trained = Path(run.config.model_dir).absolute()
-    earlier = read_json(trained / "summary.json", "the run folder of a training", "Set model_dir to one.")
-    checkpoint = trained / "checkpoints" / "best.npz"
-    if not checkpoint.is_file():
-        raise UserError(
-            f"Expected a checkpoint at {checkpoint}. Received: no such file. Set model_dir to a trained run."
-        )
-    run.config = dataclasses.replace(run.config, model=from_dict(earlier["config"]).model)
-    spark = run.ready(display)
+def _evaluate(run: Run, display: Display) -> Summary:
+    """Evaluate the model of an earlier run on the val and test splits of its data, or of others, and report."""
+    from distributed_cls.run import earlier_run
+
+    assert run.config.model_dir is not None, "the configuration asks for it when job=evaluate"
+    earlier = earlier_run.find(run.config.model_dir)
+    run.config = earlier_run.evaluated_config(run.config, earlier, run.given)
+    job_checks.check_paths(run.config)
+    spark = run.start_cluster(display)
     dataset = _prepare(run, lambda: spark, display)
-    if list(dataset.manifest.classes) != list(earlier["dataset"]["classes"]):
-        raise UserError(
-            f"Expected the classes that the model was trained on: {', '.join(earlier['dataset']['classes'])}. "
-            f"Received: {', '.join(dataset.manifest.classes)}. Choose data with these classes."
-        )
-    summary = _train(run, spark, dataset, display, work=["evaluate"], checkpoint=str(checkpoint))
-    return _report(run, summary, display)
+    earlier_run.check_data(earlier, dataset)
+    return _report(run, _run_ranks(run, spark, dataset, display, (Step.EVALUATE,), str(earlier.checkpoint)), display)
 
 
-def _verify(run: Run, display: progress.Display) -> dict[str, Any]:
+def _verify(run: Run, display: Display) -> Summary:
     """Read the prepared data sets of this name again, all of every one."""
     from distributed_cls.dataset import verify
 
@@ -128,155 +141,143 @@ def _verify(run: Run, display: progress.Display) -> dict[str, Any]:
     display.begin("shards")
     for path in found:
         verified = verify.verify(path, lambda done, total: display.count("shards", done, total))
-        log.info("Whole: %s, %d records in %d shards", path, verified.records, verified.shards)
-    return {"verified": found}
+        log.info("OK: %s, %s records in %d shards verified", path, f"{verified.records:,}", verified.shards)
+    return _with(run.summary(), verified=found)
 
 
-def _predict(run: Run, display: progress.Display) -> dict[str, Any]:
+def _predict(run: Run, display: Display) -> Summary:
     """Classify a folder, a table or Parquet files of images."""
     from distributed_cls.inference import batch
 
-    return batch.predict(lambda: run.spark(display), run.config)
+    return _with(run.summary(), prediction=batch.predict(lambda: run.start_spark(display), run.config))
 
 
-def _stream(run: Run, display: progress.Display) -> dict[str, Any]:
+def _stream(run: Run, display: Display) -> Summary:
     """Classify images as they arrive."""
     from distributed_cls.inference import stream
 
-    return stream.run(lambda: run.spark(display), run.config)
+    return _with(run.summary(), prediction=stream.run(lambda: run.start_spark(display), run.config))
 
 
-def _serve(run: Run, display: progress.Display) -> dict[str, Any]:
+def _serve(run: Run, display: Display) -> Summary:
     """Answer on a web page and by HTTP; no Spark."""
     from distributed_cls import serving
 
     serving.serve(run.config)
-    return {}
+    return run.summary()
 
 
 # ── stages ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _refuse_unwritable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"Expected a run folder that can be written. Received: {folder} ({error.strerror}). "
-            "Set hydra.run.dir to another folder."
-        ) from None
-
-
-def _refuse_useless_paths(config: Config) -> None:
-    """Say that there are no images, or no place for prepared ones, before Spark has started, which takes seconds."""
-    if config.job.name not in ("pipeline", "prepare", "train", "evaluate"):
-        return
-    if config.data.path:
-        storage.check_readable(storage.absolute(config.data.path), "data.path")
-    root = storage.absolute(config.dataset_root)
-    # One that is there may be for reading only: it is enough for what is prepared already.
-    if not storage.is_url(root) and not storage.exists(root):
-        storage.check_writable(root, "dataset_root")
-
-
-def _prepare(run: Run, get_spark: Callable[[], Any], display: progress.Display) -> Any:
+def _prepare(run: Run, get_spark: Callable[[], "SparkSession"], display: Display) -> Dataset:
     from distributed_cls.dataset import class_table, dataset_page, prepare
 
-    display.begin("images")
+    display.begin("preparing the images")
     with run.timed("prepare"):
         dataset = prepare.prepare(
             get_spark,
             run.config.data,
             run.config.dataset_root,
-            run.config.cluster.workers,
             progress=lambda done, total: display.count("images", done, total),
         )
     display.end()
     if not dataset.reused or run.config.job.name == "prepare":
         progress.console.print(class_table.table(dataset))
-        for what, where in (("data set", dataset.path), ("its page", f"{dataset.path}/{dataset_page.FILE}")):
+        for what, where in (("data set", dataset.path), ("report", f"{dataset.path}/{dataset_page.FILE}")):
             progress.console.print(f"{what}  {where}", highlight=False, markup=False, soft_wrap=True)
     return dataset
 
 
-def _dataset_entry(dataset: Any) -> dict[str, Any]:
+def _dataset_entry(dataset: Dataset) -> DatasetEntry:
     manifest = dataset.manifest
-    return {
-        "name": manifest.name,
-        "fingerprint": manifest.fingerprint,
-        "path": dataset.path,
-        "reused": dataset.reused,
-        "classes": list(manifest.classes),
-        "counts": manifest.counts,
-        "rejected": manifest.rejected,
-        "rejected_by_reason": manifest.rejected_by_reason,
-        "rejects": manifest.rejects,
-    }
+    return DatasetEntry(
+        name=manifest.name,
+        fingerprint=manifest.fingerprint,
+        path=dataset.path,
+        classes=list(manifest.classes),
+        counts=manifest.counts,
+        reused=dataset.reused,
+        rejected=manifest.rejected,
+        rejected_by_reason=manifest.rejected_by_reason,
+        rejects=manifest.rejects,
+    )
 
 
-def _train(
-    run: Run, spark: Any, dataset: Any, display: progress.Display, work: list[str], checkpoint: str | None = None
-) -> dict[str, Any]:
-    """Run ``work`` on the ranks; the summary so far. Writes logs, metrics, checkpoints, the model, evaluation.json."""
-    from distributed_cls.barrier.supervisor import run_stage
+def _run_ranks(
+    run: Run,
+    spark: "SparkSession",
+    dataset: Dataset,
+    display: Display,
+    steps: Sequence[Step],
+    checkpoint: str | None = None,
+) -> Summary:
+    """Do ``steps`` on the ranks; the summary so far. Writes logs, metrics, checkpoints, the model, evaluation.json."""
+    from distributed_cls.barrier.supervisor import run_ranks
 
-    config, fingerprint = run.config, dataset.manifest.fingerprint
-    order = {
-        "config": to_dict(config),
-        "dataset": dataset.path,
-        "run_folder": str(run.folder.absolute()),
-        "work": work,
-        "checkpoint": checkpoint,
-    }
-    recorder, view = Recorder(run.folder), progress.TrainingView(display)
+    job_checks.check_enough_images(run.config, dataset)
+    folder, fingerprint = str(run.folder.absolute()), dataset.manifest.fingerprint
+    task = RankTask(run.config, dataset.path, fingerprint, folder, tuple(steps), checkpoint, plugins=plugins.load())
+    recorder, view = Recorder(run.folder), progress.TrainingView(display, run.config.cluster.workers)
 
-    def listen(event: dict[str, Any]) -> None:
+    def listen(event: Event) -> None:
         recorder(event)
         view(event)
 
     try:
-        outcome = run_stage(spark, order, fingerprint, config.cluster, listen)
+        outcome = run_ranks(spark, task, run.config.cluster, listen)
     finally:
         recorder.close()
         display.end()
     run.seconds |= recorder.stage_seconds()
-    summary = {
-        "model": config.model.name,
-        "dataset": _dataset_entry(dataset),
-        "workers": config.cluster.workers,
-        "attempts": outcome.attempts,
+    summary = _with(
+        run.summary(),
+        model=run.config.model.name,
+        dataset=_dataset_entry(dataset),
+        workers=run.config.cluster.workers,
+        attempts=outcome.attempts,
+        failed_attempts=outcome.failed_attempts,
+        train=outcome.result.train,
+    )
+    return _evaluated(run, summary, dataset, outcome, recorder) if outcome.result.counts else summary
+
+
+def _evaluated(run: Run, summary: Summary, dataset: Dataset, outcome: "Outcome", recorder: Recorder) -> Summary:
+    """The summary with the metrics of each split; writes evaluation.json and predictions.parquet."""
+    from distributed_cls.contracts import evaluation_result
+    from distributed_cls.contracts.evaluation_result import EvaluatedSplit
+    from distributed_cls.evaluation import metrics, predictions
+
+    counts = outcome.result.counts
+    stored = predictions.stored_images(dataset)
+    predictions.write(run.folder, dataset, stored, list(counts), run.config.cluster.workers)
+    splits = {
+        split: EvaluatedSplit(counted, predictions.with_paths(stored, recorder.mistakes(split)))
+        for split, counted in counts.items()
     }
-    if "train" in outcome.result:
-        summary["train"] = outcome.result["train"]
-    if "test" in outcome.result:
-        from distributed_cls.evaluation import predictions
-        from distributed_cls.evaluation.metrics import summary_entry
-
-        stored = predictions.stored_images(dataset)
-        predictions.write(run.folder, dataset, stored)
-        find = functools.partial(predictions.paths, stored)
-        counted = write_evaluation(run.folder, outcome.result, recorder, find)
-        summary |= {split: summary_entry(counted[split]) for split in ("val", "test")}
-    return summary
+    evaluation_result.write(run.folder, splits)
+    return _with(summary, val=metrics.split_entry(counts["val"]), test=metrics.split_entry(counts["test"]))
 
 
-def _report(run: Run, summary: dict[str, Any], display: progress.Display) -> dict[str, Any]:
+def _report(run: Run, summary: Summary, display: Display) -> Summary:
     from distributed_cls.evaluation.report import write_report
 
-    display.begin("report")
-    # The report reads the summary like everything else in the folder; it is written again with the total time.
-    stand_in = {"job": run.config.job.name, **summary, "seconds": run.seconds, **run.facts}
-    write_json(run.folder / "summary.json", {**stand_in, "config": to_dict(run.config)})
+    display.begin("writing the report")
     with run.timed("report"):
+        # The report reads the summary like everything else in the folder; it is written again with the final times.
+        run.note_total()
+        summaries.write(run.folder, summary)
         write_report(run.folder)
+        del run.seconds["total"]
     display.end()
     return summary
 
 
-_JOBS: dict[str, Callable[[Run, progress.Display], dict[str, Any]]] = {
+def _with(summary: Summary, **changes: object) -> Summary:
+    return dataclasses.replace(summary, **changes)  # type: ignore[arg-type]
+
+
+_JOBS: dict[str, Callable[[Run, Display], Summary]] = {
     "pipeline": _pipeline,
     "prepare": _prepare_only,
     "verify": _verify,

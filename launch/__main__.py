@@ -13,19 +13,41 @@ CONF = str(_CHECKOUT) if (_CHECKOUT / "config.yaml").is_file() else "pkg://launc
 
 
 def main() -> None:
-    """The command line. Ends the process with 0, 1 or 2; 130 after Ctrl-C, 143 after SIGTERM."""
+    """The command line. Ends the process with 0, 1 or 2; 130 after Ctrl-C, 143 after SIGTERM and SIGHUP."""
+    arguments = sys.argv[1:]
+    if "--version" in arguments:
+        from distributed_cls import __version__
+
+        print(f"distributed_cls {__version__}")
+        return
+    if "--main-file" in arguments:  # for spark-submit, which wants a file
+        print(Path(__file__).resolve())
+        return
     # Hydra then raises what went wrong instead of printing it, and launch.exit_codes says it in one line.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    sys.exit(_launch(arguments))
+
+
+def _launch(arguments: list[str]) -> int:
     import hydra
+    from omegaconf import DictConfig
 
-    from launch import exit_codes, help, schema, trial
+    from launch import exit_codes, help, logs, schema, trial
 
-    schema.register()
-    if help.wanted(sys.argv):
-        help.print_help(CONF)
-        return
-    command = hydra.main(version_base="1.3", config_path=CONF, config_name="config")(trial.run)
-    sys.exit(exit_codes.code_of(command))
+    launcher = trial.Launcher()
+
+    def command() -> None:
+        schema.register()
+        if help.wanted(arguments):
+            help.print_help(CONF, arguments)
+            return
+        logs.quiet_sweepers(arguments)
+        hydra.main(version_base="1.3", config_path=CONF, config_name="config")(job)()
+
+    def job(composed: DictConfig) -> float | None:
+        return launcher.run(composed)
+
+    return exit_codes.code_of(command, launcher)
 
 
 if __name__ == "__main__":

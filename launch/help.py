@@ -1,71 +1,122 @@
-"""``python -m launch --help``: the groups, the settings with their meanings, and a few commands to begin with."""
+"""``python -m launch --help [section]``: the groups, the settings with their meanings, and commands to begin with."""
 
 import dataclasses
+import os
+import shutil
+from collections.abc import Iterator
 from typing import Any
 
+from hydra import compose, initialize_config_dir, initialize_config_module
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from distributed_cls.config import MODELS, Config
-from distributed_cls.run.progress import console
+from distributed_cls.config import Config
+from distributed_cls.config.registry import models
+from distributed_cls.config.section import choices_of, shown
+from distributed_cls.errors import UserError
 
-_EXAMPLES = """[bold]python -m launch[/bold] trains an image classifier on a Spark cluster.
+_EXAMPLES = """[bold]python -m launch[/bold] trains, evaluates and exports an image classifier on a Spark cluster.
 
   python -m launch                                        digits, a small CNN, two workers here
+  python -m launch data=folder data.path=/images data.image_size=64 train.epochs=20
   python -m launch data=folder data.path=/images model=resnet model.weights=imagenet
-  python -m launch model=resnet cluster=gpu4
+  python -m launch job=serve model_dir=runs/latest        a web page for the trained model
   python -m launch -m model=dense,cnn train.learning_rate=1e-2,1e-3
-  python -m launch --cfg job                              show the whole configuration, run nothing
+  python -m launch --help train                           one section of the settings
+  python -m launch data=folder --help data                with the defaults of that choice
+  python -m launch --cfg job                              the whole configuration, run nothing
 """
-_GROUPS = ("data", "model", "train", "cluster", "job", "experiment")
+_HYDRA = [
+    ("hydra.run.dir", "runs/<date>/<time>-…", "folder of the run; give it again to go on after an interruption"),
+    ("hydra.sweep.dir", "runs/<date>/<time>-sweep", "folder of a sweep (-m)"),
+    ("hydra.sweeper.n_trials", "12", "experiment=search: number of trials"),
+]
+GROUPS = ("data", "model", "train", "cluster", "job", "experiment")
+_MAX_COLUMNS, _MIN_COLUMNS = 100, 60
 
 
 def wanted(arguments: list[str]) -> bool:
     return "--help" in arguments or "-h" in arguments
 
 
-def print_help(conf: str) -> None:
-    """Print the help; ``conf`` is where the YAML files are."""
-    from hydra._internal.config_loader_impl import ConfigLoaderImpl
-    from hydra._internal.utils import create_config_search_path
+def print_help(conf: str, arguments: list[str]) -> None:
+    """Print the help; ``conf`` is where the YAML files are, ``arguments`` the command line.
 
-    loader = ConfigLoaderImpl(create_config_search_path(conf if "://" in conf else f"file://{conf}"))
-    console.print(_EXAMPLES)
-    groups = Table("group", "choose with", "one of", title="Choices", title_justify="left", box=None)
-    for group in _GROUPS:
-        groups.add_row(group, f"{group}=…", ", ".join(loader.get_group_options(group)))
-    console.print(groups)
-    console.print()
-    settings = Table("setting", "default", "meaning", title="Settings", title_justify="left", box=None)
-    for name, default, meaning in _settings():
-        settings.add_row(name, escape(default), escape(meaning))
-    console.print(settings)
+    Defaults are those of the choices that the command line makes. Raises UserError for a section that is not there.
+    """
+    columns = int(os.environ.get("COLUMNS") or shutil.get_terminal_size((_MAX_COLUMNS, 24)).columns)
+    console = Console(width=max(_MIN_COLUMNS, min(columns, _MAX_COLUMNS)), highlight=False)
+    chosen = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    asked = [argument for argument in arguments if "=" not in argument and not argument.startswith("-")]
+    sections = {item.name for item in dataclasses.fields(Config) if item.name != "model_dir"}
+    for name in asked:
+        if name not in sections:
+            raise UserError(f"Expected a section: {', '.join(sorted(sections))}. Received: --help {name}.")
+    options, composed = _composed(conf, chosen)
+    if not asked:
+        console.print(_EXAMPLES)
+        groups = Table("choose with", "one of", title="Choices", title_justify="left", box=None)
+        for group in GROUPS:
+            groups.add_row(f"{group}=…", ", ".join(options[group]))
+        console.print(groups)
+        console.print()
+    for section, rows in _settings(composed):
+        if not asked or section in asked:
+            console.print(_table(section, rows))
+    if not asked:
+        console.print(_table("folders and sweeps", _HYDRA))
 
 
-def _settings() -> list[tuple[str, str, str]]:
-    rows = []
+def _composed(conf: str, overrides: list[str]) -> tuple[dict[str, list[str]], DictConfig]:
+    """The options of each group, and the configuration of ``overrides``, unchecked."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    start = initialize_config_module if conf.startswith("pkg://") else initialize_config_dir
+    with start(conf.removeprefix("pkg://"), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        options = {group: sorted(loader.get_group_options(group)) for group in GROUPS}
+        return options, compose("config", overrides=overrides)
+
+
+def _table(title: str, rows: list[tuple[str, str, str]]) -> Table:
+    table = Table(title=f"[bold]{title}[/bold]", title_justify="left", box=None, show_header=False, padding=(0, 1))
+    table.add_column(overflow="fold", min_width=24)
+    table.add_column(overflow="fold", max_width=22, style="cyan")
+    table.add_column(overflow="fold")
+    for name, default, meaning in rows:
+        table.add_row(name, escape(default), escape(meaning))
+    table.add_row("", "", "")
+    return table
+
+
+def _settings(composed: DictConfig) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
+    """(section, its settings as (name, default, meaning)); those outside of any section come last."""
+    alone = []
     for section in dataclasses.fields(Config):
         if section.name == "model":
-            for name, kind in MODELS.items():
-                rows += [(f"model.{key}", value, f"model={name}: {doc}") for key, value, doc in _fields(kind)]
+            rows = []
+            for name, kind in models().items():
+                given = composed.model if composed.model.name == name else None
+                own = _fields(kind, given)
+                rows += [(f"model.{key}", value, f"model={name}: {doc}") for key, value, doc in own if key != "name"]
+            yield "model", rows
         elif dataclasses.is_dataclass(section.type):
-            rows += [(f"{section.name}.{key}", value, doc) for key, value, doc in _fields(section.type)]
+            found = _fields(section.type, composed[section.name])
+            yield section.name, [(f"{section.name}.{key}", value, doc) for key, value, doc in found]
         else:
-            rows.append((section.name, _shown(section.default), section.metadata["doc"]))
-    return [row for row in rows if not row[0].endswith(".name")]
+            alone.append((section.name, shown(composed[section.name]), section.metadata["doc"]))
+    yield "run", alone
 
 
-def _fields(kind: Any) -> list[tuple[str, str, str]]:
+def _fields(kind: Any, composed: DictConfig | None) -> list[tuple[str, str, str]]:
     rows = []
     for item in dataclasses.fields(kind):
         factory: Any = item.default_factory
-        default = factory() if item.default is dataclasses.MISSING else item.default
-        doc = item.metadata["doc"]
-        if item.metadata["choices"]:
-            doc += f" ({', '.join(item.metadata['choices'])})"
-        rows.append((item.name, _shown(default), doc))
+        value = factory() if item.default is dataclasses.MISSING else item.default
+        if composed is not None:
+            value = OmegaConf.to_container(composed)[item.name]  # type: ignore[index,call-overload]
+        doc, choices = item.metadata["doc"], choices_of(item.metadata)
+        rows.append((item.name, shown(value), f"{doc} ({', '.join(choices)})" if len(choices) > 1 else doc))
     return rows
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -21,3 +21,16 @@ class ScreenHandler(logging.Handler):
             console.print(f"[dim]{stamp}[/dim]  {f'[{style}]{text}[/{style}]' if style else text}", highlight=False)
         except Exception:  # the contract of logging: a handler never breaks the program
             self.handleError(record)
+
+
+def quiet_sweepers(arguments: list[str]) -> None:
+    """Let Optuna's own lines, which come with escape codes of their own, pass through our logging instead."""
+    if not any(argument in ("-m", "--multirun") for argument in arguments):
+        return
+    try:
+        import optuna  # only a sweep needs it, and only where it is installed
+    except ImportError:
+        return
+    optuna.logging.disable_default_handler()
+    optuna.logging.enable_propagation()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -1,11 +1,15 @@
 """One run of the launcher: a single job, or one trial of a sweep, which shares its Spark session with the others."""
 
+import dataclasses
 import logging
+import os
 import shlex
+import shutil
 import sys
 import time
+import uuid
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import psutil
 from hydra.core.hydra_config import HydraConfig
@@ -13,77 +17,113 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from distributed_cls.config import Config
+from distributed_cls.contracts.summary import Summary
+from distributed_cls.contracts.trials_table import TrialRow, TrialStatus
 from distributed_cls.jobs import Run, perform, show
 from distributed_cls.spark.session import Session, versions
 from launch import schema
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
 log = logging.getLogger(__name__)
 
+_OF_HYDRA = {".hydra", "launch.log"}  # what is in a run folder before the job has begun
 
-class State:
-    """What outlives one trial: the Spark session, and the rows of the table of trials."""
+
+class Launcher:
+    """What Hydra calls for each job, and what outlives it: the Spark session, and the rows of the table of trials."""
 
     def __init__(self) -> None:
-        self.session: Session | None = None
-        self.rows: list[dict[str, Any]] = []
-        self.folder: Path | None = None  # of the trial that runs or ran last
-        self.sweep_folder: Path | None = None
+        self.rows: list[TrialRow] = []
         self.errors: list[Exception] = []
+        self.folder: Path | None = None  # of the job that runs or ran last
+        self.sweep_folder: Path | None = None
+        self._session: Session | None = None
 
-    def get_spark(self, config: Config, folder: Path) -> Any:
-        """The session of ``config.cluster``: the one that runs when it is what this cluster would get."""
-        if self.session is not None and not self.session.fits(config.cluster):
+    def run(self, composed: DictConfig) -> float | None:
+        """Do the job of ``composed``. In a sweep: the val accuracy, None for a trial that failed."""
+        hydra = HydraConfig.get()
+        self.folder = folder = Path(hydra.runtime.output_dir)
+        if hydra.mode is RunMode.MULTIRUN:
+            self.sweep_folder = Path(hydra.sweep.dir)
+            return self._trial(composed, folder, list(hydra.overrides.task))
+        try:
+            summary = self._perform(composed, folder)
+            show(summary, folder)
+            _link_latest(folder)
+        except Exception as error:  # raised again by launch.exit_codes: Hydra would print a line of its own about it
+            self.errors.append(error)
+        return None
+
+    def _trial(self, composed: DictConfig, folder: Path, overrides: list[str]) -> float | None:
+        began = time.monotonic()
+        row = TrialRow(len(self.rows), dict(item.split("=", 1) for item in overrides), str(folder))
+        log.info("Trial %d: %s", row.trial, " ".join(overrides))
+        try:
+            summary = self._perform(composed, folder)
+        except Exception as error:  # a failed trial is a row with its reason; the sweep goes on
+            self.errors.append(error)
+            log.warning("Trial %d failed: %s", row.trial, error)
+            row = dataclasses.replace(row, status=TrialStatus.FAILED, reason=str(error))
+        else:
+            test = summary.test.accuracy if summary.test else None
+            row = dataclasses.replace(row, val_accuracy=_val_accuracy(summary), test_accuracy=test)
+        self.rows.append(dataclasses.replace(row, seconds=round(time.monotonic() - began, 1)))
+        return row.val_accuracy
+
+    def _perform(self, composed: DictConfig, folder: Path) -> Summary:
+        config = schema.to_config(composed)
+        work = Run(
+            config,
+            folder,
+            lambda: self._get_spark(config, folder),
+            command=shlex.join(["python", "-m", "launch", *sys.argv[1:]]),
+            versions=versions(),
+            given=frozenset(item.split("=", 1)[0].lstrip("+") for item in HydraConfig.get().overrides.task),
+        )
+        if not self.rows:
+            # The interpreter's own start and its imports count as well: the user waits for them.
+            work.seconds["launch"] = round(time.time() - psutil.Process().create_time(), 3)
+        return perform(work)
+
+    def _get_spark(self, config: Config, folder: Path) -> "SparkSession":
+        """The session of ``config.cluster``: the one that runs, when it has the same properties."""
+        if self._session is not None and not self._session.fits(config.cluster):
             self.close()
-        if self.session is None:
-            self.session = Session(config.cluster, self.sweep_folder or folder)
-        return self.session.spark
+        if self._session is None:
+            self._session = Session(config.cluster, self.sweep_folder or folder)
+        return self._session.spark
 
     def close(self) -> None:
-        if self.session is not None:
-            self.session.stop()
-        self.session = None
+        """Stop Spark."""
+        if self._session is not None:
+            self._session.stop()
+        self._session = None
+
+    def remove_empty_folder(self) -> None:
+        """Remove the run folder of a command that was refused, where Hydra alone has written into it."""
+        if self.sweep_folder is None and self.folder is not None and self.folder.is_dir():
+            if {path.name for path in self.folder.iterdir()} <= _OF_HYDRA:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            for parent in (self.folder.parent, self.folder.parent.parent):
+                if not parent.is_dir() or any(parent.iterdir()):
+                    break
+                parent.rmdir()
 
 
-STATE = State()
+def _val_accuracy(summary: Summary) -> float | None:
+    """Of the evaluation, or of the best epoch when the job only trained."""
+    if summary.val is not None:
+        return summary.val.accuracy
+    return summary.train.val_accuracy if summary.train is not None else None
 
 
-def run(composed: DictConfig) -> float | None:
-    """What Hydra calls: do the job of ``composed``. In a sweep: the val accuracy, None for a trial that failed."""
-    hydra = HydraConfig.get()
-    STATE.folder = folder = Path(hydra.runtime.output_dir)
-    if hydra.mode is not RunMode.MULTIRUN:
-        try:
-            show(_perform(composed, folder), folder)
-        except Exception as error:  # raised again by launch.exit_codes: Hydra would print a line of its own about it
-            STATE.errors.append(error)
-        return None
-    STATE.sweep_folder = Path(hydra.sweep.dir)
-    began = time.monotonic()
-    row: dict[str, Any] = {
-        "trial": len(STATE.rows),
-        "overrides": dict(item.split("=", 1) for item in hydra.overrides.task),
-        "run": str(folder),
-    }
-    log.info("Trial %d: %s", row["trial"], " ".join(hydra.overrides.task))
-    try:
-        summary = _perform(composed, folder)
-    except Exception as error:  # a failed trial is a row with its reason; the sweep goes on
-        STATE.errors.append(error)
-        log.log(logging.WARNING, "Trial %d failed: %s", row["trial"], error)
-        row |= {"status": "failed", "reason": str(error)}
-    else:
-        row |= {"status": "done"}
-        row |= {f"{split}_accuracy": summary.get(split, {}).get("accuracy") for split in ("val", "test")}
-    row["seconds"] = round(time.monotonic() - began, 1)
-    STATE.rows.append(row)
-    return row.get("val_accuracy")
-
-
-def _perform(composed: DictConfig, folder: Path) -> dict[str, Any]:
-    config = schema.to_config(composed)
-    facts = {"command": shlex.join(["python", "-m", "launch", *sys.argv[1:]]), "versions": versions()}
-    work = Run(config, folder, lambda: STATE.get_spark(config, folder), facts)
-    if not STATE.rows:
-        # The interpreter's own start and its imports count as well: the user waits for them.
-        work.seconds["launch"] = round(time.time() - psutil.Process().create_time(), 3)
-    return perform(work)
+def _link_latest(folder: Path) -> None:
+    """Let ``runs/latest`` lead to a run in ``runs/<date>/``; elsewhere the user has chosen the folder."""
+    runs = folder.absolute().parent.parent
+    if runs.name != "runs" or not (folder / "checkpoints").is_dir():
+        return
+    temporary = runs / f".latest-{uuid.uuid4().hex}"
+    temporary.symlink_to(os.path.relpath(folder.absolute(), runs))
+    temporary.replace(runs / "latest")

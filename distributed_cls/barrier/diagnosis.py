@@ -1,10 +1,10 @@
-"""What an operator needs out of what Spark, TensorFlow and Python write when something fails. Pure functions."""
+"""What an operator needs out of what TensorFlow and Python write when something fails. Pure functions."""
 
 import re
 from collections.abc import Sequence
 
-_LONGEST = 400  # characters
-_TAIL = 8  # lines
+_MAX_CHARACTERS = 400
+_TAIL_LINES = 8
 
 # Lines of a log or a message that say nothing about the failure: stack frames, and absl's notes at start-up.
 _NOISE = re.compile(
@@ -13,21 +13,12 @@ _NOISE = re.compile(
 )
 
 
-def reason(error: Exception | None) -> str:
-    """The line of a Spark error that says what happened, out of its hundred lines of stack."""
-    text = str(error or "")
-    # What a Python worker raised; the last line of its traceback says what.
-    raised = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception|Failed): (?!Traceback ).+$", text, re.MULTILINE)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return str((raised or lines or ["no reason given"])[0])[:_LONGEST]
-
-
-def essence(message: str) -> str:
+def without_stack_trace(message: str) -> str:
     """An exception's message on one line, without the stack that TensorFlow writes into it."""
     lines = [line.strip() for line in message.splitlines() if not _NOISE.match(line)]
-    return " ".join(lines)[:_LONGEST]
+    return " ".join(lines)[:_MAX_CHARACTERS]
 
 
-def telling(log: Sequence[str]) -> list[str]:
+def last_informative_lines(log: Sequence[str]) -> list[str]:
     """The last lines of a rank's log that say something."""
-    return [line for line in log if not _NOISE.match(line)][-_TAIL:]
+    return [line for line in log if not _NOISE.match(line)][-_TAIL_LINES:]

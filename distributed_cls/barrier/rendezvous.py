@@ -8,9 +8,11 @@ import socket
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import distributed_cls
+from distributed_cls.contracts import manifest
+from distributed_cls.contracts.rank_facts import RankFacts
+from distributed_cls.errors import UserError
 
 # What must be the same on every rank, and what to do when it is not.
 _MUST_AGREE = {
@@ -22,6 +24,7 @@ _MUST_AGREE = {
     "run_folder": "Set hydra.run.dir to storage that every node shares.",
     "gpus": "Use nodes with as many GPUs, or set cluster.gpus_per_worker.",
 }
+_NOT_INSTALLED = "not installed"
 
 
 @contextlib.contextmanager
@@ -37,68 +40,61 @@ def held_port() -> Iterator[int]:
         yield holder.getsockname()[1]
 
 
-def local_facts(host: str, port: int, dataset: str, run_folder: str) -> dict[str, Any]:
-    """What this rank tells the others: its address, and what must agree."""
+def local_facts(host: str, port: int, dataset: str, run_folder: str) -> RankFacts:
+    """What this rank tells the others."""
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return {
-        "host": host,
-        "port": port,
-        "python": platform.python_version(),
-        **{name: _version(name) for name in ("tensorflow", "keras")},
-        # Of the code that runs, not of what is installed: the driver's code travels to the executors.
-        "distributed_cls": distributed_cls.__version__,
-        "dataset": _fingerprint(dataset),
-        "run_folder": Path(run_folder).is_dir(),
-        "gpus": len([gpu for gpu in gpus.split(",") if gpu]),
-    }
+    return RankFacts(
+        host=host,
+        port=port,
+        python=platform.python_version(),
+        tensorflow=_version("tensorflow"),
+        keras=_version("keras"),
+        distributed_cls=distributed_cls.__version__,
+        dataset=_fingerprint(dataset),
+        run_folder=Path(run_folder).is_dir(),
+        gpus=len([gpu for gpu in gpus.split(",") if gpu]),
+    )
 
 
 def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return _NOT_INSTALLED
 
 
 def _fingerprint(dataset: str) -> str:
-    from distributed_cls.contracts import manifest
-    from distributed_cls.errors import UserError
-
     try:
         return manifest.load(dataset).fingerprint
     except UserError as error:
         return str(error)
 
 
-def refusal(everyone: Sequence[dict[str, Any]], dataset: str, gpus: int) -> str | None:
+def refusal(everyone: Sequence[RankFacts], dataset: str, gpus: int) -> str | None:
     """Why these ranks must not train together, as one line for the user; None when they may.
 
     ``everyone``: the facts of each rank; ``dataset``: the fingerprint that the driver means.
     A pure function, so that every rank and the driver come to the same answer.
     """
     expected = {
-        **{name: everyone[0][name] for name in _MUST_AGREE},
+        **{name: getattr(everyone[0], name) for name in _MUST_AGREE},
         "dataset": dataset,
         "run_folder": True,
         "gpus": gpus,
     }
     for name, remedy in _MUST_AGREE.items():
         for rank, facts in enumerate(everyone):
-            if facts[name] != expected[name]:
-                return (
-                    f"Expected {name}={expected[name]} on every rank. Received: {name}={facts[name]} on rank {rank} "
-                    f"({facts['host']}). {remedy}"
-                )
-            if facts[name] == "not installed":
-                return (
-                    f"Expected {name} on every rank. Received: not installed on rank {rank} ({facts['host']}). {remedy}"
-                )
+            found, where = getattr(facts, name), f"on rank {rank} ({facts.host})"
+            if found == _NOT_INSTALLED:
+                return f"Expected {name} on every rank. Received: not installed {where}. {remedy}"
+            if found != expected[name]:
+                return f"Expected {name}={expected[name]} on every rank. Received: {name}={found} {where}. {remedy}"
     return None
 
 
-def tf_config(everyone: Sequence[dict[str, Any]], rank: int) -> str:
+def tf_config(everyone: Sequence[RankFacts], rank: int) -> str:
     """TF_CONFIG for ``rank``: IP addresses, because TensorFlow cannot resolve the pod names of Kubernetes."""
-    workers = [f"{facts['host']}:{facts['port']}" for facts in everyone]
+    workers = [f"{facts.host}:{facts.port}" for facts in everyone]
     return json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}})
 
 

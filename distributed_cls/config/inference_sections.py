@@ -1,5 +1,6 @@
 """The settings of the jobs that use a trained model: predict, stream and serve. Sections of ``config.Config``."""
 
+import re
 from dataclasses import dataclass
 
 from distributed_cls.config.section import Section, setting
@@ -42,6 +43,7 @@ class ServeConfig(Section):
 
     host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 opens the service to the network")
     port: int = setting(8000, "port to listen on; 0: any free one", at_least=0, at_most=65535)
+    root_path: str = setting("", "path below which a proxy shows the service, such as /cars")
     threads: int | None = setting(None, "threads of the model; null: every core", at_least=1)
     max_batch: int = setting(32, "most images per call of the model", at_least=1)
     max_wait: float = setting(
@@ -56,3 +58,8 @@ class ServeConfig(Section):
     max_images: int = setting(32, "most images in one request", at_least=1)
     reload: float = setting(2.0, "time between two looks for a new model version, seconds", above=0)
     drain: float = setting(20.0, "longest time to finish open requests after SIGTERM, seconds", above=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not re.fullmatch(r"(/[\w.~-]+)*", self.root_path):
+            self.refuse("root_path", self.root_path, "empty, or a path such as /cars without a / at its end")

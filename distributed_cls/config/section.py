@@ -1,6 +1,7 @@
 """What a setting is: a dataclass field with a meaning and limits, in a section that checks them."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Any
 
@@ -11,7 +12,7 @@ def setting(
     default: Any,
     doc: str,
     *,
-    choices: tuple[str, ...] = (),
+    choices: tuple[str, ...] | Callable[[], tuple[str, ...]] = (),
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
@@ -33,6 +34,19 @@ _LIMITS = {
 }
 
 
+def choices_of(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """The values that a setting takes, where they are few; of those that are registered, the ones known now."""
+    choices = metadata.get("choices", ())
+    return tuple(choices() if callable(choices) else choices)
+
+
+def shown(value: Any) -> str:
+    """A value as the command line and YAML spell it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
 class Section:
     """A group of settings. ``__post_init__`` checks each field; subclasses add rules across fields."""
 
@@ -45,8 +59,9 @@ class Section:
                 self._check(item.name, value, dict(item.metadata))
 
     def _check(self, name: str, value: Any, metadata: dict[str, Any]) -> None:
-        if metadata.get("choices") and value not in metadata["choices"]:
-            self.refuse(name, value, f"one of {', '.join(metadata['choices'])}")
+        choices = choices_of(metadata)
+        if choices and value not in choices:
+            self.refuse(name, value, f"one of {', '.join(choices)}")
         for limit_name, (symbol, holds) in _LIMITS.items():
             values = value if isinstance(value, list) else [value]
             if limit_name in metadata and not all(holds(one, metadata[limit_name]) for one in values):
@@ -56,4 +71,4 @@ class Section:
     def refuse(self, name: str, value: Any, expected: str, remedy: str = "") -> None:
         """Raise the one-line error for a setting of this section."""
         key = f"{self.section}.{name}" if self.section else name
-        raise UserError(f"Expected {key} to be {expected}. Received: {key}={value}. {remedy}".rstrip())
+        raise UserError(f"Expected {key} to be {expected}. Received: {key}={shown(value)}. {remedy}".rstrip())

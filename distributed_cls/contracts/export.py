@@ -1,15 +1,16 @@
-"""What an exported model says about itself, checked: no TensorFlow here, so that a driver can ask as well."""
+"""What an exported model says about itself: written and checked here, without TensorFlow, so that a driver can ask."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
-
+from distributed_cls import storage
+from distributed_cls.contracts.codec import Json
 from distributed_cls.errors import UserError
-from distributed_cls.storage.local_files import read_json
 
 SCHEMA_VERSION = 1
+ABOUT = "model.json"  # in the model's folder, written last
 _REMEDY = "Set model_dir=<the run folder of a finished job=pipeline, or the model folder in it>."
 _FIELDS = {"name": str, "created": str, "classes": list, "image_size": int, "resize": str, "files": dict}
 
@@ -25,10 +26,10 @@ class Export:
     classes: list[str]
     image_size: int  # edge, pixels
     resize: str  # how a picture becomes a square, as in images/pixels.py
-    metrics: dict[str, Any]
-    dataset: dict[str, Any]
+    metrics: dict[str, dict[str, Json]]  # split → figure → value
+    dataset: dict[str, Json]  # name and fingerprint
 
-    def here(self) -> "Export":
+    def materialize(self) -> "Export":
         """The export with its files on this machine's disk; a sub-class may have to bring them first."""
         return self
 
@@ -43,6 +44,37 @@ class Export:
         return str(Path(self.folder) / "model.keras")
 
 
+def write_about(
+    folder: Path,
+    *,
+    name: str,
+    created: str,
+    classes: list[str],
+    image_size: int,
+    resize: str,
+    metrics: Mapping[str, Mapping[str, Json]],
+    dataset: Mapping[str, Json],
+) -> None:
+    """Write ``model.json`` beside the files of a model, with the size and the checksum of each. See ``Export``."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    about = {
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "created": created,
+        "classes": classes,
+        "image_size": image_size,
+        "resize": resize,
+        "metrics": metrics,
+        "dataset": dataset,
+        "files": {str(file.relative_to(folder)): _stamp(file) for file in files},
+    }
+    storage.write_json(folder / ABOUT, about)
+
+
+def _stamp(file: Path) -> dict[str, Json]:
+    return {"bytes": file.stat().st_size, "crc32c": f"{storage.crc32c(file):08x}"}
+
+
 def find_export(model_dir: str) -> Path:
     """The model folder that ``model_dir`` means: itself, its ``model/``, or its highest-numbered sub-folder.
 
@@ -50,12 +82,12 @@ def find_export(model_dir: str) -> Path:
     """
     root = Path(model_dir)
     for folder in (root, root / "model"):
-        if (folder / "model.json").is_file():
+        if (folder / ABOUT).is_file():
             return folder
     numbered = [child for child in root.glob("*") if child.name.isdecimal() and child.is_dir()]
     for child in sorted(numbered, key=lambda folder: int(folder.name), reverse=True):
         for folder in (child, child / "model"):
-            if (folder / "model.json").is_file():
+            if (folder / ABOUT).is_file():
                 return folder
     received = "no model.json in it" if root.is_dir() else "no such folder"
     raise UserError(
@@ -69,11 +101,11 @@ def load_export(model_dir: str) -> Export:
     Raises UserError that names what is missing, damaged or of another version.
     """
     folder = find_export(model_dir)
-    about = read_json(folder / "model.json", "an exported model's model.json", _REMEDY)
+    about = storage.read_json(folder / ABOUT, "an exported model's model.json", _REMEDY)
     _check_schema(folder, about)
     for name, stamp in about["files"].items():
         _check_file(folder, name, stamp)
-    version = google_crc32c.Checksum((folder / "model.json").read_bytes()).hexdigest().decode()
+    version = f"{storage.crc32c(folder / ABOUT):08x}"
     return Export(
         folder=str(folder),
         name=about["name"],
@@ -88,7 +120,7 @@ def load_export(model_dir: str) -> Export:
 
 
 def _check_schema(folder: Path, about: Any) -> None:
-    where = folder / "model.json"
+    where = folder / ABOUT
     version = about.get("schema_version") if isinstance(about, dict) else None
     if version != SCHEMA_VERSION:
         raise UserError(
@@ -107,12 +139,9 @@ def _check_file(folder: Path, name: str, stamp: dict[str, Any]) -> None:
     file = folder / name
     if not file.is_file():
         raise UserError(f"Expected {folder} to be a whole export. Received: {name} is missing. Export the model again.")
-    checksum = google_crc32c.Checksum()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            checksum.update(block)
-    if file.stat().st_size != stamp["bytes"] or checksum.hexdigest().decode() != stamp["crc32c"]:
+    found = _stamp(file)
+    if found != stamp:
         raise UserError(
             f"Expected {file} as it was exported ({stamp['bytes']} bytes, crc32c {stamp['crc32c']}). Received: "
-            f"{file.stat().st_size} bytes, crc32c {checksum.hexdigest().decode()}. Export the model again."
+            f"{found['bytes']} bytes, crc32c {found['crc32c']}. Export the model again."
         )

@@ -7,12 +7,18 @@ tell a later run which images need no decoding again, and where their prepared b
 import io
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from distributed_cls import storage
+from distributed_cls.contracts import rejects
 from distributed_cls.errors import UserError
 
+# 1 (not written down): "unreadable" also meant that there was no file, and was remembered.
+SCHEMA_VERSION = 2
+_VERSION_KEY = b"distributed_cls.index.schema_version"
 FILE = "index.parquet"
+REJECTS_FILE = "rejects.parquet"  # of the index, the rows and columns that tell why an image is left out
 IDENTITY = ["path", "row", "size", "stamp"]  # as long as these stay, a file's content is taken to stay
 KEY_BYTES = 16
 HASH_BYTES = 32
@@ -24,7 +30,7 @@ LISTING_SCHEMA = pa.schema(
         ("label", pa.string()),
         ("size", pa.int64()),  # bytes
         ("stamp", pa.int64()),  # changes when the file changes: modification time, ns, or a hash of the ETag
-        ("split", pa.int8()),  # index into manifest.SPLITS where the source says so; -1 otherwise
+        ("split", pa.int8()),  # index into manifest.SPLITS where the source gives it; -1 otherwise
     ]
 )
 
@@ -46,15 +52,24 @@ SCHEMA = pa.schema(
 
 
 def write(path: str, table: pa.Table) -> None:
-    """Write a table as Parquet, whole or not at all."""
+    """Write a table as Parquet, whole or not at all, with the schema version in the file's metadata."""
+    versioned = {**(table.schema.metadata or {}), _VERSION_KEY: str(SCHEMA_VERSION).encode()}
     stream = io.BytesIO()
-    pq.write_table(table, stream, compression="zstd")
+    pq.write_table(table.replace_schema_metadata(versioned), stream, compression="zstd")
     storage.write_bytes(path, stream.getvalue())
 
 
 def read(path: str) -> pa.Table:
-    """Read a Parquet file."""
-    return pq.read_table(io.BytesIO(storage.read_bytes(path)))
+    """Read a table of ``write``. Raises UserError for one of a later schema version."""
+    table = pq.read_table(io.BytesIO(storage.read_bytes(path)))
+    metadata = dict(table.schema.metadata or {})
+    version = int(metadata.pop(_VERSION_KEY, b"1"))
+    if version > SCHEMA_VERSION:
+        raise UserError(
+            f"Expected an index of schema version {SCHEMA_VERSION} or earlier. Received: {path} has version {version}. "
+            "Use the release that wrote it, or delete its folder and prepare the data again."
+        )
+    return table.replace_schema_metadata(metadata or None)
 
 
 def of_dataset(folder: str, name: str = FILE) -> pa.Table:
@@ -74,7 +89,7 @@ def to_bytes(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue())
 
 
 def from_bytes(message: bytes) -> pa.Table:
@@ -82,8 +97,14 @@ def from_bytes(message: bytes) -> pa.Table:
     return pa.ipc.open_stream(message).read_all()
 
 
+def remembered(known: pa.Table) -> pa.Table:
+    """The rows that another run may take over: those whose outcome is a property of the image."""
+    passing = pc.is_in(known["reason"], pa.array(rejects.NOT_REMEMBERED))
+    return known.filter(pc.invert(passing))
+
+
 def missing(listed: pa.Table, known: pa.Table) -> pa.Table:
-    """The rows of a listing that ``known`` says nothing about, in the listing's order."""
+    """The rows of a listing that are not in ``known``, in the listing's order."""
     if known.num_rows == 0:
         return listed
     rest = listed.join(known.select(IDENTITY), IDENTITY, join_type="left anti")
@@ -91,10 +112,12 @@ def missing(listed: pa.Table, known: pa.Table) -> pa.Table:
 
 
 def describe(listed: pa.Table, known: pa.Table) -> pa.Table:
-    """The listing with what ``known`` says about each row; label and split are the listing's. Sorted by path and row.
+    """The listing with the facts of each row in ``known``; label and split are the listing's. Sorted by path and row.
 
-    Where two runs decoded the same image, one of the two equal answers is taken.
+    Where two runs decoded the same image, one of the two equal answers is taken, and rather one that is remembered.
     """
+    passing = pc.is_in(known["reason"], pa.array(rejects.NOT_REMEMBERED))
+    known = pa.concat_tables([known.filter(pc.invert(passing)), known.filter(passing)])
     facts = [name for name in SCHEMA.names if name not in LISTING_SCHEMA.names]
     known = known.select([*IDENTITY, *facts])
     first = known.append_column("n", pa.array(range(known.num_rows), pa.int64()))

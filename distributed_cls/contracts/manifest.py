@@ -3,17 +3,15 @@
 It is written last, so a folder without one is not a dataset. Imports nothing heavy: every rank reads it.
 """
 
-import dataclasses
 import json
+import re
 from dataclasses import dataclass, field
-from typing import Any
-
-import google_crc32c
 
 from distributed_cls import storage
+from distributed_cls.contracts import codec, rejects
 from distributed_cls.errors import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had one field "source" with the text <source>:<root>
 FILE = "manifest.json"
 SPLITS = ("train", "val", "test")
 NAMED_REJECTS = 20  # rejects that the manifest itself names; rejects.parquet holds all
@@ -48,7 +46,8 @@ class Manifest:
     rejected_by_reason: dict[str, int] = field(default_factory=dict)
     rejects: list[dict[str, str]] = field(default_factory=list)  # the first few: path, reason, detail
     duplicates: int = 0  # images left out because their content is there already
-    source: str = ""  # where the images came from
+    source: str = ""  # which source listed the images
+    source_root: str = ""  # the folder or URL that their paths begin at
     source_digest: str = ""  # of the listing and of every setting that decides the content
     lineage: str = ""  # of the source and those settings, without the listing: what later images join
     generation: int = 1  # 1 for a fresh preparation, one more than the dataset that it extends
@@ -58,6 +57,11 @@ class Manifest:
     def records(self, split: str) -> int:
         """Images in a split."""
         return sum(shard.records for shard in self.shards[split])
+
+    @property
+    def not_remembered(self) -> int:
+        """Images that were left out because they could not be read then: another run may be able to."""
+        return sum(self.rejected_by_reason.get(reason, 0) for reason in rejects.NOT_REMEMBERED)
 
 
 @dataclass(frozen=True)
@@ -69,29 +73,53 @@ class Dataset:
     reused: bool
 
 
+def folder_name(name: str, fingerprint: str) -> str:
+    """The name of a dataset's folder, below the root of all datasets."""
+    return f"{name}-{fingerprint}"
+
+
+def parse_folder_name(folder: str) -> tuple[str, str] | None:
+    """(name, fingerprint) of a folder's name that ``folder_name`` may have given; None for any other."""
+    found = re.fullmatch(r"(.+)-([0-9a-f]{8,})", folder)
+    return (found[1], found[2]) if found else None
+
+
+def write(folder: str, manifest: Manifest) -> None:
+    """Write ``manifest.json``: with it, the folder becomes a dataset."""
+    storage.write_text(storage.join(folder, FILE), dumps(manifest))
+
+
 def dumps(manifest: Manifest) -> str:
     """The manifest as JSON text."""
-    return json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False) + "\n"
+    return codec.dumps(manifest, indent=1) + "\n"
 
 
 def loads(text: str, where: str) -> Manifest:
-    """A manifest from JSON text; ``where`` names the file in errors. Raises UserError."""
+    """A manifest from JSON text, also of an earlier schema version; ``where`` names the file in errors.
+
+    Raises UserError.
+    """
     again = "Delete the folder and prepare the data again."
     try:
-        content: dict[str, Any] = json.loads(text)
+        content = json.loads(text)
         version = content["schema_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"Expected a dataset manifest. Received: {where} is damaged ({error!r}). {again}") from None
-    if version != SCHEMA_VERSION:
+    if version not in range(1, SCHEMA_VERSION + 1):
         raise UserError(
-            f"Expected a dataset manifest of schema version {SCHEMA_VERSION}. "
+            f"Expected a dataset manifest of schema version {SCHEMA_VERSION} or earlier. "
             f"Received: {where} has schema_version={version}. {again}"
         )
     try:
-        content["shards"] = {split: [Shard(**shard) for shard in content["shards"][split]] for split in SPLITS}
-        return Manifest(**content)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"Expected a dataset manifest. Received: {where} is damaged ({error!r}). {again}") from None
+        if version == 1:
+            content["source"], _, content["source_root"] = content["source"].partition(":")
+        manifest = codec.from_plain(Manifest, {**content, "schema_version": SCHEMA_VERSION}, "manifest")
+        absent = [split for split in SPLITS if split not in manifest.shards]
+        if absent:
+            raise ValueError(f"no shards of {', '.join(absent)}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"Expected a dataset manifest. Received: {where} is damaged ({error}). {again}") from None
+    return manifest
 
 
 def load(path: str) -> Manifest:
@@ -137,17 +165,6 @@ def _check_size(path: str, shard: Shard) -> None:
 def check_shard(path: str, shard: Shard) -> None:
     """Read one shard of the dataset folder ``path``, compare size and checksum. Raises UserError with its name."""
     _check_size(path, shard)
-    crc = 0
-    for block in storage.blocks(storage.join(path, shard.file)):
-        crc = google_crc32c.extend(crc, block)
+    crc = storage.crc32c(storage.join(path, shard.file))
     if crc != shard.crc32c:
         raise _damaged(path, shard, f"has crc32c {crc:08x}")
-
-
-def verify(path: str) -> Manifest:
-    """Re-read every shard of a dataset and compare its checksum. Raises UserError with the damaged shard's name."""
-    manifest = load(path)
-    for split in SPLITS:
-        for shard in manifest.shards[split]:
-            check_shard(path, shard)
-    return manifest

@@ -1,4 +1,4 @@
-"""What became of the images, in numbers: per class and split, by reason. For the terminal and for dataset.html."""
+"""Image counts per class and split, and by reason of what is left out. For the terminal and for dataset.html."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from distributed_cls.contracts import index
+from distributed_cls.contracts import index, rejects
 from distributed_cls.contracts.manifest import SPLITS, Dataset
-from distributed_cls.dataset import curate
 from distributed_cls.text import printable
 
 if TYPE_CHECKING:
@@ -52,8 +51,8 @@ def class_rows(table: pa.Table, classes: list[str]) -> list[ClassRow]:
         rows[name] = ClassRow(
             name,
             {split: states.pop(split, 0) for split in SPLITS},
-            {reason: count for reason, count in sorted(states.items()) if reason != curate.DUPLICATE},
-            states.get(curate.DUPLICATE, 0),
+            {reason: count for reason, count in sorted(states.items()) if reason != rejects.DUPLICATE},
+            states.get(rejects.DUPLICATE, 0),
         )
     return [rows[name] for name in classes]
 
@@ -85,9 +84,14 @@ def table(dataset: Dataset) -> "Table":
     shown = rows
     if len(rows) > _MOST_CLASSES:
         shown = sorted(rows, key=lambda row: -row.listed)[:_MOST_CLASSES]
-    made = Table(title=f"{dataset.manifest.name}: {sum(whole.kept.values())} of {whole.listed} images kept")
+    made = Table(title=f"{dataset.manifest.name}: {sum(whole.kept.values()):,} of {whole.listed:,} images kept")
     made.add_column("class", overflow="fold")
-    headings = [*SPLITS, *(reason.replace("_", " ") for reason in whole.rejected), "duplicates"]
+    # A column is shown when it has a number: ten rows of nothing say nothing.
+    headings = [
+        *SPLITS,
+        *(reason.replace("_", " ") for reason in whole.rejected),
+        *["duplicates"] * bool(whole.duplicates),
+    ]
     for heading in headings:
         made.add_column(heading, justify="right")
     for row in shown:
@@ -100,5 +104,6 @@ def table(dataset: Dataset) -> "Table":
 
 
 def _cells(row: ClassRow, whole: ClassRow) -> list[str]:
-    numbers = [*row.kept.values(), *(row.rejected.get(reason, 0) for reason in whole.rejected), row.duplicates]
+    rejected = [row.rejected.get(reason, 0) for reason in whole.rejected]
+    numbers = [*row.kept.values(), *rejected, *[row.duplicates] * bool(whole.duplicates)]
     return [f"{number:,}" if number else "·" for number in numbers]

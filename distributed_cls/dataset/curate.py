@@ -12,17 +12,14 @@ import pyarrow.compute as pc
 from distributed_cls.config import DataConfig
 from distributed_cls.contracts.index import KEY_BYTES
 from distributed_cls.contracts.manifest import SPLITS
+from distributed_cls.contracts.rejects import CONFLICT, DUPLICATE, LEAK
 from distributed_cls.dataset import split
 from distributed_cls.errors import UserError
 from distributed_cls.text import printable
 
-CONFLICT = "conflicting_labels"
-DUPLICATE = "duplicate"
-LEAK = "near_duplicate_in_another_split"
-
 
 class TooManyRejects(UserError):
-    """More rejects than the limit. What was decoded stays for the next run, which may allow more."""
+    """More rejects than the limit. The decoded images stay for the next run, which may allow more."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +34,20 @@ class Curated:
         return self.table.filter(pc.is_null(self.table["reason"]))
 
     def rejected(self) -> pa.Table:
-        """The images that are left out for a fault of theirs; duplicates have none."""
+        """The images that are left out for a fault; being a duplicate is none."""
         reason = self.table["reason"]
         return self.table.filter(pc.and_(pc.is_valid(reason), pc.not_equal(reason, DUPLICATE)))
+
+    def rejected_by_reason(self) -> dict[str, int]:
+        """How many images each reason leaves out, by the reason's name."""
+        counted = self.rejected()["reason"].value_counts().to_pylist()
+        return {row["values"]: row["counts"] for row in sorted(counted, key=lambda row: str(row["values"]))}
+
+    def named_rejects(self, limit: int) -> list[dict[str, str]]:
+        """Path, reason and detail of the first ``limit`` rejects."""
+        first = self.rejected().slice(0, limit)
+        facts = zip(places(first), first["reason"].to_pylist(), first["detail"].to_pylist(), strict=True)
+        return [{"path": path, "reason": reason, "detail": detail or ""} for path, reason, detail in facts]
 
     def duplicates(self) -> int:
         """How many images are left out because their content is there already."""
@@ -80,9 +88,9 @@ def places(table: pa.Table) -> list[str]:
 
 def drop_conflicts(table: pa.Table) -> pa.Table:
     """Reject every image whose content also occurs under another label; the detail names labels and files."""
-    alive = alive_rows(table)
-    content = _content_numbers(keys_of(table["key"].take(alive)))
-    labels = table["label"].take(alive).dictionary_encode().combine_chunks()
+    kept = kept_indices(table)
+    content = _content_numbers(keys_of(table["key"].take(kept)))
+    labels = table["label"].take(kept).dictionary_encode().combine_chunks()
     codes = labels.indices.to_numpy()
     order = np.lexsort((codes, content))
     same = content[order][1:] == content[order][:-1]
@@ -90,7 +98,7 @@ def drop_conflicts(table: pa.Table) -> pa.Table:
     if not len(clash):
         return table
     faulty = np.flatnonzero(np.isin(content, clash))
-    paths = places(table.select(["path", "row"]).take(alive[faulty]))
+    paths = places(table.select(["path", "row"]).take(kept[faulty]))
     names = labels.take(faulty).to_pylist()
     members: dict[int, list[int]] = {}
     for number, group in enumerate(content[faulty].tolist()):
@@ -100,50 +108,50 @@ def drop_conflicts(table: pa.Table) -> pa.Table:
         classes = sorted({names[n] for n in members[group]})
         files = ", ".join(paths[n] for n in members[group][:3])
         details.append(f"the same picture under {' and '.join(classes)}: {files}")
-    return _drop(table, alive[faulty], CONFLICT, details)
+    return _drop(table, kept[faulty], CONFLICT, details)
 
 
 def drop_duplicates(table: pa.Table) -> pa.Table:
     """Keep one of each content: of a given test split first, then val, then train; then the first by path."""
-    alive = alive_rows(table)
-    content = _content_numbers(keys_of(table["key"].take(alive)))
-    order = np.lexsort((alive, _preference(table["split"].to_numpy()[alive]), content))
+    kept = kept_indices(table)
+    content = _content_numbers(keys_of(table["key"].take(kept)))
+    order = np.lexsort((kept, _preference(table["split"].to_numpy()[kept]), content))
     again = np.concatenate([[False], content[order][1:] == content[order][:-1]])
     if not again.any():
         return table
     firsts = np.maximum.accumulate(np.where(again, 0, np.arange(len(order))))
-    originals = places(table.select(["path", "row"]).take(alive[order[firsts[again]]]))
-    return _drop(table, alive[order[again]], DUPLICATE, [f"the same picture as {path}" for path in originals])
+    originals = places(table.select(["path", "row"]).take(kept[order[firsts[again]]]))
+    return _drop(table, kept[order[again]], DUPLICATE, [f"the same picture as {path}" for path in originals])
 
 
-def alive_rows(table: pa.Table) -> np.ndarray:
-    """The rows of the images that nothing speaks against, int64 [n]."""
+def kept_indices(table: pa.Table) -> np.ndarray:
+    """The rows of the images without a reason to leave them out, int64 [n]."""
     return np.flatnonzero(pc.is_null(table["reason"]).to_numpy())
 
 
 def drop_leaks(table: pa.Table, groups: np.ndarray, earlier: pa.Table | None) -> tuple[pa.Table, np.ndarray]:
-    """Leave out images whose near duplicates are bound to different splits; the table, and the groups that remain.
+    """Leave out images whose near duplicates belong to different splits; the table, and the groups that remain.
 
-    groups: near-duplicate group of each alive row. With splits given by the source, the copies in test stay, then those
+    groups: near-duplicate group of each kept row. With splits given by the source, the copies in test stay, then those
     in val. With an earlier dataset all that it holds stays, and a new image that resembles images of several splits
     goes. Either way, no image of one split has a copy in another.
     """
-    alive = alive_rows(table)
-    given = table["split"].to_numpy()[alive]
-    known = _earlier_splits(table["key"].take(alive), earlier)
-    bound = given if known is None or (given >= 0).any() else known
+    kept = kept_indices(table)
+    given = table["split"].to_numpy()[kept]
+    known = _earlier_splits(table["key"].take(kept), earlier)
+    fixed_split = given if known is None or (given >= 0).any() else known
     count = int(groups.max(initial=-1)) + 1
     present = np.zeros((count, len(SPLITS)), bool)
-    present[groups[bound >= 0], bound[bound >= 0]] = True
-    torn = present.sum(axis=1)[groups] > 1
-    strongest = (len(SPLITS) - 1 - present[:, ::-1].argmax(axis=1))[groups]
-    leaving = torn & ((given >= 0) & (given != strongest) if bound is given else bound < 0)
-    if not leaving.any():
+    present[groups[fixed_split >= 0], fixed_split[fixed_split >= 0]] = True
+    spans_splits = present.sum(axis=1)[groups] > 1
+    preferred_split = (len(SPLITS) - 1 - present[:, ::-1].argmax(axis=1))[groups]
+    to_drop = spans_splits & ((given >= 0) & (given != preferred_split) if fixed_split is given else fixed_split < 0)
+    if not to_drop.any():
         return table, groups
-    paths = places(table.select(["path", "row"]).take(alive))
-    relative = {int(groups[n]): paths[n] for n in np.flatnonzero(torn & ~leaving & (bound >= 0))}
-    details = [f"nearly the same picture as {relative[int(groups[n])]}" for n in np.flatnonzero(leaving)]
-    return _drop(table, alive[leaving], LEAK, details), groups[~leaving]
+    paths = places(table.select(["path", "row"]).take(kept))
+    relative = {int(groups[n]): paths[n] for n in np.flatnonzero(spans_splits & ~to_drop & (fixed_split >= 0))}
+    details = [f"nearly the same picture as {relative[int(groups[n])]}" for n in np.flatnonzero(to_drop)]
+    return _drop(table, kept[to_drop], LEAK, details), groups[~to_drop]
 
 
 def check_rejects(table: pa.Table, limit: float) -> None:
@@ -171,34 +179,28 @@ def assign_splits(
 
     groups: near-duplicate group of each kept image. earlier: key and split of a former preparation, which are kept.
     """
-    kept = alive_rows(table)
+    kept = kept_indices(table)
     keys = keys_of(table["key"].take(kept))
     labels = pc.index_in(table["label"].take(kept), pa.array(classes)).to_numpy().astype(np.int64)
     given = table["split"].to_numpy()[kept]
     order = split.hash_order(keys, f"{config.seed}:{config.split_salt}")
     groups = np.arange(len(kept)) if groups is None else groups
     known = _earlier_splits(table["key"].take(kept), earlier)
-    if (given >= 0).any() and (given < 0).any():
-        without = places(table.select(["path", "row"]).take(kept[given < 0]))
-        raise UserError(
-            f"Expected a split for every image, since the source gives some. Received: {len(without)} of {len(kept)} "
-            f"images without one, for example {printable(without[0])}. Complete the splits, or remove them all."
-        )
-    chosen, fractions = _given_splits(given, config.split)
+    chosen, fractions = given_splits(given, config.split)
     free = np.flatnonzero(chosen < 0)
     chosen[free] = split.assign(
         labels[free], groups[free], order[free], fractions, None if known is None else known[free]
     )
-    _check_every_class(labels, chosen, classes)
+    _check_every_class(table, labels, chosen, classes)
     splits = np.full(table.num_rows, -1, np.int8)
     splits[kept] = chosen
     return table.set_column(table.schema.get_field_index("split"), "split", pa.array(splits))
 
 
-def _given_splits(given: np.ndarray, fractions: list[float]) -> tuple[np.ndarray, list[float]]:
-    """What the source says: the splits that are final, int8 [n] (-1 for open), and the fractions for the open ones.
+def given_splits(given: np.ndarray, fractions: list[float]) -> tuple[np.ndarray, list[float]]:
+    """The splits of the source: those that are final, int8 [n] (-1 for open), and the fractions for the open ones.
 
-    Where the source knows no val (or no test) split, it is taken out of train.
+    Where the source has no val (or no test) split, it is taken out of train.
     """
     if not (given >= 0).any():
         return given.copy(), fractions
@@ -206,8 +208,8 @@ def _given_splits(given: np.ndarray, fractions: list[float]) -> tuple[np.ndarray
     if sum(open_splits) == 1:
         return given.copy(), fractions
     total = sum(part for part, is_open in zip(fractions, open_splits, strict=True) if is_open)
-    shares = [part / total if is_open else 0.0 for part, is_open in zip(fractions, open_splits, strict=True)]
-    return np.where(given == 0, -1, given).astype(np.int8), shares
+    open_fractions = [part / total if is_open else 0.0 for part, is_open in zip(fractions, open_splits, strict=True)]
+    return np.where(given == 0, -1, given).astype(np.int8), open_fractions
 
 
 def _earlier_splits(keys: pa.ChunkedArray, earlier: pa.Table | None) -> np.ndarray | None:
@@ -217,16 +219,20 @@ def _earlier_splits(keys: pa.ChunkedArray, earlier: pa.Table | None) -> np.ndarr
     return np.array([known.get(key, -1) for key in keys.to_pylist()], np.int8)
 
 
-def _check_every_class(labels: np.ndarray, splits: np.ndarray, classes: list[str]) -> None:
+def _check_every_class(table: pa.Table, labels: np.ndarray, splits: np.ndarray, classes: list[str]) -> None:
     counts = np.zeros((len(classes), len(SPLITS)), np.int64)
     np.add.at(counts, (labels, splits), 1)
     short = np.flatnonzero((counts == 0).any(axis=1))
-    if len(short):
-        name = printable(classes[short[0]])
-        empty = SPLITS[int((counts[short[0]] == 0).argmax())]
-        others = f" (and {len(short) - 1} more classes like it)" if len(short) > 1 else ""
-        raise UserError(
-            f"Expected every class to have an image in each of {', '.join(SPLITS)}. Received: class {name} with "
-            f"{int(counts[short[0]].sum())} usable images, none of them in {empty}{others}. "
-            f"Add images to {name}, remove the class, or change data.split."
-        )
+    if not len(short):
+        return
+    name = classes[short[0]]
+    empty = SPLITS[int((counts[short[0]] == 0).argmax())]
+    others = f" (and {len(short) - 1} more classes like it)" if len(short) > 1 else ""
+    reasons = table.filter(pc.equal(table["label"], name))["reason"].drop_null().value_counts().to_pylist()
+    out = ", ".join(f"{row['counts']} {row['values']}" for row in sorted(reasons, key=lambda row: -row["counts"]))
+    left_out = f"; left out: {out}" if out else ""
+    raise UserError(
+        f"Expected every class to have an image in each of {', '.join(SPLITS)}. Received: class {printable(name)} with "
+        f"{int(counts[short[0]].sum())} usable images, none of them in {empty}{left_out}{others}. "
+        f"Add images to {printable(name)}, remove the class, or change data.split."
+    )

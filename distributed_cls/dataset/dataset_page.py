@@ -1,4 +1,4 @@
-"""dataset.html: what a person should see before training on a dataset. One file, no script, nothing from outside."""
+"""dataset.html: what to look at before training on a dataset. One file, no script, nothing loaded from elsewhere."""
 
 import base64
 import itertools
@@ -18,6 +18,7 @@ from distributed_cls.dataset import class_table, curate, reading
 from distributed_cls.dataset.listing import Listing
 from distributed_cls.images import headers
 from distributed_cls.images.decode import Prepared, Reject, Spec, prepare_image
+from distributed_cls.text import printable
 
 FILE = "dataset.html"
 _SHEETS = 60  # classes that get a contact sheet
@@ -50,6 +51,7 @@ def render(content: Manifest, table: pa.Table, folder: str, listing: Listing) ->
         lstrip_blocks=True,
     )
     environment.filters["number"] = lambda value: f"{value:,}"
+    environment.filters["shown"] = printable
     return environment.get_template("dataset_page.html").render(
         content=content,
         splits=SPLITS,
@@ -145,7 +147,7 @@ def _reject_samples(table: pa.Table, listing: Listing) -> list[dict[str, Any]]:
 
 
 def _picture(data: bytes | Reject) -> str | None:
-    """A small picture of a reject; what cannot be decoded is left to the browser, which may show a part of it."""
+    """A small picture of a reject; a browser may still show a part of what cannot be decoded."""
     if isinstance(data, Reject):
         return None
     kind = headers.sniff(data)

@@ -17,8 +17,7 @@ HASH_BITS = 256
 _GRID = 32
 _LOWEST = 16
 _BITS_IN_BYTE = np.array([bin(value).count("1") for value in range(256)], np.uint8)
-_CROWD = 32  # up to so many images that share a band are all compared with each other
-_PAIRS = 100_000  # that are Python objects at a time
+_BRUTE_FORCE_LIMIT = 32  # up to so many images that share a band are all compared with each other
 _FLAT = 2.0  # standard deviation of grey levels below which a picture has no pattern that could be recognised
 
 
@@ -53,16 +52,17 @@ def _distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Bits in which hashes differ, int [n]; each side uint64 [words, n], or one hash [words, 1]."""
     different = one ^ other
     if hasattr(np, "bitwise_count"):
-        return np.bitwise_count(different).sum(axis=0, dtype=np.int32)
+        return np.asarray(np.bitwise_count(different).sum(axis=0, dtype=np.int32))
     octets = np.ascontiguousarray(different).view(np.uint8).reshape(*different.shape, 8)  # NumPy before 2
-    return _BITS_IN_BYTE[octets].sum(axis=(0, 2), dtype=np.int32)
+    return np.asarray(_BITS_IN_BYTE[octets].sum(axis=(0, 2), dtype=np.int32))
 
 
 def band_pairs(hashes: np.ndarray, start: int, stop: int, distance: int) -> np.ndarray:
     """Pairs of rows that agree on a band and differ in at most ``distance`` bits: int64 [pairs, 2].
 
-    hashes: uint8 [n, 32], all different. Of a band's value that more than _CROWD rows share, only so many pairs are
-    given as hang the same rows together, at most one per row: all pairs of 10,000 alike would fill the memory.
+    hashes: uint8 [n, 32], all different. Of a band's value that more than _BRUTE_FORCE_LIMIT rows share, only the
+    edges of a spanning forest of the same connected components are given, at most one per row: all pairs of 10,000
+    alike would fill the memory.
     """
     values = _band_values(hashes, start, stop)
     order = np.argsort(values, kind="stable")
@@ -70,27 +70,27 @@ def band_pairs(hashes: np.ndarray, start: int, stop: int, distance: int) -> np.n
     words = np.ascontiguousarray(np.ascontiguousarray(hashes).view(np.uint64)[order].T)
     borders = np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1, [len(order)]])
     found = []
-    for run in np.flatnonzero(np.diff(borders) > _CROWD).tolist():
+    for run in np.flatnonzero(np.diff(borders) > _BRUTE_FORCE_LIMIT).tolist():
         first, last = int(borders[run]), int(borders[run + 1])
-        found.append(first + _crowd_links(words[:, first:last], distance))
+        found.append(first + _spanning_edges(words[:, first:last], distance))
     # The others all at once: each row is compared with the next one, the one after that, while the band agrees.
-    at = np.flatnonzero(np.repeat(np.diff(borders) <= _CROWD, np.diff(borders)))
-    for shift in range(1, _CROWD):
+    at = np.flatnonzero(np.repeat(np.diff(borders) <= _BRUTE_FORCE_LIMIT, np.diff(borders)))
+    for shift in range(1, _BRUTE_FORCE_LIMIT):
         at = at[at < len(order) - shift]
         at = at[values[at] == values[at + shift]]
         near = at[_distance(words[:, at], words[:, at + shift]) <= distance]
         found.append(np.stack([near, near + shift], axis=1))
-    return order[np.concatenate(found)]
+    return np.asarray(order[np.concatenate(found)])
 
 
-def _crowd_links(words: np.ndarray, distance: int) -> np.ndarray:
-    """Pairs that hang together what lies within ``distance``, int64 [links, 2].
+def _spanning_edges(words: np.ndarray, distance: int) -> np.ndarray:
+    """The edges of a spanning forest of all pairs within ``distance``, int64 [edges, 2].
 
     words: uint64 [words, n]. A search that goes from each hash to those near it that were not reached before, so many
     alike are few comparisons; n that are not alike are n * n / 2, about 10 s for 50,000, in memory for n.
     """
     waiting, rest = np.arange(1, words.shape[1]), words[:, 1:]
-    reached, links = [0], []
+    reached, edges = [0], []
     while len(waiting):
         if not reached:
             reached.append(int(waiting[0]))
@@ -99,30 +99,23 @@ def _crowd_links(words: np.ndarray, distance: int) -> np.ndarray:
         near = _distance(rest, words[:, node : node + 1]) <= distance
         if near.any():
             new = waiting[near]
-            links.append(np.stack([np.full(len(new), node), new], axis=1))
+            edges.append(np.stack([np.full(len(new), node), new], axis=1))
             reached += new.tolist()
             waiting, rest = waiting[~near], rest[:, ~near]
-    return np.concatenate(links) if links else np.empty((0, 2), np.int64)
+    return np.concatenate(edges) if edges else np.empty((0, 2), np.int64)
 
 
 def components(count: int, pairs: np.ndarray) -> np.ndarray:
-    """Which of ``count`` things hang together through ``pairs``: the smallest member of its group, int64 [count].
+    """The connected component of each of ``count`` nodes under ``pairs``, as its smallest member: int64 [count]."""
+    # Half a second of imports, which only the driver needs, and only when it has decoded something.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    Union-find with path halving.
-    """
-    parent = list(range(count))
-
-    def root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for start in range(0, len(pairs), _PAIRS):
-        for left, right in pairs[start : start + _PAIRS].tolist():
-            a, b = root(left), root(right)
-            parent[max(a, b)] = min(a, b)
-    return np.array([root(node) for node in range(count)], np.int64)
+    if not count:
+        return np.empty(0, np.int64)
+    edges = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    labels = connected_components(edges, directed=False)[1]
+    return np.asarray(np.unique(labels, return_index=True)[1][labels], np.int64)
 
 
 def unique_hashes(hashes: list[bytes | None]) -> tuple[np.ndarray, np.ndarray]:
@@ -136,7 +129,7 @@ def unique_hashes(hashes: list[bytes | None]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def group(rows: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """A group number for each image, int64 [n]: equal for images whose hashes (``rows``) hang together by ``pairs``.
+    """A group number for each image, int64 [n]: equal for images whose hashes (``rows``) ``pairs`` connect.
 
     Images without a hash are alone.
     """

@@ -5,7 +5,7 @@ so a moved or mirrored folder is still the same data.
 """
 
 import hashlib
-import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,13 @@ import pyarrow as pa
 
 from distributed_cls.contracts.index import LISTING_SCHEMA
 from distributed_cls.errors import UserError
+from distributed_cls.text import printable
 
-SPLIT_NAMES = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), 0),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), 1),
+    **dict.fromkeys(("test", "testing"), 2),
+}
 _CHUNK = 50_000
 
 
@@ -71,17 +76,25 @@ class Rows:
         return pa.concat_tables(self._chunks).sort_by([("path", "ascending"), ("row", "ascending")])
 
 
-def class_name(name: str) -> str:
-    """One spelling for each name: macOS writes accents apart from their letters, others do not."""
-    return unicodedata.normalize("NFC", name)
+def relabelled(table: pa.Table, meaning: Mapping[str, tuple[str, int]]) -> pa.Table:
+    """A listing whose label stood for (class, split number)."""
+    coded = table["label"].combine_chunks().dictionary_encode()
+    names = coded.dictionary.to_pylist()
+    classes = pa.array([meaning[name][0] for name in names], pa.string()).take(coded.indices)
+    splits = pa.array([meaning[name][1] for name in names], pa.int8()).take(coded.indices)
+    for name, values in (("label", classes), ("split", splits)):
+        table = table.set_column(table.schema.get_field_index(name), LISTING_SCHEMA.field(name), values)
+    return table
 
 
 def split_number(name: str | None, where: str) -> int:
     """The index in ``manifest.SPLITS`` of a split's name as people write it; -1 for none. Raises UserError."""
+    name = (name or "").strip()
     if not name:
         return -1
     if name.lower() not in SPLIT_NAMES:
         raise UserError(
-            f"Expected a split to be one of {', '.join(SPLIT_NAMES)}. Received: {name} in {where}. Correct it there."
+            f"Expected a split to be one of {', '.join(SPLIT_NAMES)}. Received: {printable(name)} in {where}. "
+            "Correct it there."
         )
     return SPLIT_NAMES[name.lower()]

@@ -1,31 +1,30 @@
-"""The story of a preparation: list, decode what is new, decide, write shards, publish.
+"""A preparation from top to bottom: list, decode what is new, decide, write shards, publish.
 
 What can be known without decoding is known first, so an unchanged data set is answered at once. Decoded images lie in
 parts in a work folder until the dataset is published; a run that was killed finds them there.
 """
 
-import dataclasses
-import errno
 import functools
-import hashlib
-import json
 import logging
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from distributed_cls import storage
 from distributed_cls.config import DataConfig
-from distributed_cls.contracts import index, manifest
+from distributed_cls.contracts import index, manifest, rejects
 from distributed_cls.contracts.manifest import Dataset, Manifest
-from distributed_cls.dataset import curate, dataset_page, duplicates, publish, shard_plan, sources, work
+from distributed_cls.dataset import curate, dataset_page, duplicates, listing_checks, publish, shard_plan, sources, work
 from distributed_cls.dataset.decode_progress import Progress, reporting
+from distributed_cls.dataset.identity import Identity, digest_of, identify
 from distributed_cls.dataset.listing import Listing
 from distributed_cls.errors import UserError
+from distributed_cls.images import decode
 from distributed_cls.images.decode import Spec
 from distributed_cls.spark import stage
 from distributed_cls.text import printable
@@ -35,240 +34,253 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Raise it when the same images and settings would no longer give the same dataset.
-CODE_VERSION = 4
+T = TypeVar("T")
+R = TypeVar("R")
+
 _HASHES_WORTH_A_STAGE = 50_000  # below, a search on the driver is done before Spark would have started
 
 
-@dataclass(frozen=True)
-class Identity:
-    """What decides a dataset's content: ``lineage`` all but the list of images, ``digest`` all."""
-
-    lineage: str
-    digest: str
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A dataset that is decided and not yet written."""
-
-    config: DataConfig
-    listing: Listing
-    identity: Identity
-    curated: curate.Curated
-    base: Dataset | None  # the dataset that it extends
-    target: str  # the folder that it will be
-    workers: int
-
-
-def _hash(value: Any) -> str:
-    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
-
-
-def identify(config: DataConfig, listing: Listing) -> Identity:
-    """The identity of what this configuration makes of this listing."""
-    settings = dataclasses.asdict(config)
-    # Where it lies and how it is cut into files change no record; whether too many are bad is asked again.
-    for name in ("name", "path", "shards", "shard_megabytes", "max_reject_fraction"):
-        del settings[name]
-    lineage = _hash([CODE_VERSION, settings, listing.root])
-    return Identity(lineage, _hash([CODE_VERSION, settings, listing.digest()]))
-
-
 def prepare(
-    get_spark: Callable[[], "SparkSession"],
-    config: DataConfig,
-    dataset_root: str,
-    workers: int,
-    progress: Progress | None = None,
+    get_spark: Callable[[], "SparkSession"], config: DataConfig, dataset_root: str, progress: Progress | None = None
 ) -> Dataset:
-    """Prepare the configured images for ``workers`` ranks, or find them prepared.
+    """Prepare the configured images, or find them prepared. The dataset serves any number of ranks.
 
     ``get_spark`` is called when there is something to do. progress(done, total) is called now and then, from another
     thread, while images are decoded. Raises UserError for what the user can put right; nothing half-written is left
     under ``dataset_root`` but the work folder, from which the next run goes on.
     """
     root = storage.absolute(dataset_root)
-    listing = sources.list_images(config, root)
-    identity = identify(config, listing)
-    dataset = publish.find(root, config, identity.digest, workers)
-    if dataset:
-        log.info("Nothing changed: the prepared dataset %s is used as it is", dataset.path)
-    else:
-        storage.check_writable(root, "dataset_root")
-        dataset = _make(get_spark(), config, listing, identity, root, workers, progress)
-    publish.remove_abandoned(root, config.name)
+    with _place_named(root):
+        listing = sources.list_images(config, root)
+        listing_checks.check(config, listing)
+        identity = identify(config, listing)
+        found = publish.find(root, config, identity.digest)
+        if found and not _may_gain(found, root):
+            log.info("Using prepared dataset %s: nothing has changed", found.path)
+            dataset = found
+        else:
+            storage.check_writable(root, "dataset_root")
+            base = publish.find_base(root, config.name, identity.lineage) or found
+            dataset = Preparation(get_spark, progress, config, listing, identity, root, base, found).run()
+        publish.remove_abandoned(root, config.name)
     return dataset
 
 
-def _make(
-    spark: "SparkSession",
-    config: DataConfig,
-    listing: Listing,
-    identity: Identity,
-    root: str,
-    workers: int,
-    progress: Progress | None,
-) -> Dataset:
-    base = publish.find_base(root, config.name, identity.lineage)
-    fingerprint = _hash(
-        [identity.digest, base.manifest.fingerprint if base else None, workers, config.shards, config.shard_megabytes]
-    )
-    target = storage.join(root, f"{config.name}-{fingerprint}")
-    work_folder = storage.join(root, publish.WORK, f"{config.name}-{fingerprint}")
+def _may_gain(found: Dataset, root: str) -> bool:
+    """Whether images that could not be read when ``found`` was prepared are to be read again."""
+    reasons = found.manifest.rejected_by_reason
+    unsupported = reasons.get(rejects.UNSUPPORTED, 0) if decode.all_formats_decodable() else 0
+    count = reasons.get(rejects.UNREADABLE, 0) + unsupported
+    if not count:
+        return False
     try:
-        table = _decode(spark, config, listing, base, work_folder, progress)
-        curated = _decide(spark, config, table, listing.classes(), base, work_folder)
-        dataset = _write(spark, Draft(config, listing, identity, curated, base, target, workers))
-    except curate.TooManyRejects:
-        raise
+        storage.check_writable(root, "dataset_root")
     except UserError:
-        publish.remove_work(work_folder)
+        log.warning("%d images of %s could not be read; dataset_root is read-only, so it is used so", count, found.path)
+        return False
+    log.info("%d images of %s could not be read: they are read again", count, found.path)
+    return True
+
+
+@contextmanager
+def _place_named(root: str) -> Iterator[None]:
+    """Turn a full disk, or a dataset_root without the rights to use it, into one line."""
+    try:
+        yield
+    except UserError:
         raise
     except Exception as error:
-        _check_space(error, root)
-        # Another run that prepared the same has published and removed the parts that both used.
-        if not storage.exists(storage.join(target, manifest.FILE)):
+        found = storage.of_environment(error)
+        if found is None:
             raise
-        dataset = Dataset(target, manifest.load(target), reused=True)
-    publish.remove_work(work_folder)
-    return dataset
+        raise UserError(
+            f"Expected dataset_root to have room, and the right to read and write it. "
+            f"Received: dataset_root={root} ({found}). "
+            "Free some space or change its rights, or set dataset_root to another place; "
+            "the next run goes on from what is decoded."
+        ) from None
 
 
-def _check_space(error: Exception, root: str) -> None:
-    """UserError when the disk was full. A task's error arrives as text, wrapped by Spark."""
-    for number in (errno.ENOSPC, errno.EDQUOT):
-        if f"[Errno {number}]" in str(error):
-            raise UserError(
-                f"Expected room for the prepared images in dataset_root. Received: {root} ({os.strerror(number)}). "
-                "Free some, or set dataset_root to another place; the next run goes on from what is decoded."
-            ) from None
+@dataclass(frozen=True)
+class Preparation:
+    """One run of the preparation: the listing, what earlier runs have left, and where the result will lie.
 
+    base: the dataset that it extends. unread: the dataset of the same listing and settings, of which some images could
+    not be read.
+    """
 
-def _decode(
-    spark: "SparkSession",
-    config: DataConfig,
-    listing: Listing,
-    base: Dataset | None,
-    work_folder: str,
-    progress: Progress | None,
-) -> pa.Table:
-    """Decode what no earlier run has decoded; the index of all listed images."""
-    storage.make_folder(work_folder)
-    known = _known(work_folder, base)
-    missing = index.missing(listing.table, known)
-    if missing.num_rows:
-        job = work.DecodeJob(
-            root=listing.root,
-            work_folder=work_folder,
-            spec=spec_of(config),
+    get_spark: Callable[[], "SparkSession"]
+    progress: Progress | None
+    config: DataConfig
+    listing: Listing
+    identity: Identity
+    root: str
+    base: Dataset | None
+    unread: Dataset | None = None
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Names the dataset: the same for the same content in the same shards."""
+        base = self.base.manifest.fingerprint if self.base else None
+        return digest_of([self.identity.digest, base, self.config.shards, self.config.shard_megabytes])
+
+    @property
+    def target(self) -> str:
+        """The folder that the dataset will be."""
+        return storage.join(self.root, manifest.folder_name(self.config.name, self.fingerprint))
+
+    @property
+    def work_folder(self) -> str:
+        """Where decoded images lie until then."""
+        return storage.join(self.root, publish.WORK, manifest.folder_name(self.config.name, self.fingerprint))
+
+    @functools.cached_property
+    def spark(self) -> "SparkSession":
+        """Spark, started when it is first asked for."""
+        return self.get_spark()
+
+    def run(self) -> Dataset:
+        """Decode, decide, write, publish."""
+        try:
+            table = self._decode()
+            dataset = self._unchanged(table) or self._write(self._decide(table))
+        except curate.TooManyRejects:
+            raise
+        except UserError:
+            publish.remove_work(self.work_folder)
+            raise
+        except Exception:
+            # Another run that prepared the same has published and removed the parts that both used.
+            if not storage.exists(storage.join(self.target, manifest.FILE)):
+                raise
+            dataset = Dataset(self.target, manifest.load(self.target), reused=True)
+        publish.remove_work(self.work_folder)
+        return dataset
+
+    def _unchanged(self, table: pa.Table) -> Dataset | None:
+        """The dataset of which some images could not be read, when they still cannot."""
+        if self.unread is None:
+            return None
+        left = pc.sum(pc.is_in(table["reason"], pa.array(rejects.NOT_REMEMBERED))).as_py() or 0
+        if left < self.unread.manifest.not_remembered:
+            return None
+        log.warning("%d images still cannot be read: %s is used as it is", left, self.unread.path)
+        return self.unread
+
+    # ── decode ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _decode(self) -> pa.Table:
+        """Decode what no earlier run has decoded; the index of all listed images."""
+        storage.make_folder(self.work_folder)
+        known = self._known()
+        missing = index.missing(self.listing.table, index.remembered(known))
+        if missing.num_rows:
+            job = work.DecodeJob(
+                root=self.listing.root,
+                work_folder=self.work_folder,
+                spec=spec_of(self.config),
+                encoding=self.config.encoding,
+                jpeg_quality=self.config.jpeg_quality,
+                bytes_column=self.listing.bytes_column,
+                perceptual_hash=self.config.near_duplicates is not None,
+            )
+            parts = shard_plan.decode_parts(missing, self.spark.sparkContext.defaultParallelism)
+            total = self.listing.table.num_rows
+            log.info("Decoding %d of %d images in %d tasks", missing.num_rows, total, len(parts))
+            with reporting(self.progress, self.work_folder, parts, total):
+                self._stage("decode", functools.partial(work.decode_parts, job), parts)
+            known = self._known()
+        return index.describe(self.listing.table, known)
+
+    def _known(self) -> pa.Table:
+        tables = [
+            index.read(storage.join(self.work_folder, name))
+            for name in storage.names(self.work_folder)
+            if name.startswith(work.PART) and name.endswith(".parquet")
+        ]
+        if self.base:
+            tables.append(publish.reusable_rows(self.base))
+        return pa.concat_tables(tables) if tables else index.SCHEMA.empty_table()
+
+    def _stage(self, name: str, task: Callable[[Iterable[T]], Iterable[R]], items: Sequence[T]) -> list[R]:
+        return stage.run(self.spark, f"prepare {self.config.name}: {name}", task, items)
+
+    # ── decide ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _decide(self, table: pa.Table) -> curate.Curated:
+        """Conflicts, duplicates and leaks out, every other image into a split."""
+        classes = self.listing.classes()
+        table = curate.drop_duplicates(curate.drop_conflicts(table))
+        curate.check_rejects(table, self.config.max_reject_fraction)
+        earlier = publish.assignments(self.base) if self.base else None
+        groups = None
+        if self.config.near_duplicates is not None:
+            groups = self._near_duplicates(table, self.config.near_duplicates)
+            table, groups = curate.drop_leaks(table, groups, earlier)
+        return curate.Curated(curate.assign_splits(table, classes, self.config, groups, earlier), classes)
+
+    def _near_duplicates(self, table: pa.Table, distance: int) -> np.ndarray:
+        """The near-duplicate group of each image that is still in, int64 [n]."""
+        hashes, rows = duplicates.unique_hashes(table["hash"].take(curate.kept_indices(table)).to_pylist())
+        bands = duplicates.bands(distance)
+        if len(hashes) < _HASHES_WORTH_A_STAGE:
+            pairs = [duplicates.band_pairs(hashes, start, stop, distance) for start, stop in bands]
+        else:
+            file = storage.join(self.work_folder, "hashes.bin")
+            storage.write_bytes(file, hashes.tobytes())
+            pairs = self._stage("near duplicates", functools.partial(work.find_pairs, file, distance), bands)
+        return duplicates.group(rows, np.concatenate(pairs))
+
+    # ── write ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _write(self, curated: curate.Curated) -> Dataset:
+        shards = shard_plan.shards(curated, self.config)
+        with publish.staging(self.target) as folder:
+            items = [(shard.file, index.to_bytes(shard.rows)) for shard in shards]
+            results = self._stage("shards", functools.partial(work.write_shards, folder), items)
+            content = self._manifest(curated, shards, results)
+            placed = publish.write_tables(folder, curated, shards, results)
+            html = dataset_page.render(content, placed, folder, self.listing)
+            storage.write_text(storage.join(folder, dataset_page.FILE), html)
+            manifest.write(folder, content)
+        _log_rejects(content)
+        return Dataset(self.target, manifest.load(self.target), reused=False)
+
+    def _manifest(
+        self, curated: curate.Curated, shards: list[shard_plan.ShardPlan], results: list[work.ShardResult]
+    ) -> Manifest:
+        files: dict[str, list[manifest.Shard]] = {name: [] for name in manifest.SPLITS}
+        for shard, result in zip(shards, results, strict=True):
+            files[shard.split].append(manifest.Shard(result.file, result.records, result.bytes, result.crc32c))
+        config, base = self.config, self.base.manifest if self.base else None
+        return Manifest(
+            name=config.name,
+            fingerprint=self.fingerprint,
+            classes=curated.classes,
+            image_size=config.image_size,
             encoding=config.encoding,
-            jpeg_quality=config.jpeg_quality,
-            bytes_column=listing.bytes_column,
-            perceptual_hash=config.near_duplicates is not None,
+            resize=config.resize,
+            seed=config.seed,
+            split_salt=config.split_salt,
+            fractions=dict(zip(manifest.SPLITS, config.split, strict=True)),
+            counts=shard_plan.counts(curated),
+            shards=files,
+            rejected=curated.rejected().num_rows,
+            rejected_by_reason=curated.rejected_by_reason(),
+            rejects=curated.named_rejects(manifest.NAMED_REJECTS),
+            duplicates=curated.duplicates(),
+            source=config.source,
+            source_root=self.listing.root,
+            source_digest=self.identity.digest,
+            lineage=self.identity.lineage,
+            generation=base.generation + 1 if base else 1,
+            base=base.fingerprint if base else None,
         )
-        context = spark.sparkContext
-        parts = shard_plan.decode_parts(missing, context.defaultParallelism)
-        total = listing.table.num_rows
-        done = total - missing.num_rows
-        log.info("Decoding %d of %d images in %d tasks", missing.num_rows, total, len(parts))
-        with reporting(progress, work_folder, done, total):
-            stage.run(spark, f"prepare {config.name}: decode", functools.partial(work.decode_parts, job), parts)
-        known = _known(work_folder, base)
-    return index.describe(listing.table, known)
 
 
 def spec_of(config: DataConfig) -> Spec:
     """How a single image is prepared under this configuration."""
     return Spec(config.image_size, config.resize, config.min_edge, config.max_pixels, config.max_bytes)
-
-
-def _known(work_folder: str, base: Dataset | None) -> pa.Table:
-    tables = [
-        index.read(storage.join(work_folder, name))
-        for name in storage.names(work_folder)
-        if name.startswith(work.PART) and name.endswith(".parquet")
-    ]
-    if base:
-        tables.append(publish.reusable_rows(base))
-    return pa.concat_tables(tables) if tables else index.SCHEMA.empty_table()
-
-
-def _decide(
-    spark: "SparkSession", config: DataConfig, table: pa.Table, classes: list[str], base: Dataset | None, folder: str
-) -> curate.Curated:
-    """Conflicts, duplicates and leaks out, every other image into a split."""
-    table = curate.drop_duplicates(curate.drop_conflicts(table))
-    curate.check_rejects(table, config.max_reject_fraction)
-    earlier = publish.assignments(base) if base else None
-    groups = None
-    if config.near_duplicates is not None:
-        groups = _near_duplicates(spark, table, config.near_duplicates, folder)
-        table, groups = curate.drop_leaks(table, groups, earlier)
-    return curate.Curated(curate.assign_splits(table, classes, config, groups, earlier), classes)
-
-
-def _near_duplicates(spark: "SparkSession", table: pa.Table, distance: int, folder: str) -> np.ndarray:
-    """The near-duplicate group of each image that is still in, int64 [n]."""
-    hashes, rows = duplicates.unique_hashes(table["hash"].take(curate.alive_rows(table)).to_pylist())
-    bands = duplicates.bands(distance)
-    if len(hashes) < _HASHES_WORTH_A_STAGE:
-        pairs = [duplicates.band_pairs(hashes, start, stop, distance) for start, stop in bands]
-    else:
-        file = storage.join(folder, "hashes.bin")
-        storage.write_bytes(file, hashes.tobytes())
-        pairs = stage.run(spark, "prepare: near duplicates", functools.partial(work.find_pairs, file, distance), bands)
-    return duplicates.group(rows, np.concatenate(pairs))
-
-
-def _write(spark: "SparkSession", draft: Draft) -> Dataset:
-    config = draft.config
-    shards = shard_plan.shards(draft.curated, config, draft.workers, config.shards, config.shard_megabytes * 1e6)
-    with publish.staging(draft.target) as folder:
-        items = [(shard.file, index.to_bytes(shard.rows)) for shard in shards]
-        results = stage.run(
-            spark, f"prepare {config.name}: shards", functools.partial(work.write_shards, folder), items
-        )
-        content = _manifest(draft, shards, results)
-        placed = publish.write_tables(folder, draft.curated, shards, results)
-        html = dataset_page.render(content, placed, folder, draft.listing)
-        storage.write_bytes(storage.join(folder, dataset_page.FILE), html.encode())
-        storage.write_bytes(storage.join(folder, manifest.FILE), manifest.dumps(content).encode())
-    _log_rejects(content)
-    return Dataset(draft.target, manifest.load(draft.target), reused=False)
-
-
-def _manifest(draft: Draft, shards: list[shard_plan.ShardPlan], results: list[work.ShardResult]) -> Manifest:
-    config, curated, base = draft.config, draft.curated, draft.base
-    files: dict[str, list[manifest.Shard]] = {name: [] for name in manifest.SPLITS}
-    for shard, result in zip(shards, results, strict=True):
-        files[shard.split].append(manifest.Shard(result.file, result.records, result.bytes, result.crc32c))
-    rejected = curated.rejected()
-    named = rejected.select(["path", "row", "reason", "detail"]).slice(0, manifest.NAMED_REJECTS)
-    named = named.set_column(0, "path", pa.array(curate.places(named))).drop_columns(["row"])
-    reasons = {row["values"]: row["counts"] for row in rejected["reason"].value_counts().to_pylist()}
-    return Manifest(
-        name=config.name,
-        fingerprint=draft.target.rsplit("-", 1)[1],
-        classes=curated.classes,
-        image_size=config.image_size,
-        encoding=config.encoding,
-        resize=config.resize,
-        seed=config.seed,
-        split_salt=config.split_salt,
-        fractions=dict(zip(manifest.SPLITS, config.split, strict=True)),
-        counts=shard_plan.counts(curated),
-        shards=files,
-        rejected=rejected.num_rows,
-        rejected_by_reason=dict(sorted(reasons.items())),
-        rejects=named.to_pylist(),
-        duplicates=curated.duplicates(),
-        source=f"{config.source}:{draft.listing.root}",
-        source_digest=draft.identity.digest,
-        lineage=draft.identity.lineage,
-        generation=base.manifest.generation + 1 if base else 1,
-        base=base.manifest.fingerprint if base else None,
-    )
 
 
 def _log_rejects(content: Manifest) -> None:
@@ -277,7 +289,7 @@ def _log_rejects(content: Manifest) -> None:
         if content.rejected > 5:
             by_count = sorted(content.rejected_by_reason.items(), key=lambda item: -item[1])
             reasons = ", ".join(f"{reason} {count}" for reason, count in by_count)
-            named = f"{reasons}; for example {printable(content.rejects[0]['path'])}; see rejects.parquet"
+            named = f"{reasons}; for example {printable(content.rejects[0]['path'])}; see {index.REJECTS_FILE}"
         log.warning("%d images are left out: %s", content.rejected, named)
     if content.duplicates:
         log.info("%d images are left out because the same picture is there already", content.duplicates)

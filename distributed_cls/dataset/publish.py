@@ -3,9 +3,7 @@
 import contextlib
 import logging
 import time
-import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,42 +11,47 @@ import pyarrow.compute as pc
 
 from distributed_cls import storage
 from distributed_cls.config import DataConfig
-from distributed_cls.contracts import index, manifest
+from distributed_cls.contracts import index, manifest, rejects
 from distributed_cls.contracts.manifest import Dataset
 from distributed_cls.dataset import curate, shard_plan, work
+from distributed_cls.text import from_file_name
 
 log = logging.getLogger(__name__)
 
-REJECTS_FILE = "rejects.parquet"
 WORK = ".work"  # below the root: a folder per run that is decoding, or was killed while it did
 ABANDONED_DAYS = 7  # a run that is alive touches its folder every few seconds
 
 
 def _is(folder: str, name: str) -> bool:
-    """Whether ``folder`` is called <name>-<fingerprint>."""
-    return folder.rpartition("-")[0] == name
+    """Whether ``folder`` is a data set's folder of this name."""
+    parsed = manifest.parse_folder_name(folder)
+    return parsed is not None and parsed[0] == name
+
+
+def folders(root: str, name: str) -> list[str]:
+    """The folder of every prepared dataset of this name."""
+    paths = [storage.join(root, folder) for folder in storage.names(root) if _is(folder, name)]
+    return [path for path in paths if storage.exists(storage.join(path, manifest.FILE))]
 
 
 def _datasets(root: str, name: str) -> list[Dataset]:
     """Every prepared dataset of this name. Raises UserError when one is damaged: it may be the one that is wanted."""
+    return [Dataset(path, manifest.load(path), reused=True) for path in folders(root, name)]
+
+
+def find(root: str, config: DataConfig, digest: str) -> Dataset | None:
+    """The prepared dataset with exactly this content, and with as many shards as are asked for; the latest of several.
+
+    One whose every image could be read is preferred.
+    """
     found = []
-    for folder in storage.names(root):
-        path = storage.join(root, folder)
-        if _is(folder, name) and storage.exists(storage.join(path, manifest.FILE)):
-            found.append(Dataset(path, manifest.load(path), reused=True))
-    return found
-
-
-def find(root: str, config: DataConfig, digest: str, workers: int) -> Dataset | None:
-    """The prepared dataset with exactly this content, in shards that suit the workers."""
     for dataset in _datasets(root, config.name):
         content = dataset.manifest
-        shards = len(content.shards["train"])
-        wanted = config.shards and -(-config.shards // workers) * workers
-        suits = shards % workers == 0 or content.records("train") < workers
-        if content.source_digest == digest and suits and wanted in (None, shards):
-            return dataset
-    return None
+        # As many as there are images are all that a wish for more can give.
+        wanted = config.shards and min(config.shards, content.records("train"))
+        if content.source_digest == digest and wanted in (None, len(content.shards["train"])):
+            found.append(dataset)
+    return max(found, key=lambda d: (-d.manifest.not_remembered, d.manifest.generation), default=None)
 
 
 def find_base(root: str, name: str, lineage: str) -> Dataset | None:
@@ -58,16 +61,14 @@ def find_base(root: str, name: str, lineage: str) -> Dataset | None:
 
 
 def reusable_rows(base: Dataset) -> pa.Table:
-    """What a finished dataset knows about its images, as rows of the index with absolute file names.
+    """The rows of a finished dataset's index that another run may take over, with absolute file names.
 
     A conflict's image was not stored, so it is not in here and is decoded again.
     """
-    table = index.of_dataset(base.path).cast(index.SCHEMA)
+    table = index.remembered(index.of_dataset(base.path).cast(index.SCHEMA))
     reason = table["reason"]
-    duplicate = pc.fill_null(pc.equal(reason, curate.DUPLICATE), False)
     table = table.filter(pc.or_(pc.is_valid(table["file"]), pc.and_(pc.is_valid(reason), pc.is_null(table["key"]))))
-    reason = table["reason"]
-    duplicate = pc.fill_null(pc.equal(reason, curate.DUPLICATE), False)
+    duplicate = pc.fill_null(pc.equal(table["reason"], rejects.DUPLICATE), False)
     for name in ("reason", "detail"):
         column = pc.if_else(duplicate, pa.scalar(None, pa.string()), table[name])
         table = table.set_column(table.schema.get_field_index(name), name, column)
@@ -91,21 +92,14 @@ def staging(target: str) -> Iterator[str]:
     if storage.is_url(target):
         yield target
         return
-    prefix = f".{Path(target).name}."
-    folder = Path(target).with_name(f"{prefix}{uuid.uuid4().hex}.tmp")
-    folder.mkdir(parents=True)
-    try:
-        yield str(folder)
-        try:
-            folder.rename(target)
-        except OSError:
-            manifest.load(target)  # another run was faster; if it is none of ours, this says what is wrong with it
-        # What killed runs have left of the same dataset. A run that is still at it will find the finished one.
-        for name in storage.names(str(folder.parent)):
-            if name.startswith(prefix) and name.endswith(".tmp"):
-                storage.remove_folder(storage.join(str(folder.parent), name))
-    finally:
-        storage.remove_folder(str(folder))
+    with storage.replacing_folder(target, keep_existing=True) as folder:
+        yield from_file_name(str(folder))
+    manifest.load(target)  # of this run or of a faster one; UserError when the folder is neither
+    # What killed runs have left of the same dataset. A run that is still at it will find the finished one.
+    root, _, own = target.rpartition("/")
+    for name in storage.names(root):
+        if name.startswith(f".{own}.") and name.endswith(".tmp"):
+            storage.remove_folder(storage.join(root, name))
 
 
 def write_tables(
@@ -115,7 +109,7 @@ def write_tables(
     placed = place(curated.table, shards, results)
     index.write(storage.join(folder, index.FILE), placed)
     rejected = curated.rejected().select(["path", "row", "label", "reason", "detail", "size"])
-    index.write(storage.join(folder, REJECTS_FILE), rejected)
+    index.write(storage.join(folder, index.REJECTS_FILE), rejected)
     return placed
 
 
@@ -145,8 +139,8 @@ def remove_work(folder: str) -> None:
     """Remove a work folder, and the folder above when it was the last."""
     storage.remove_folder(folder)
     if not storage.is_url(folder):
-        with contextlib.suppress(OSError):  # others are at work
-            Path(folder).parent.rmdir()
+        with contextlib.suppress(OSError):  # another run uses it
+            storage.local(folder).parent.rmdir()
 
 
 def remove_abandoned(root: str, name: str) -> None:
@@ -174,6 +168,6 @@ def remove_abandoned(root: str, name: str) -> None:
 def _touched(folder: str) -> float:
     """The latest modification of a folder and all in it, seconds since 1970; never, while others are removing it."""
     try:
-        return max(path.stat().st_mtime for path in (Path(folder), *Path(folder).rglob("*")))
+        return max(path.stat().st_mtime for path in (storage.local(folder), *storage.local(folder).rglob("*")))
     except OSError:
         return float("inf")

@@ -16,16 +16,23 @@ from distributed_cls.dataset import curate, split
 
 log = logging.getLogger(__name__)
 
+MEGABYTE = 1e6
 TASK_SECONDS = 8.0  # what a decoding task should take: much more than the ~0.05 s that Spark adds to it
 BYTES_PER_SECOND = 40e6  # of encoded images that a core decodes, roughly
 IMAGE_SECONDS = 5e-4  # what an image costs besides its bytes: opening, resizing, encoding
 
 
-def decode_parts(rows: pa.Table, cores: int) -> list[tuple[str, bytes]]:
-    """Cut the rows into runs of about equal cost: (name, rows as a message) for each task.
+@dataclass(frozen=True)
+class DecodePart:
+    """The work of one decoding task: a name that says what is in it, its number of images, its rows as a message."""
 
-    A part's name says what is in it and ends in its number of images.
-    """
+    name: str
+    images: int
+    rows: bytes
+
+
+def decode_parts(rows: pa.Table, cores: int) -> list[DecodePart]:
+    """Cut the rows into runs of about equal cost, one for each task."""
     cost = np.cumsum(np.maximum(rows["size"].to_numpy(), 0) / BYTES_PER_SECOND + IMAGE_SECONDS)
     number = int(min(rows.num_rows, max(cores, np.ceil(cost[-1] / TASK_SECONDS))))
     if number > cores:
@@ -35,14 +42,8 @@ def decode_parts(rows: pa.Table, cores: int) -> list[tuple[str, bytes]]:
     parts = []
     for start, end in itertools.pairwise(borders.tolist()):
         message = index.to_bytes(rows.slice(start, end - start).combine_chunks())
-        name = f"{hashlib.blake2b(message, digest_size=8).hexdigest()}-{end - start}"
-        parts.append((name, message))
+        parts.append(DecodePart(hashlib.blake2b(message, digest_size=8).hexdigest(), end - start, message))
     return parts
-
-
-def images_of(part_file: str) -> int:
-    """How many images are in a part, from its file name."""
-    return int(part_file.rsplit("-", 1)[1].split(".")[0])
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,7 @@ class ShardPlan:
     rows: pa.Table
 
 
-def shards(
-    curated: curate.Curated, config: DataConfig, workers: int, wanted: int | None, target_bytes: float
-) -> list[ShardPlan]:
+def shards(curated: curate.Curated, config: DataConfig) -> list[ShardPlan]:
     """Which image goes to which place of which shard.
 
     Within a split the order is pseudo-random by content, so classes are mixed and neither the order of the files nor
@@ -68,9 +67,11 @@ def shards(
     members = [np.flatnonzero(splits == number) for number in range(len(SPLITS))]
     members = [rows[np.argsort(order[rows])] for rows in members]
     sizes = [int(lengths[rows].sum()) for rows in members]
-    numbers = split.shard_counts([len(rows) for rows in members], sizes, workers, wanted, target_bytes)
-    if wanted and numbers[0] != wanted:
-        log.info("data.shards=%d became %d: a multiple of the %d workers", wanted, numbers[0], workers)
+    numbers = split.shard_counts(
+        [len(rows) for rows in members], sizes, config.shards, config.shard_megabytes * MEGABYTE
+    )
+    if config.shards and numbers[0] != config.shards:
+        log.info("data.shards=%d became %d: the train split has no more images", config.shards, numbers[0])
     labels = pc.cast(pc.index_in(kept["label"], pa.array(curated.classes)), pa.int64())
     kept = kept.select(["file", "offset", "length", "key"]).append_column("label", labels)
     plans = []

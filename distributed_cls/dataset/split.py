@@ -90,15 +90,37 @@ def even_parts(count: int, parts: int) -> np.ndarray:
     return np.arange(parts + 1, dtype=np.int64) * count // parts
 
 
-def shard_counts(
-    counts: list[int], sizes: list[int], workers: int, wanted: int | None, target_bytes: float
-) -> list[int]:
-    """How many shards each split gets. counts: records, sizes: bytes per split.
+def shard_counts(counts: list[int], sizes: list[int], wanted: int | None, target_bytes: float) -> list[int]:
+    """How many shards each split gets: by size, the train split as many as ``wanted`` if set; no shard is empty.
 
-    The train split's number is a multiple of ``workers`` while it has that many records; no shard is empty.
+    counts: records, sizes: bytes per split. The number of ranks plays no part: a rank reads whole shards, or a run of
+    records that begins inside one (``training/sharding.py``), so one data set serves any number of ranks. What a run
+    costs is at most one shard that is read for the part of another rank, well under a second for 64 MB. Small splits
+    are therefore one file.
     """
     shards = [max(1, round(size / target_bytes)) for size in sizes]
-    shards[0] = -(-(wanted or shards[0]) // workers) * workers
-    if counts[0] < shards[0]:
-        shards[0] = max(counts[0] // workers * workers, min(counts[0], workers), 1)
+    shards[0] = wanted or shards[0]
     return [max(1, min(number, count)) for number, count in zip(shards, counts, strict=True)]
+
+
+def fills_every_split(count: int, fractions: list[float]) -> bool:
+    """Whether ``count`` images of a class, none like another, give each split with a fraction above 0 at least one."""
+    wanted = np.array([count * fraction for fraction in fractions])
+    chosen = set()
+    for _ in range(count):
+        split = int(wanted.argmax())
+        wanted[split] -= 1
+        chosen.add(split)
+        if len(chosen) == sum(fraction > 0 for fraction in fractions):
+            return True
+    return False
+
+
+def least_images(fractions: list[float]) -> int:
+    """The smallest number of images of a class that gives every split one."""
+    smallest = min(fraction for fraction in fractions if fraction > 0)
+    # A split that is left without an image misses at most 2/3 of one in the end, so more than this is always enough.
+    least = int(2 / (3 * smallest)) + 1
+    while least > 1 and fills_every_split(least - 1, fractions):
+        least -= 1
+    return least

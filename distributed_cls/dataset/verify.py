@@ -96,9 +96,9 @@ def _check_index(path: str, content: Manifest, keys: dict[bytes, str]) -> None:
     named = dict(zip(kept["key"].to_pylist(), kept["file"].to_pylist(), strict=True))
     if named != keys:
         raise _wrong(path, f"{index.FILE} and the shards to hold the same images, found {len(named)} and {len(keys)}")
-    listed = index.of_dataset(path, publish.REJECTS_FILE).num_rows
+    listed = index.of_dataset(path, index.REJECTS_FILE).num_rows
     if listed != content.rejected:
-        raise _wrong(path, f"{content.rejected} rejects in {publish.REJECTS_FILE}, found {listed}")
+        raise _wrong(path, f"{content.rejected} rejects in {index.REJECTS_FILE}, found {listed}")
     decided = curate.Curated(table, content.classes)
     found = (decided.rejected().num_rows, decided.duplicates())
     if found != (content.rejected, content.duplicates):
@@ -110,10 +110,10 @@ def _check_index(path: str, content: Manifest, keys: dict[bytes, str]) -> None:
 def find(dataset_root: str, name: str) -> list[str]:
     """The prepared datasets called ``name`` under ``dataset_root``. Raises UserError when there is none."""
     root = storage.absolute(dataset_root)
-    folders = [entry for entry in storage.names(root) if entry.rpartition("-")[0] == name]
-    if not folders:
+    found = publish.folders(root, name)
+    if not found:
         raise UserError(
             f"Expected a prepared dataset called {name} under dataset_root. Received: none in {root}. "
             "Set data=… or data.name=… to what was prepared, or run job=prepare."
         )
-    return [storage.join(root, folder) for folder in folders]
+    return found

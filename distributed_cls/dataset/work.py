@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import google_crc32c
@@ -14,6 +13,7 @@ import xxhash
 from distributed_cls import storage
 from distributed_cls.contracts import index
 from distributed_cls.dataset import duplicates, reading, tfrecord
+from distributed_cls.dataset.shard_plan import DecodePart
 from distributed_cls.images.decode import Prepared, Reject, Spec, prepare_image
 
 PART = "part-"
@@ -29,7 +29,7 @@ _PNG_OPTIONS = [
 
 @dataclass(frozen=True)
 class DecodeJob:
-    """What every decoding task knows: where to read and write, and how to prepare an image."""
+    """The settings of every decoding task: where to read and write, and how to prepare an image."""
 
     root: str
     work_folder: str
@@ -70,13 +70,13 @@ def encode(rgb: np.ndarray, encoding: str, jpeg_quality: int) -> bytes:
 
 
 class _Progress:
-    """Tells the driver, through a small file, how many images of a part are done. Local work folders only."""
+    """A small file, for the driver, with the number of images of a part that are done. Local work folders only."""
 
     def __init__(self, folder: str, name: str) -> None:
-        self._path = None if storage.is_url(folder) else Path(folder) / f"{PROGRESS}{name}"
+        self._path = None if storage.is_url(folder) else storage.local(folder) / f"{PROGRESS}{name}"
         self._next = time.monotonic() + _PROGRESS_SECONDS
 
-    def tell(self, done: int) -> None:
+    def note(self, done: int) -> None:
         if self._path and time.monotonic() >= self._next:
             self._path.write_text(f"{done:d}")
             self._next = time.monotonic() + _PROGRESS_SECONDS
@@ -84,6 +84,11 @@ class _Progress:
     def end(self) -> None:
         if self._path:
             self._path.unlink(missing_ok=True)
+
+
+def part_index(work_folder: str, name: str) -> str:
+    """Where the index of a decoded part lies."""
+    return storage.join(work_folder, f"{PART}{name}.parquet")
 
 
 def decode_part(job: DecodeJob, name: str, rows: pa.Table) -> int:
@@ -105,12 +110,13 @@ def decode_part(job: DecodeJob, name: str, rows: pa.Table) -> int:
                 fact |= {"file": f"{target}.bin", "offset": offset, "length": len(payload)}
                 offset += len(payload)
             facts.append(fact)
-            progress.tell(len(facts))
-    names = [field for field in index.SCHEMA if field.name not in rows.schema.names]
+            progress.note(len(facts))
     table = rows
-    for field in names:
+    for field in index.SCHEMA:
+        if field.name in rows.schema.names:
+            continue
         table = table.append_column(field, pa.array([fact.get(field.name) for fact in facts], field.type))
-    index.write(f"{target}.parquet", table)
+    index.write(part_index(job.work_folder, name), table)
     progress.end()
     return len(facts)
 
@@ -128,10 +134,10 @@ def _fact(job: DecodeJob, outcome: Prepared | Reject) -> tuple[dict[str, object]
     return fact, encode(outcome.rgb, job.encoding, job.jpeg_quality)
 
 
-def decode_parts(job: DecodeJob, parts: Iterable[tuple[str, bytes]]) -> Iterator[int]:
-    """``decode_part`` for a Spark partition of (name, rows as a message)."""
-    for name, message in parts:
-        yield decode_part(job, name, index.from_bytes(message))
+def decode_parts(job: DecodeJob, parts: Iterable[DecodePart]) -> Iterator[int]:
+    """``decode_part`` for the parts of a Spark partition."""
+    for part in parts:
+        yield decode_part(job, part.name, index.from_bytes(part.rows))
 
 
 def find_pairs(hashes_file: str, distance: int, bands: Iterable[tuple[int, int]]) -> Iterator[np.ndarray]:

@@ -22,20 +22,22 @@ _BLUE_HEAT, _ORANGE_HEAT = (0, 114, 178), (213, 94, 0)
 
 
 @styled
-def learning_curve(history: History, metric: str) -> str | None:
-    """Loss or accuracy of train and val over the epochs; None when no epoch has ended yet."""
+def learning_curve(history: History, metric: str, kept: int | None = None) -> str | None:
+    """Loss or accuracy of train and val over the epochs; None when no epoch has ended yet.
+
+    ``kept``: the epoch whose weights the run kept, which is marked.
+    """
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     train, val = history.per_epoch("train", metric), history.per_epoch("val", metric)
     if not train and not val:
         return None
     figure, axes = canvas()
-    _line(axes, train, "train", color=ORANGE, linestyle=(0, (4, 2)), marker="D", markersize=5 * (len(train) == 1))
-    _line(axes, val, "val", color=BLUE, marker="o", markersize=5 if len(val) == 1 else 3.5 * (len(val) < 40))
-    best = _best(val, metric)
-    if best is not None:
-        look = {"markersize": 7, "markerfacecolor": PAPER, "markeredgewidth": 1.8}
-        _line(axes, [best], f"best {metric}", color=BLUE, marker="o", linestyle="", **look)
+    _line(axes, train, "training", color=ORANGE, linestyle=(0, (4, 2)), marker="D", markersize=5 * (len(train) == 1))
+    _line(axes, val, "validation", color=BLUE, marker="o", markersize=5 if len(val) == 1 else 3.5 * (len(val) < 40))
+    marked = [point for point in val if point[0] == kept] if len(val) > 1 else []
+    look = {"markersize": 7, "markerfacecolor": PAPER, "markeredgewidth": 1.8}
+    _line(axes, marked, "kept epoch", color=BLUE, marker="o", linestyle="", **look)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if max(len(train), len(val)) == 1:  # Two points would else be a whole axis apart, however close they are.
@@ -43,15 +45,12 @@ def learning_curve(history: History, metric: str) -> str | None:
     if metric == "accuracy":
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.legend(loc="best")
-    words = [f"{split} ends at {number(curve[-1][1])}" for split, curve in (("train", train), ("val", val)) if curve]
+    words = [
+        f"{split} ends at {number(curve[-1][1])}"
+        for split, curve in (("training", train), ("validation", val))
+        if curve
+    ]
     return to_svg(figure, f"curve-{metric}", f"{metric} over the epochs: {', '.join(words)}")
-
-
-def _best(curve: Curve, metric: str) -> tuple[float, float] | None:
-    """The first best point of a val curve, when there is a choice."""
-    if len(curve) < 2:
-        return None
-    return (min if metric == "loss" else max)(curve, key=lambda point: point[1])
 
 
 def _line(axes: "Axes", curve: Curve, label: str, **look: Any) -> None:
@@ -70,7 +69,7 @@ def learning_rate_curve(history: History) -> str | None:
     figure, axes = canvas(height=2.4)
     _line(axes, curve, "learning rate", color=BLUE)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("step")
+    axes.set_xlabel("training step")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     peak = max(rate for _, rate in curve)
     return to_svg(figure, "learning-rate", f"learning rate over the steps, at most {number(peak)}")
@@ -89,10 +88,10 @@ def throughput_curve(history: History) -> str | None:
     _line(axes, curve, "images/s", color=BLUE, marker="o" if len(curve) < 40 else None, markersize=3)
     axes.axhline(median, color=ORANGE, linestyle=(0, (4, 2)), linewidth=1.2, label=f"median {median:,.0f}")
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("seconds of training")
+    axes.set_xlabel("seconds since the first report")
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.legend(loc="lower right")
-    return to_svg(figure, "throughput", f"training speed over time, median {median:,.0f} images per second")
+    return to_svg(figure, "throughput", f"throughput over time, median {median:,.0f} images per second")
 
 
 @styled
@@ -149,6 +148,7 @@ def f1_bars(scores: ClassScores, names: Sequence[str], limit: int = 30) -> str:
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel("F1")
     return to_svg(figure, "f1", f"F1 of {plural(len(worst), 'class', 'classes')}, worst first")
 
 
@@ -214,7 +214,7 @@ def trial_dots(trials: Sequence[tuple[str, float | None, float | None]]) -> str:
     nothing = float("nan")  # is not drawn
     vals = [nothing if val is None else val for _, val, _ in trials]
     tests = [nothing if test is None else test for _, _, test in trials]
-    axes.plot(vals, range(len(trials)), "o", color=BLUE, markersize=5, label="val")
+    axes.plot(vals, range(len(trials)), "o", color=BLUE, markersize=5, label="validation")
     axes.plot(tests, range(len(trials)), "D", color=ORANGE, markersize=5, label="test")
     axes.set_yticks(range(len(trials)), [shorten(readable(label), 36) for label, _, _ in trials])
     axes.set_ylim(len(trials) - 0.4, -0.6)
@@ -222,4 +222,4 @@ def trial_dots(trials: Sequence[tuple[str, float | None, float | None]]) -> str:
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("accuracy")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    return to_svg(figure, "trials", f"val and test accuracy of {plural(len(trials), 'trial')}, best first")
+    return to_svg(figure, "trials", f"validation and test accuracy of {plural(len(trials), 'trial')}, best first")

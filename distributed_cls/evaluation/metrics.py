@@ -1,31 +1,18 @@
 """From exact counts to the numbers that describe a classifier: pure functions, NumPy only.
 
-``counts`` is what the ranks of a run agree on for one split, after summing over all of them (never an average of
-averages)::
-
-    {"split": "test", "examples": 270, "correct": 268, "loss_sum": 12.3, "top5_correct": 270,
-     "confusion": [[...], ...],      # (classes, classes) int; rows are true classes, columns predicted ones
-     "bins": {"count": [...], "correct": [...], "confidence": [...]},   # equal-width bins of confidence over (0, 1]
-     "mistakes": [...], "hits": [...]}                                  # single images, optional
-
 A share of nothing (the precision of a class that was never predicted, say) is 0, as in scikit-learn with
 ``zero_division=0``: a number that pulls averages down rather than hiding.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from distributed_cls.errors import UserError
-
-Counts = Mapping[str, Any]
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from distributed_cls.contracts.counts import ConfidenceBins, Counts, Floats, Integers
+from distributed_cls.contracts.summary import SplitEntry
 
 
 @dataclass(frozen=True)
@@ -36,7 +23,7 @@ class ClassScores:
     recall: Floats
     f1: Floats
     support: Integers  # images that truly are of the class
-    predicted: Integers  # images that were called so
+    predicted: Integers  # images that were predicted as the class
 
 
 @dataclass(frozen=True)
@@ -50,7 +37,7 @@ class Average:
 
 @dataclass(frozen=True)
 class Pair:
-    """``count`` images of class ``true`` were called ``predicted``; that is ``share`` of the class, in (0, 1]."""
+    """``count`` images of class ``true`` were predicted as ``predicted``: ``share`` of the class, in (0, 1]."""
 
     true: int
     predicted: int
@@ -60,10 +47,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far confidence can be believed.
+    """How well confidence and accuracy agree.
 
     ``error`` is the expected calibration error, in [0, 1]. ``bias`` is mean confidence less accuracy: above 0 the model
-    is surer than it should be. The arrays have shape (bins,): images, their accuracy, and their mean confidence
+    is overconfident. The arrays have shape (bins,): images, their accuracy, and their mean confidence
     (0 in an empty bin).
     """
 
@@ -77,7 +64,8 @@ class Calibration:
 def share(part: ArrayLike, whole: ArrayLike) -> Floats:
     """``part / whole`` element by element, and 0 where ``whole`` is 0."""
     numerator, denominator = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
-    return np.divide(numerator, denominator, out=np.zeros(numerator.shape), where=denominator != 0)
+    shares: Floats = np.divide(numerator, denominator, out=np.zeros(numerator.shape), where=denominator != 0)
+    return shares
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -137,14 +125,12 @@ def majority_share(scores: ClassScores) -> float:
     return float(share(scores.support.max(initial=0), scores.support.sum()))
 
 
-def calibration(bins: Mapping[str, Any]) -> Calibration:
+def calibration(bins: ConfidenceBins) -> Calibration:
     """Expected calibration error from summed bins of confidence: the mean gap between confidence and accuracy.
 
     Guo et al. (2017), "On calibration of modern neural networks", equation 3.
     """
-    count = np.asarray(bins["count"], np.int64)
-    correct = np.asarray(bins["correct"], np.float64)
-    confidence = np.asarray(bins["confidence"], np.float64)
+    count, correct, confidence = bins.count, bins.correct.astype(np.float64), bins.confidence
     return Calibration(
         error=float(share(np.abs(confidence - correct).sum(), count.sum())),
         bias=float(share((confidence - correct).sum(), count.sum())),
@@ -155,7 +141,7 @@ def calibration(bins: Mapping[str, Any]) -> Calibration:
 
 
 def confused_pairs(confusion: ArrayLike, limit: int = 10) -> list[Pair]:
-    """The commonest mistakes, most images first (then the larger share of its class, then class order)."""
+    """The most frequent mistakes, most images first (then the larger share of its class, then class order)."""
     matrix = np.array(confusion, np.int64)
     shares = share(matrix, matrix.sum(axis=1, keepdims=True))
     np.fill_diagonal(matrix, 0)
@@ -167,47 +153,18 @@ def confused_pairs(confusion: ArrayLike, limit: int = 10) -> list[Pair]:
     ]
 
 
-def summary_entry(counts: Counts) -> dict[str, Any]:
-    """The entry of one split in ``summary.json``: plain numbers, in [0, 1] but for counts and the loss.
-
-    ``loss`` is the mean per image, in nats, and None when it is not finite: JSON knows neither NaN nor infinity.
-    """
-    examples, correct = int(counts["examples"]), int(counts["correct"])
-    loss = float(share(counts["loss_sum"], examples))
-    scores = class_scores(counts["confusion"])
-    low, high = wilson_interval(correct, examples)
-    return {
-        "examples": examples,
-        "correct": correct,
-        "accuracy": correct / examples if examples else 0.0,
-        "accuracy_interval": [low, high],
-        "loss": loss if math.isfinite(loss) else None,
-        "top5_accuracy": float(share(counts["top5_correct"], examples)),
-        "balanced_accuracy": balanced_accuracy(scores),
-        "macro_f1": macro_average(scores).f1,
-        "calibration_error": calibration(counts["bins"]).error,
-    }
-
-
-def check_counts(counts: Any, classes: int, where: str) -> None:
-    """Raise ``UserError`` unless ``counts`` is whole and its numbers agree; ``where`` names it in the message."""
-    remedy = "The file is damaged or of another version: run job=evaluate again."
-    try:
-        matrix = np.array(counts["confusion"], np.int64)
-        bins = [np.array(counts["bins"][key], np.float64) for key in ("count", "correct", "confidence")]
-        examples, correct, top = (int(counts[key]) for key in ("examples", "correct", "top5_correct"))
-        float(counts["loss_sum"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"Expected {where} to hold the counts of one split. Received: {error!r}. {remedy}") from error
-
-    def expect(holds: bool, expected: str, received: object) -> None:
-        if not holds:
-            raise UserError(f"Expected {where} to hold {expected}. Received: {received}. {remedy}")
-
-    expect(matrix.shape == (classes, classes), f"a confusion matrix of shape {(classes, classes)}", matrix.shape)
-    expect(int(matrix.min(initial=0)) >= 0, "counts of at least 0", int(matrix.min(initial=0)))
-    expect(int(matrix.sum()) == examples, f"a confusion matrix of examples={examples} images", int(matrix.sum()))
-    expect(int(np.trace(matrix)) == correct, f"correct={correct} images on the diagonal", int(np.trace(matrix)))
-    expect(correct <= top <= examples, f"top5_correct from {correct} to {examples}", top)
-    expect(len({len(values) for values in bins}) == 1, "bins of one length", [len(values) for values in bins])
-    expect(bins[0].sum() <= examples, f"bins of at most {examples} images", int(bins[0].sum()))
+def split_entry(counts: Counts) -> SplitEntry:
+    """The entry of one split in ``summary.json``."""
+    scores = class_scores(counts.confusion)
+    return SplitEntry(
+        examples=counts.examples,
+        correct=counts.correct,
+        accuracy=counts.accuracy,
+        accuracy_interval=list(wilson_interval(counts.correct, counts.examples)),
+        loss=counts.loss if math.isfinite(counts.loss) else None,
+        top_k=counts.top_k,
+        top_k_accuracy=float(share(counts.top_k_correct, counts.examples)),
+        balanced_accuracy=balanced_accuracy(scores),
+        macro_f1=macro_average(scores).f1,
+        calibration_error=calibration(counts.bins).error,
+    )

@@ -1,50 +1,50 @@
 """``report.html``: one page that tells how a run went, from the files in its run folder."""
 
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from distributed_cls.errors import UserError
-from distributed_cls.evaluation import figures, metrics, view
+from distributed_cls.contracts import evaluation_result
+from distributed_cls.contracts import summary as summaries
+from distributed_cls.contracts.counts import Counts
+from distributed_cls.contracts.evaluation_result import EvaluatedSplit
+from distributed_cls.contracts.summary import Summary
+from distributed_cls.evaluation import data_view, figures, metrics, view
 from distributed_cls.evaluation.history import History, read_history
 from distributed_cls.evaluation.labels import duration, percent, plural, readable
-from distributed_cls.evaluation.metrics import Counts
-from distributed_cls.evaluation.reproduce import command
-from distributed_cls.storage.local_files import read_json, write_text
+from distributed_cls.storage import write_text
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 _HERE = Path(__file__).parent
 _REMEDY = "Evaluate the model first: python -m launch job=evaluate model_dir=<run folder>."
 _SECTIONS = [
     ("time", "Time"),
     ("training", "Training"),
-    ("confusion", "Confusion"),
-    ("classes", "Classes"),
-    ("confidence", "Confidence"),
+    ("confusion", "Confusion matrix"),
+    ("classes", "Per-class metrics"),
+    ("confidence", "Calibration"),
     ("mistakes", "Mistakes"),
     ("data", "Data"),
-    ("again", "Do it again"),
+    ("again", "Reproduce"),
 ]
 
 
 def write_report(run_dir: str | Path) -> Path:
     """Write ``report.html`` into a run folder and return its path.
 
-    Reads ``summary.json``, ``evaluation.json`` ({"val": counts, "test": counts}, see ``metrics``) and, when it is
-    there, ``metrics.jsonl``. Raises ``UserError`` when one of them is missing or damaged.
+    Reads ``summary.json``, ``evaluation.json`` and, when it is there, ``metrics.jsonl``. Raises ``UserError`` when one
+    of them is missing or damaged.
     """
     run = Path(run_dir)
-    summary = read_json(run / "summary.json", "the summary of a run", _REMEDY)
-    evaluation = read_json(run / "evaluation.json", "the counts of an evaluation", _REMEDY)
-    splits = _checked(evaluation, run / "evaluation.json")
-    page = _page(summary, splits, read_history(run / "metrics.jsonl"))
-    write_text(run / "report.html", page)
+    summary = summaries.read(run, _REMEDY)
+    splits = evaluation_result.read(run, _REMEDY)
+    write_text(run / "report.html", _page(summary, splits, read_history(run / "metrics.jsonl")))
     return run / "report.html"
 
 
-def render(template: str, **values: Any) -> str:
+def render(template: str, **values: object) -> str:
     """Fill one of the templates of this folder; everything but ``Markup`` is escaped."""
     # Jinja is imported here because only the last second of a run needs it.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -58,90 +58,80 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(style=Markup(style), script=Markup(script), **values)
 
 
-def _checked(evaluation: Any, path: Path) -> dict[str, Counts]:
-    """The splits that were evaluated, each checked."""
-    splits = {split: counts for split, counts in evaluation.items() if counts} if isinstance(evaluation, dict) else {}
-    if not splits:
-        raise UserError(f"Expected {path} to hold the counts of val or test. Received: neither. {_REMEDY}")
-    for split, counts in splits.items():
-        confusion = counts.get("confusion") if isinstance(counts, dict) else None
-        metrics.check_counts(counts, len(confusion) if isinstance(confusion, list) else 0, f"{path} ({split})")
-    return splits
-
-
-def _page(summary: Mapping[str, Any], splits: Mapping[str, Counts], history: History) -> str:
+def _page(summary: Summary, splits: dict[str, EvaluatedSplit], history: History) -> str:
     split = "test" if "test" in splits else next(iter(splits))
-    counts = {**splits[split], "split": split}
-    dataset = summary.get("dataset") or {}
-    matrix = np.asarray(counts["confusion"], np.int64)
-    names = view.class_names(dataset, len(matrix))
-    scores = metrics.class_scores(matrix)
-    headline = view.headline(counts, scores, names)
-    stages, total = view.stages(summary.get("seconds") or {})
-    model, dataset_name = readable(summary.get("model", "model")), readable(dataset.get("name", "images"))
+    counts = splits[split].counts
+    names = view.class_names(summary.dataset, counts.classes)
+    scores = metrics.class_scores(counts.confusion)
+    headline = view.headline(split, counts, scores, names)
+    stages, total = view.stages(summary.seconds)
+    model = readable(summary.model or "model")
+    dataset_name = readable(summary.dataset.name if summary.dataset else "images")
+    val = splits.get("val") if split != "val" else None
     return render(
         "report.html",
         title=f"{model} on {dataset_name}: {headline['accuracy']}",
         model=model,
         dataset_name=dataset_name,
-        fingerprint=readable(dataset.get("fingerprint") or ""),
+        fingerprint=readable(summary.dataset.fingerprint if summary.dataset else ""),
         subtitle=_subtitle(summary, len(names), history),
         sections=[(anchor, text) for anchor, text in _SECTIONS if anchor != "time" or stages],
         headline=headline,
-        cards=view.score_cards(counts, scores, splits.get("val") if split != "val" else None),
+        cards=view.score_cards(counts, val.counts if val else None),
         facts=view.run_facts(summary, total),
+        failed_attempts=view.failed_attempts(summary),
         stages=stages,
         total=duration(total),
         classes=view.class_rows(scores, names),
         averages=[
-            ("mean of classes", metrics.macro_average(scores)),
-            ("mean of images", metrics.weighted_average(scores)),
+            ("macro average", metrics.macro_average(scores)),
+            ("weighted average", metrics.weighted_average(scores)),
         ],
-        pairs=view.pair_rows(matrix, names),
-        confusion=view.confusion_table(matrix, names),
-        calibration=view.calibration_words(metrics.calibration(counts["bins"]), counts["correct"] / counts["examples"]),
-        mistakes=view.gallery(counts.get("mistakes"), names),
-        hits=view.gallery(counts.get("hits"), names, surest_first=False),
-        data=view.dataset_facts(dataset, names),
-        command=command(summary),
-        settings=view.settings(summary.get("config") or {}),
+        pairs=view.pair_rows(counts.confusion, names),
+        confusion=view.confusion_table(counts.confusion, names),
+        calibration=view.calibration_words(metrics.calibration(counts.bins), counts.accuracy),
+        mistakes=view.gallery(splits[split].mistakes, names),
+        data=data_view.dataset_facts(summary.dataset, names),
+        command=summary.command,
+        settings=data_view.settings(summary.config, summary.job),
         written=_written(summary),
-        **_drawn(counts, matrix, names, history),
+        **_figures(counts, names, history, summary.train.best_epoch if summary.train else None),
     )
 
 
-def _drawn(counts: Counts, matrix: np.ndarray, names: list[str], history: History) -> dict[str, Any]:
+def _figures(counts: Counts, names: list[str], history: History, kept: int | None) -> dict[str, object]:
     """All figures of the page, as ``Markup``."""
     from markupsafe import Markup
 
+    def drawn(svg: str | None) -> "Markup | None":
+        return Markup(svg) if svg else None
+
     curves = [
-        ("Loss", figures.learning_curve(history, "loss")),
-        ("Accuracy", figures.learning_curve(history, "accuracy")),
-        ("Learning rate", figures.learning_rate_curve(history)),
-        ("Training speed, images per second", figures.throughput_curve(history)),
+        ("Loss", drawn(figures.learning_curve(history, "loss", kept))),
+        ("Accuracy", drawn(figures.learning_curve(history, "accuracy", kept))),
+        ("Learning rate", drawn(figures.learning_rate_curve(history))),
+        ("Throughput, images per second", drawn(figures.throughput_curve(history))),
     ]
     many = len(names) > view.MOST_TABLED_CLASSES
     return {
-        "curves": [(caption, Markup(curve)) for caption, curve in curves if curve],
-        "confusion_figure": Markup(figures.confusion_matrix(matrix, names)) if many else None,
-        "f1_figure": Markup(figures.f1_bars(metrics.class_scores(matrix), names)),
-        "reliability_figure": Markup(figures.reliability_diagram(metrics.calibration(counts["bins"]))),
+        "curves": [(caption, curve) for caption, curve in curves if curve],
+        "confusion_figure": drawn(figures.confusion_matrix(counts.confusion, names)) if many else None,
+        "f1_figure": drawn(figures.f1_bars(metrics.class_scores(counts.confusion), names)),
+        "reliability_figure": drawn(figures.reliability_diagram(metrics.calibration(counts.bins))),
     }
 
 
-def _subtitle(summary: Mapping[str, Any], classes: int, history: History) -> str:
+def _subtitle(summary: Summary, classes: int, history: History) -> str:
     """What was done, and when it ended."""
-    workers = summary.get("workers")
     words = [plural(classes, "class", "classes")]
-    done = "trained" if summary.get("train") else "evaluated"
-    words += [f"{done} by {plural(int(workers), 'worker')}"] if workers else []
-    times = [event["time"] for event in [*history.epochs, *history.progress] if "time" in event]
-    if times:
-        words.append(datetime.fromtimestamp(max(times), timezone.utc).strftime("%Y-%m-%d %H:%M UTC"))
+    done = "trained" if summary.train else "evaluated"
+    words += [f"{done} by {plural(summary.workers, 'worker')}"] if summary.workers else []
+    last = history.last_time()
+    if last:
+        words.append(datetime.fromtimestamp(last, timezone.utc).strftime("%Y-%m-%d %H:%M UTC"))
     return " · ".join(words)
 
 
-def _written(summary: Mapping[str, Any]) -> str:
+def _written(summary: Summary) -> str:
     """The versions that made the run."""
-    versions = summary.get("versions") or {}
-    return " · ".join(f"{readable(name)} {readable(version)}" for name, version in versions.items())
+    return " · ".join(f"{readable(name)} {readable(version)}" for name, version in summary.versions.items())

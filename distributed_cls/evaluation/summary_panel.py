@@ -1,14 +1,17 @@
-"""The end of a run, in the terminal: what came out, where it is weak, where the time went and where things are."""
+"""The end of a run, in the terminal: its accuracy, weak spots, where the time went, where things are."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from distributed_cls.contracts.counts import Counts
+from distributed_cls.contracts.evaluation_result import EvaluatedSplit
+from distributed_cls.contracts.summary import DatasetEntry, Summary
 from distributed_cls.evaluation import metrics, view
 from distributed_cls.evaluation.labels import duration, interval, number, percent, plural, readable, shorten
-from distributed_cls.evaluation.metrics import Counts
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,13 +22,13 @@ _WORST_CLASSES = 3
 _PLACES = (("report", "report.html"), ("model", "model"))
 
 
-def summary_table(
-    summary: Mapping[str, Any], counts: Mapping[str, Counts | None], run_dir: str | Path | None = None
+def summary_panel(
+    summary: Summary, splits: Mapping[str, EvaluatedSplit], run_dir: str | Path | None = None
 ) -> "RenderableType":
     """A panel for the end of a run, at most 80 columns wide.
 
-    ``counts`` are those of ``evaluation.json`` ({"val": counts, "test": counts}). With ``run_dir`` it tells where the
-    report and the model are, if they are there.
+    ``splits`` are those of ``evaluation.json``. With ``run_dir`` it tells where the report and the model are, if they
+    are there, and which commands come next.
     """
     from rich import box
     from rich.panel import Panel
@@ -35,20 +38,33 @@ def summary_table(
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    for split in ("test", "val"):
-        if counts.get(split):
-            table.add_row(split, _accuracy(counts[split] or {}))
-    judged = counts.get("test") or counts.get("val")
+    for split, label in (("test", "test"), ("val", "validation")):
+        if split in splits:
+            table.add_row(label, _accuracy(splits[split].counts))
+    judged = splits.get("test") or splits.get("val")
     if judged:
-        for label, words in _worst(judged, summary.get("dataset") or {}):
+        for label, words in _weak_spots(judged.counts, summary.dataset):
             table.add_row(label, Text(words))
+    _add_training(table, summary)
     _add_times(table, summary)
     for label, name in _PLACES:
         if run_dir is not None and (Path(run_dir) / name).exists():
             table.add_row(label, _place(Path(run_dir).absolute() / name))
-    dataset_name = (summary.get("dataset") or {}).get("name", "images")
-    title = Text(f"{readable(summary.get('model', 'model'))} on {readable(dataset_name)}", style="bold")
+    dataset_name = summary.dataset.name if summary.dataset else "images"
+    title = Text(f"{readable(summary.model or 'model')} on {readable(dataset_name)}", style="bold")
     return Panel(table, title=title, title_align="left", box=box.ROUNDED, expand=False, width=80, padding=(0, 1))
+
+
+def next_commands(run_dir: Path) -> list[str]:
+    """What one would do next with an exported model, as commands to copy; none without one."""
+    if not (run_dir / "model").is_dir():
+        return []
+    here = Path.cwd()
+    shown = shlex.quote(str(run_dir.relative_to(here) if run_dir.is_relative_to(here) else run_dir))
+    return [
+        f"python -m launch job=serve model_dir={shown}",
+        f"python -m launch job=predict model_dir={shown} data.path=<images> output=<folder>",
+    ]
 
 
 def _place(path: Path) -> "Text":
@@ -63,40 +79,47 @@ def _accuracy(counts: Counts) -> "Text":
     """Accuracy, its interval and the loss on one line."""
     from rich.text import Text
 
-    entry = metrics.summary_entry(counts)
-    low_high = interval(entry["accuracy_interval"], entry["examples"])
-    images = plural(entry["examples"], "image")
+    entry = metrics.split_entry(counts)
+    low_high = interval(entry.accuracy_interval, entry.examples)
+    images = plural(entry.examples, "image")
     return Text.assemble(
-        (percent(entry["accuracy"], entry["examples"]), "bold green"),
-        f" of {images} (95%: {low_high}), loss {number(entry['loss'])}",
+        (percent(entry.accuracy, entry.examples), "bold green"),
+        f" of {images} (95% CI {low_high}), loss {number(entry.loss)}",
     )
 
 
-def _worst(counts: Counts, dataset: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The classes with the lowest F1 below 1, and the commonest mistake."""
-    matrix = np.asarray(counts["confusion"], np.int64)
-    names, scores = view.class_names(dataset, len(matrix)), metrics.class_scores(matrix)
+def _weak_spots(counts: Counts, dataset: DatasetEntry | None) -> list[tuple[str, str]]:
+    """The classes with the lowest F1 below 1, and the most frequent mistake."""
+    names, scores = view.class_names(dataset, counts.classes), metrics.class_scores(counts.confusion)
     occurring = np.flatnonzero(scores.support)
     order = occurring[np.argsort(scores.f1[occurring], kind="stable")][:_WORST_CLASSES]
     weak = [f"{shorten(names[index], 28)} F1 {percent(scores.f1[index])}" for index in order if scores.f1[index] < 1]
     rows = [("weakest", ", ".join(weak))] if weak else []
-    for pair in metrics.confused_pairs(matrix, limit=1):
-        mistake = f"{shorten(names[pair.true], 28)} taken for {shorten(names[pair.predicted], 28)}"
-        rows.append(("mistakes", f"most often {mistake}: {plural(pair.count, 'image')}"))
+    for pair in metrics.confused_pairs(counts.confusion, limit=1):
+        mistake = f"{shorten(names[pair.true], 28)} → {shorten(names[pair.predicted], 28)}"
+        rows.append(("confused", f"{mistake} ({plural(pair.count, 'image')})"))
     return rows
 
 
-def _add_times(table: "Table", summary: Mapping[str, Any]) -> None:
-    """Workers and speed, the total, and the seconds of each stage."""
+def _add_training(table: "Table", summary: Summary) -> None:
+    """Workers, epochs, the epoch that was kept, throughput, and attempts that failed."""
+    facts = [plural(summary.workers, "worker")] if summary.workers else []
+    if summary.train:
+        train = summary.train
+        facts += [plural(train.epochs, "epoch") + f" (kept: {train.best_epoch})", plural(train.steps, "step")]
+        facts.append(f"{train.images_per_second:,.0f} images/s")
+    if facts:
+        table.add_row("training", ", ".join(facts))
+    for attempt in view.failed_attempts(summary):
+        table.add_row("", shorten(attempt.splitlines()[0], 200))
+
+
+def _add_times(table: "Table", summary: Summary) -> None:
+    """The total, and the seconds of each stage."""
     from rich.columns import Columns
     from rich.text import Text
 
-    train = {**(summary.get("train") or {}), "workers": summary.get("workers")}
-    facts = [plural(int(train[f"{noun}s"]), noun) for noun in ("worker", "epoch", "step") if train.get(f"{noun}s")]
-    facts += [f"{train['images_per_second']:,.0f} images/s"] if train.get("images_per_second") else []
-    if facts:
-        table.add_row("training", ", ".join(facts))
-    stages, total = view.stages(summary.get("seconds") or {})
+    stages, total = view.stages(summary.seconds)
     if stages:
         table.add_row("time", duration(total))
         table.add_row("", Columns([Text(f"{stage['name']} {stage['time']}") for stage in stages], padding=(0, 3, 0, 0)))

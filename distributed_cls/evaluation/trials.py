@@ -1,49 +1,44 @@
-"""The trials of a sweep, best first: a table for the terminal, and files to keep.
-
-A row is ``{"trial": 0, "overrides": {"model": "dense", …}, "status": "done" | "failed", "val_accuracy": …,
-"test_accuracy": …, "seconds": …, "reason": …, "run": "path of the run folder"}``. Accuracies are in [0, 1]; whatever a
-trial does not know is None or left out.
-"""
+"""The trials of a sweep, best first: a table for the terminal, and files to keep."""
 
 import csv
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from distributed_cls.contracts import trials_table
+from distributed_cls.contracts.trials_table import TrialRow, TrialsTable
 from distributed_cls.evaluation.labels import duration, percent, plural, readable
-from distributed_cls.storage.local_files import write_json, write_text
+from distributed_cls.storage import write_text
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-Row = Mapping[str, Any]
 
-
-def ranked(rows: Sequence[Row]) -> list[Row]:
+def ranked(rows: Sequence[TrialRow]) -> list[TrialRow]:
     """Best val accuracy first (test accuracy must not choose), then those without one, failed trials last."""
 
-    def rank(row: Row) -> tuple[bool, bool, float, int]:
-        val = row.get("val_accuracy")
-        return row["status"] == "failed", val is None, -(val or 0.0), row["trial"]
+    def rank(row: TrialRow) -> tuple[bool, bool, float, int]:
+        val = row.val_accuracy
+        return row.failed, val is None, -(val or 0.0), row.trial
 
     return sorted(rows, key=rank)
 
 
-def best(rows: Sequence[Row]) -> Row | None:
+def best(rows: Sequence[TrialRow]) -> TrialRow | None:
     """The trial to choose; None when no trial has a val accuracy."""
-    found = [row for row in ranked(rows) if row["status"] != "failed" and row.get("val_accuracy") is not None]
+    found = [row for row in ranked(rows) if not row.failed and row.val_accuracy is not None]
     return found[0] if found else None
 
 
-def varied(rows: Sequence[Row]) -> list[str]:
+def varied(rows: Sequence[TrialRow]) -> list[str]:
     """Keys of the overrides that are not the same in all trials, in the order they first occur; of one trial all."""
-    keys = list(dict.fromkeys(key for row in rows for key in row["overrides"]))
+    keys = list(dict.fromkeys(key for row in rows for key in row.overrides))
     if len(rows) == 1:
         return keys
-    return [key for key in keys if len({str(row["overrides"].get(key)) for row in rows}) > 1]
+    return [key for key in keys if len({row.overrides.get(key) for row in rows}) > 1]
 
 
 def headings(keys: Sequence[str]) -> list[str]:
@@ -52,26 +47,26 @@ def headings(keys: Sequence[str]) -> list[str]:
     return [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]
 
 
-def render(rows: Sequence[Row]) -> "Table":
+def render(rows: Sequence[TrialRow]) -> "Table":
     """A table for a terminal of 80 columns or more; a failed trial tells its reason."""
     from rich.table import Table
     from rich.text import Text
 
     keys, champion = varied(rows), best(rows)
-    any_failed = any(row["status"] == "failed" for row in rows)
-    title = f"{plural(len(rows), 'trial')}, best val accuracy first"
+    any_failed = any(row.failed for row in rows)
+    title = f"{plural(len(rows), 'trial')}, best validation accuracy first"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("#", justify="right")
     for heading in headings(keys):
         table.add_column(Text(heading), overflow="fold")
-    for heading in ("val", "test", "time"):
+    for heading in ("validation", "test", "time"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", overflow="fold", ratio=1 if any_failed else None)
     for row in ranked(rows):
-        failed = row["status"] == "failed"
+        failed = row.failed
         remark = Text(_reason(row), style="red") if failed else Text("best" if row is champion else "")
         table.add_row(
-            str(row["trial"]),
+            str(row.trial),
             *(Text(_override(row, key)) for key in keys),
             *_measures(row),
             remark,
@@ -80,28 +75,36 @@ def render(rows: Sequence[Row]) -> "Table":
     return table
 
 
-def save(rows: Sequence[Row], folder: str | Path) -> Path:
+def save(rows: Sequence[TrialRow], folder: str | Path) -> Path:
     """Write ``trials.json``, ``trials.csv`` and ``trials.html`` into ``folder``, best first; return the page's path."""
     target = Path(folder)
     champion = best(rows)
-    ordered = [dict(row) for row in ranked(rows)]
-    write_json(target / "trials.json", {"best": champion["trial"] if champion else None, "trials": ordered})
+    ordered = ranked(rows)
+    trials_table.write(target, TrialsTable(champion.trial if champion else None, ordered))
     write_text(target / "trials.csv", _as_csv(ordered))
-    write_text(target / "trials.html", _page(ordered, champion["trial"] if champion else None, target))
+    write_text(target / "trials.html", _page(ordered, champion.trial if champion else None, target))
     return target / "trials.html"
 
 
-def _override(row: Row, key: str) -> str:
-    return readable(row["overrides"].get(key, ""))
+def _override(row: TrialRow, key: str) -> str:
+    return _rounded(readable(row.overrides.get(key, "")))
 
 
-def _reason(row: Row) -> str:
-    return f"failed: {readable(row.get('reason') or 'no reason is known').strip()}"
+def _rounded(value: str) -> str:
+    """A number that a sampler drew, to 4 significant digits; the files keep all of them."""
+    try:
+        return f"{float(value):.4g}" if len(value) > 8 else value
+    except ValueError:
+        return value
 
 
-def _measures(row: Row) -> tuple[str, str, str]:
+def _reason(row: TrialRow) -> str:
+    return f"failed: {readable(row.reason or 'no reason is known').strip()}"
+
+
+def _measures(row: TrialRow) -> tuple[str, str, str]:
     """Val and test accuracy and the time, with a dash for what is not known."""
-    val, test, seconds = (row.get(key) for key in ("val_accuracy", "test_accuracy", "seconds"))
+    val, test, seconds = (row.val_accuracy, row.test_accuracy, row.seconds)
     return (
         "-" if val is None else percent(val, 1000),
         "-" if test is None else percent(test, 1000),
@@ -109,32 +112,32 @@ def _measures(row: Row) -> tuple[str, str, str]:
     )
 
 
-def _as_csv(rows: Sequence[Row]) -> str:
+def _as_csv(rows: Sequence[TrialRow]) -> str:
     """All trials with every override as a column of its own."""
-    keys = list(dict.fromkeys(key for row in rows for key in row["overrides"]))
+    keys = list(dict.fromkeys(key for row in rows for key in row.overrides))
     measured = ["val_accuracy", "test_accuracy", "seconds", "reason", "run"]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["trial", "status", *keys, *measured])
     for row in rows:
-        overrides = [row["overrides"].get(key) for key in keys]
-        writer.writerow([row["trial"], row["status"], *overrides, *(row.get(key) for key in measured)])
+        overrides = [row.overrides.get(key) for key in keys]
+        writer.writerow([row.trial, row.status.value, *overrides, *(getattr(row, key) for key in measured)])
     return stream.getvalue()
 
 
-def _page(rows: Sequence[Row], champion: int | None, folder: Path) -> str:
+def _page(rows: Sequence[TrialRow], champion: int | None, folder: Path) -> str:
     from markupsafe import Markup
 
     from distributed_cls.evaluation.figures import trial_dots
     from distributed_cls.evaluation.report import render as fill
 
     keys = varied(rows)
-    finished = [row for row in rows if row["status"] != "failed"]
+    finished = [row for row in rows if not row.failed]
     dots = [
         (
-            " ".join([f"#{row['trial']}", *(_override(row, key) for key in keys)]),
-            row.get("val_accuracy"),
-            row.get("test_accuracy"),
+            " ".join([f"#{row.trial}", *(_override(row, key) for key in keys)]),
+            row.val_accuracy,
+            row.test_accuracy,
         )
         for row in finished
     ]
@@ -143,13 +146,13 @@ def _page(rows: Sequence[Row], champion: int | None, folder: Path) -> str:
         headings=[(heading, key) for heading, key in zip(headings(keys), keys, strict=True)],
         trials=[
             {
-                "number": row["trial"],
+                "number": row.trial,
                 "overrides": [_override(row, key) for key in keys],
                 "measures": _measures(row),
-                "values": [row.get(key) for key in ("val_accuracy", "test_accuracy", "seconds")],
-                "failed": row["status"] == "failed",
-                "reason": _reason(row) if row["status"] == "failed" else "",
-                "best": row["trial"] == champion,
+                "values": [row.val_accuracy, row.test_accuracy, row.seconds],
+                "failed": row.failed,
+                "reason": _reason(row) if row.failed else "",
+                "best": row.trial == champion,
                 "link": _link(row, folder),
             }
             for row in rows
@@ -159,10 +162,10 @@ def _page(rows: Sequence[Row], champion: int | None, folder: Path) -> str:
     )
 
 
-def _link(row: Row, folder: Path) -> str | None:
+def _link(row: TrialRow, folder: Path) -> str | None:
     """Relative address of a trial's report, when it has one, so that the folder can be moved as a whole."""
-    report = Path(row.get("run") or "") / "report.html"
-    if not row.get("run") or not report.exists():
+    report = Path(row.run) / "report.html"
+    if not row.run or not report.exists():
         return None
     # "./" keeps a folder named like "data:x" from being read as a scheme.
     return "./" + quote(Path(os.path.relpath(report.resolve(), folder.resolve())).as_posix())

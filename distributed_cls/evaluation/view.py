@@ -1,18 +1,17 @@
-"""What a report says, as plain words and rows for the template. Nothing here is HTML; the template escapes it all."""
+"""The numbers of a report as plain words and rows for the template, which escapes them: nothing here is HTML."""
 
 import base64
 import binascii
 import struct
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from distributed_cls.contracts.counts import Counts, Integers
+from distributed_cls.contracts.events import Mistake
+from distributed_cls.contracts.summary import DatasetEntry, Summary
 from distributed_cls.evaluation import metrics
 from distributed_cls.evaluation.figures import heat_opacity
 from distributed_cls.evaluation.labels import duration, interval, number, percent, plural, readable, short_names
-from distributed_cls.evaluation.metrics import Calibration, ClassScores, Counts
+from distributed_cls.evaluation.metrics import Calibration, ClassScores
 
 # A larger confusion table cannot be taken in; the page then shows the whole as a figure, and a table of this part.
 MOST_TABLED_CLASSES = 20
@@ -21,72 +20,82 @@ _MOST_PICTURES = 24
 _STAGE_COLOURS = 9  # of report.css; its grey is for what no stage accounts for
 _UNACCOUNTED = "between stages"
 _PIXEL_ART_EDGE = 64
-_SPLIT_ORDER = ("train", "val", "test")
+SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
+STAGE_WORDS = {
+    "launch": "command start-up",
+    "spark": "Spark",
+    "rendezvous": "worker rendezvous",
+    "tensorflow": "TensorFlow start-up",
+    "tracing": "graph tracing",
+    "finish": "shutdown of workers",
+}
 
 
-def class_names(dataset: Mapping[str, Any], classes: int) -> list[str]:
+def class_names(dataset: DatasetEntry | None, classes: int) -> list[str]:
     """Showable names of all classes; numbers where the data set has no names."""
-    given = dataset.get("classes")
-    if isinstance(given, Sequence) and not isinstance(given, str) and len(given) == classes:
-        return [readable(name) for name in given]
+    if dataset is not None and len(dataset.classes) == classes:
+        return [readable(name) for name in dataset.classes]
     return [str(index) for index in range(classes)]
 
 
-def headline(counts: Counts, scores: ClassScores, names: Sequence[str]) -> dict[str, Any]:
+def headline(split: str, counts: Counts, scores: ClassScores, names: Sequence[str]) -> dict[str, object]:
     """The first thing to know: the accuracy, how sure it is, and what guessing would score."""
-    examples, correct = int(counts["examples"]), int(counts["correct"])
-    low, high = metrics.wilson_interval(correct, examples)
+    low, high = metrics.wilson_interval(counts.correct, counts.examples)
     return {
-        "split": counts.get("split", "test"),
-        "accuracy": percent(correct / examples if examples else 0.0, examples),
-        "correct": f"{correct:,}",
-        "perfect": correct == examples,
-        "examples": plural(examples, "image"),
-        "interval": interval((low, high), examples),
+        "split": SPLIT_WORDS.get(split, split),
+        "accuracy": percent(counts.accuracy, counts.examples),
+        "correct": f"{counts.correct:,}",
+        "perfect": counts.correct == counts.examples,
+        "examples": plural(counts.examples, "image"),
+        "interval": interval((low, high), counts.examples),
         "low": low,
         "high": high,
+        "point": counts.accuracy,
         "guess": percent(metrics.majority_share(scores)),
-        "commonest": names[int(scores.support.argmax())],
+        "most_frequent": names[int(scores.support.argmax())],
     }
 
 
-def score_cards(counts: Counts, scores: ClassScores, other: Counts | None) -> list[tuple[str, str, str]]:
+def score_cards(counts: Counts, other: Counts | None) -> list[tuple[str, str, str]]:
     """(name, value, meaning) of the scores beside the headline; ``other`` is the val split, when there is one."""
-    entry = metrics.summary_entry(counts)
-    classes = len(scores.support)
-    cards = [("Loss", number(entry["loss"]), "mean cross-entropy per image, nats")]
-    if classes > 5:
-        cards.append(("Top-5 accuracy", percent(entry["top5_accuracy"]), "the right class is among the five likeliest"))
-    cards.append(("Balanced accuracy", percent(entry["balanced_accuracy"]), "mean recall: every class counts the same"))
-    cards.append(("Macro F1", percent(entry["macro_f1"]), "mean over classes of precision and recall in one"))
+    entry = metrics.split_entry(counts)
+    cards = [("Loss", number(entry.loss), "mean cross-entropy per image, nats")]
+    if counts.classes > entry.top_k:
+        meaning = f"the true class is among the {entry.top_k} most probable"
+        cards.append((f"Top-{entry.top_k} accuracy", percent(entry.top_k_accuracy), meaning))
+    cards.append(("Balanced accuracy", percent(entry.balanced_accuracy), "mean recall: every class counts the same"))
+    cards.append(("Macro F1", percent(entry.macro_f1), "F1 averaged over classes"))
     if other is not None:
-        val = metrics.summary_entry(other)
-        hint = f"{interval(val['accuracy_interval'])}; chose the best epoch"
-        cards.append(("Val accuracy", percent(val["accuracy"], val["examples"]), hint))
+        val = metrics.split_entry(other)
+        hint = f"95% CI {interval(val.accuracy_interval)}; it chose the best epoch"
+        cards.append(("Validation accuracy", percent(val.accuracy, val.examples), hint))
     return cards
 
 
-def run_facts(summary: Mapping[str, Any], total: float | None) -> list[tuple[str, str]]:
+def run_facts(summary: Summary, total: float | None) -> list[tuple[str, str]]:
     """(name, value) of how the model came about."""
-    train = summary.get("train") or {}
-    facts = [("Workers", number(summary.get("workers"))) if summary.get("workers") else None]
-    facts.append(("Wall time", duration(total)) if total else None)
-    facts.append(("Epochs", number(train["epochs"])) if train.get("epochs") else None)
-    facts.append(("Steps", number(train["steps"])) if train.get("steps") else None)
-    speed = train.get("images_per_second")
-    facts.append(("Training speed", f"{speed:,.0f} images/s") if speed else None)
-    attempts = summary.get("attempts")
-    facts.append(("Attempts", number(attempts)) if attempts and attempts > 1 else None)
-    return [fact for fact in facts if fact]
+    train = summary.train
+    facts = [("Workers", number(summary.workers))] if summary.workers else []
+    facts += [("Wall time", duration(total))] if total else []
+    if train:
+        facts += [("Epochs", number(train.epochs)), ("Kept epoch", f"{train.best_epoch} (best validation accuracy)")]
+        facts += [("Steps", number(train.steps)), ("Throughput", f"{train.images_per_second:,.0f} images/s")]
+    facts += [("Attempts", number(summary.attempts))] if summary.attempts and summary.attempts > 1 else []
+    return facts
 
 
-def stages(seconds: Mapping[str, Any]) -> tuple[list[dict[str, Any]], float]:
+def failed_attempts(summary: Summary) -> list[str]:
+    """One sentence for each attempt that ended without a result."""
+    return [
+        f"Attempt {attempt.number} ended after {duration(attempt.seconds)} ({attempt.cause}): "
+        f"{readable(attempt.message)}"
+        for attempt in summary.failed_attempts
+    ]
+
+
+def stages(seconds: Mapping[str, float]) -> tuple[list[dict[str, object]], float]:
     """Where the time went, in the order it went, and the total. What no stage accounts for is a stage of its own."""
-    parts = {
-        _stage_name(name): float(value)
-        for name, value in seconds.items()
-        if name != "total" and isinstance(value, int | float) and value > 0
-    }
+    parts = {_stage_name(name): float(value) for name, value in seconds.items() if name != "total" and value > 0}
     known = sum(parts.values())
     total = max(float(seconds.get("total") or 0), known)
     if total - known > 0.01 * total:
@@ -104,12 +113,11 @@ def stages(seconds: Mapping[str, Any]) -> tuple[list[dict[str, Any]], float]:
 
 
 def _stage_name(name: str) -> str:
-    words = readable(name).replace("_", " ").split()
-    return " ".join({"spark": "Spark", "tensorflow": "TensorFlow"}.get(word, word) for word in words)
+    return STAGE_WORDS.get(name, readable(name).replace("_", " "))
 
 
-def confusion_table(matrix: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    """Header and rows of a table of counts: of all classes when they are few, else of the most confused ones."""
+def confusion_table(matrix: Integers, names: Sequence[str]) -> dict[str, object]:
+    """Header and rows of a confusion table: of all classes when they are few, else of the most confused ones."""
     classes = len(matrix)
     chosen = list(range(classes))
     if classes > MOST_TABLED_CLASSES:
@@ -136,7 +144,7 @@ def confusion_table(matrix: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     return {"columns": columns, "rows": rows, "partial": len(chosen) < classes}
 
 
-def pair_rows(matrix: np.ndarray, names: Sequence[str]) -> list[dict[str, str]]:
+def pair_rows(matrix: Integers, names: Sequence[str]) -> list[dict[str, str]]:
     """The most confused pairs, ready for a sentence each."""
     return [
         {
@@ -149,7 +157,7 @@ def pair_rows(matrix: np.ndarray, names: Sequence[str]) -> list[dict[str, str]]:
     ]
 
 
-def class_rows(scores: ClassScores, names: Sequence[str]) -> list[dict[str, Any]]:
+def class_rows(scores: ClassScores, names: Sequence[str]) -> list[dict[str, object]]:
     """One row per class, in class order, with its scores."""
     return [
         {
@@ -169,125 +177,49 @@ def calibration_words(found: Calibration, accuracy: float) -> list[str]:
     images = int(found.count.sum())
     if images == 0:
         return ["No confidence was recorded."]
-    degree = next(word for limit, word in ((0.02, "slightly "), (0.05, ""), (2, "far ")) if abs(found.bias) < limit)
-    tendency = f"{degree}too sure of itself" if found.bias > 0 else f"{degree}too modest"
+    degree = next(
+        word for limit, word in ((0.02, "slightly "), (0.05, ""), (2, "strongly ")) if abs(found.bias) < limit
+    )
+    tendency = f"{degree}overconfident" if found.bias > 0 else f"{degree}underconfident"
     if abs(found.bias) < 0.005:
-        tendency = "neither too sure nor too modest over all images"
+        tendency = "neither overconfident nor underconfident over all images"
     confidence = percent(accuracy + found.bias)
     sentences = [
-        f"On average the model is {confidence} confident and {percent(accuracy)} right: {tendency}.",
-        f"Expected calibration error {percent(found.error)}: confidence and accuracy differ by that much in a typical "
-        "bin of like confidence.",
+        f"Mean confidence is {confidence} and accuracy {percent(accuracy)}: the model is {tendency}.",
+        f"The expected calibration error is {percent(found.error)}: the average difference between confidence and "
+        f"accuracy over {len(found.count)} confidence bins.",
     ]
     if images < 1000:
-        sentences.append(f"With {plural(images, 'image')} a part of this is chance; 1,000 or more tell it well.")
+        sentences.append(f"{plural(images, 'image')} make it uncertain: use 1,000 or more for a reliable estimate.")
     return sentences
 
 
-def gallery(
-    pictures: Sequence[Mapping[str, Any]] | None, names: Sequence[str], surest_first: bool = True
-) -> list[dict[str, Any]]:
-    """Single images with what they are and what they were called, in order of confidence.
+def gallery(mistakes: Sequence[Mistake], names: Sequence[str]) -> list[dict[str, object]]:
+    """Single mistakes, most confident first. One whose image is no PNG is listed without its picture."""
 
-    One that is no PNG is listed without its picture.
-    """
-    sign = -1 if surest_first else 1
-
-    def name_of(index: Any) -> str:
-        return names[index] if isinstance(index, int) and 0 <= index < len(names) else f"class {index}"
+    def name_of(index: int) -> str:
+        return names[index] if 0 <= index < len(names) else f"class {index}"
 
     return [
         {
-            **_picture(item.get("image")),
-            "true": name_of(item["true"]),
-            "predicted": name_of(item["predicted"]),
-            "confidence": percent(float(item["confidence"])),
-            "path": readable(item.get("path", "")),
-            "file": "/".join(readable(item.get("path", "")).rsplit("/", 2)[-2:]),
+            **_picture(item.image),
+            "true": name_of(item.true),
+            "predicted": name_of(item.predicted),
+            "confidence": percent(item.confidence),
+            "path": readable(item.path),
+            "file": "/".join(readable(item.path).rsplit("/", 2)[-2:]),
         }
-        for item in sorted(pictures or [], key=lambda item: sign * float(item["confidence"]))[:_MOST_PICTURES]
+        for item in sorted(mistakes, key=lambda item: -item.confidence)[:_MOST_PICTURES]
     ]
 
 
-def _picture(encoded: Any) -> dict[str, Any]:
+def _picture(encoded: str) -> dict[str, object]:
     """A data URL of a base64 PNG, and whether its pixels should stay visible when it is enlarged."""
     try:
-        png = base64.b64decode(encoded or "", validate=True)
+        png = base64.b64decode(encoded, validate=True)
         if not png.startswith(b"\x89PNG\r\n\x1a\n"):
             raise ValueError("no PNG signature")
         width, height = struct.unpack(">II", png[16:24])
-    except (TypeError, ValueError, binascii.Error, struct.error):
+    except (ValueError, binascii.Error, struct.error):
         return {"source": None, "pixels": False}
     return {"source": f"data:image/png;base64,{encoded}", "pixels": max(width, height) <= _PIXEL_ART_EDGE}
-
-
-def dataset_facts(dataset: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Images per split and class, and what was rejected."""
-    counts = dataset.get("counts") or {}
-    splits = [split for split in _SPLIT_ORDER if split in counts] + [key for key in counts if key not in _SPLIT_ORDER]
-    per_class = {split: _per_class(counts[split], dataset.get("classes"), len(names)) for split in splits}
-    totals = {split: _total(counts[split]) for split in splits}
-    rows = []
-    if splits and all(per_class.values()):
-        rows = [(name, [(per_class[split] or [])[index] for split in splits]) for index, name in enumerate(names)]
-    return {
-        "splits": [readable(split) for split in splits],
-        "totals": list(totals.values()),
-        "total": sum(totals.values()),
-        "rows": rows,
-        "page": _dataset_page(dataset),
-        **_rejects(dataset),
-    }
-
-
-def _dataset_page(dataset: Mapping[str, Any]) -> str | None:
-    """The link to the page that shows the prepared images, where this machine has it."""
-    page = Path(str(dataset.get("path") or ""), "dataset.html")
-    return page.as_uri() if page.is_absolute() and page.is_file() else None
-
-
-def _per_class(counts: Any, classes: Any, size: int) -> list[int] | None:
-    """Images of each class in one split: given as a list in class order, or by name; None when only their sum is."""
-    if isinstance(counts, Mapping) and isinstance(classes, Sequence):
-        return [int(counts.get(name, 0)) for name in classes] if len(classes) == size else None
-    if isinstance(counts, Sequence) and len(counts) == size:
-        return [int(count) for count in counts]
-    return None
-
-
-def _total(counts: Any) -> int:
-    if isinstance(counts, Mapping):
-        return sum(int(count) for count in counts.values())
-    return int(sum(counts)) if isinstance(counts, Sequence) else int(counts)
-
-
-def _rejects(dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """How many images were left out and why: ``rejected``, and of the manifest, as far as it is known, the reasons."""
-    rejected = dataset.get("rejected")
-    reasons = [
-        f"{plural(int(count), 'image')}: {readable(reason)}"
-        for reason, count in (dataset.get("rejected_by_reason") or {}).items()
-    ]
-    named = [
-        ": ".join(readable(item[key]) for key in ("path", "reason", "detail") if item.get(key))
-        for item in dataset.get("rejects") or []
-    ]
-    return {"rejected": None if rejected is None else int(rejected), "reasons": reasons, "rejects": named}
-
-
-def settings(config: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The configuration by section; settings outside of any section come last, under ``run``."""
-    sections = [
-        (readable(section), [(readable(key), _shown(value)) for key, value in values.items()])
-        for section, values in config.items()
-        if isinstance(values, Mapping)
-    ]
-    alone = [(readable(key), _shown(value)) for key, value in config.items() if not isinstance(value, Mapping)]
-    return [*sections, ("run", alone)] if alone else sections
-
-
-def _shown(value: Any) -> str:
-    """A value as YAML would spell it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return readable(value)

@@ -1,29 +1,48 @@
-"""From the bytes of any file to an RGB square, or to the reason why not. Pure functions; bad data never raises here.
+"""From the bytes of any file to an RGB square, or to a reject with its reason. Pure functions; bad data never raises.
 
 OpenCV decodes JPEG and plain PNG, which are nearly all images, fast and bit-equal to TensorFlow. Pillow takes what is
 rare: palettes, transparency, other formats, four-ink JPEGs.
 """
 
+import functools
 import io
 import warnings
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, features
 
+from distributed_cls.contracts.rejects import (
+    EMPTY,
+    NOT_AN_IMAGE,
+    TOO_MANY_BYTES,
+    TOO_MANY_PIXELS,
+    TOO_SMALL,
+    TRUNCATED,
+    UNDECODABLE,
+    UNREADABLE,
+    UNSUPPORTED,
+)
 from distributed_cls.images import headers, pixels
 
-# Why an image is left out. The names are part of rejects.parquet.
-EMPTY = "empty"
-NOT_AN_IMAGE = "not_an_image"
-TRUNCATED = "truncated"
-UNDECODABLE = "undecodable"
-TOO_MANY_PIXELS = "too_many_pixels"
-TOO_MANY_BYTES = "too_many_bytes"
-TOO_SMALL = "too_small"
-UNREADABLE = "unreadable"  # the file could not be read at all
+__all__ = [
+    "EMPTY",
+    "NOT_AN_IMAGE",
+    "TOO_MANY_BYTES",
+    "TOO_MANY_PIXELS",
+    "TOO_SMALL",
+    "TRUNCATED",
+    "UNDECODABLE",
+    "UNREADABLE",
+    "UNSUPPORTED",
+    "Prepared",
+    "Reject",
+    "Spec",
+    "prepare_image",
+]
 
+_OPENCV_NO_MEMORY = -4  # cv::Error::StsNoMem
 _REDUCED = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -55,7 +74,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Reject:
-    """Why an image is left out: one of the reasons above, and what was found."""
+    """Why an image is left out: a reason of ``contracts/rejects.py``, and what was found."""
 
     reason: str
     detail: str
@@ -71,10 +90,12 @@ def prepare_image(data: bytes, spec: Spec) -> Prepared | Reject:
     if kind is None:
         return Reject(NOT_AN_IMAGE, f"starts with {data[:8].hex(' ')}")
     try:
-        # Decoders warn about damage on stderr and through warnings; the reject's row says it once, in the right place.
+        # Decoders warn about damage on stderr and through warnings; the reject's row names it once.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _READERS.get(kind, _read_other)(data, kind, spec)
+    except MemoryError:  # a property of this machine at this moment, not of the image
+        return Reject(UNREADABLE, f"{kind}: not enough memory to decode it")
     # Whatever a decoder raises on hostile bytes (Pillow: nearly any type), the answer is the same: this image is out.
     except Exception as error:
         return _reject_for(error, data, kind)
@@ -84,6 +105,8 @@ def _reject_for(error: Exception, data: bytes, kind: str) -> Reject:
     text = " ".join(str(error).split())[:200] or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):
         return Reject(TOO_MANY_PIXELS, text)
+    if isinstance(error, cv2.error) and error.code == _OPENCV_NO_MEMORY:
+        return Reject(UNREADABLE, f"{kind}: not enough memory to decode it")
     cut = "truncated" in text.lower() or isinstance(error, EOFError)
     return Reject(TRUNCATED if cut else UNDECODABLE, f"{kind}: {text}")
 
@@ -156,6 +179,9 @@ def _opencv_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def _read_other(data: bytes, kind: str, spec: Spec) -> Prepared | Reject:
+    missing = _missing_decoder(kind)
+    if missing:
+        return Reject(UNSUPPORTED, missing)
     if kind == "webp" and int.from_bytes(data[4:8], "little") + 8 > len(data):
         return Reject(TRUNCATED, f"webp: {len(data)} bytes of {int.from_bytes(data[4:8], 'little') + 8}")
     with Image.open(io.BytesIO(data), formats=(kind.upper(),)) as image:
@@ -169,13 +195,37 @@ def _read_other(data: bytes, kind: str, spec: Spec) -> Prepared | Reject:
     return _finish(rgb, width, height, kind, orientation, spec)
 
 
+@functools.cache
+def _missing_decoder(kind: str) -> str | None:
+    """Which package would be needed for a format that not every installation can decode; None when it is there."""
+    if kind == "avif" and not features.check("avif"):
+        return "AVIF, which needs Pillow 11.3 or later; or convert it to JPEG"
+    if kind == "heif":
+        try:
+            # An extra: its decoder is under a licence of its own, and few data sets need it.
+            from pillow_heif import register_heif_opener
+        except ImportError:
+            return "HEIC, which needs pillow-heif (pip install 'distributed-cls[heic]'); or convert it to JPEG"
+        register_heif_opener()
+    return None
+
+
+def all_formats_decodable() -> bool:
+    """Whether this installation can decode every format that ``headers.sniff`` knows."""
+    return not any(_missing_decoder(kind) for kind in headers.FORMATS)
+
+
 def _orientation(image: Image.Image, data: bytes, kind: str) -> int:
     if kind == "webp" and image.info.get("exif"):
         block = image.info["exif"]
         return headers.tiff_orientation(block[6:] if block[:6] == b"Exif\x00\x00" else block)
     if kind == "png":
         return headers.png_orientation(data)
-    return 1  # Pillow turns a TIFF upright by itself while loading
+    if kind == "avif":  # Pillow tells the turn that the file asks for as an orientation
+        return int(image.getexif().get(headers.ORIENTATION_TAG, 1))
+    # Pillow turns a TIFF upright by itself while loading, and pillow-heif a HEIC, by the file's own property: the
+    # standard says to ignore the EXIF orientation, which repeats it.
+    return 1
 
 
 def _pillow_rgb(image: Image.Image) -> np.ndarray:

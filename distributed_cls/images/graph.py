@@ -2,14 +2,13 @@
 
 An exported model contains this, so a JPEG or PNG that a client sends becomes exactly the pixels that preparation would
 have made of it. The arithmetic is explained in ``images/pixels.py``; every function here repeats one of there, and
-``tests/unit/images/test_pixels.py`` holds the two together. (They share no code because preparation runs without
+``tests/unit/images/test_pixels.py`` holds the two together. (They share no arithmetic because preparation runs without
 TensorFlow, and an exported graph without OpenCV.)
 """
 
 import tensorflow as tf
 
-MAX_SEGMENTS = 32
-MAX_ENTRIES = 200
+from distributed_cls.images.headers import MAX_ENTRIES, MAX_SEGMENTS
 
 
 def decode_images(image_bytes: tf.Tensor, image_size: int, resize_mode: str = "stretch") -> tf.Tensor:

@@ -1,17 +1,20 @@
-"""What an image file says about itself before any pixel is decoded: format, size, EXIF orientation.
+"""The header of an image file, read before any pixel is decoded: format, size, EXIF orientation.
 
-Only the first bytes are believed, never the file's extension. ``images/graph.py`` reads JPEG orientation with
-the same bounds in tensor operations; a change here is a change there.
+Only the first bytes are believed, never the file's extension. ``images/graph.py`` reads the orientation of JPEG and PNG
+with the same bounds in tensor operations; a change here is a change there. Needs neither OpenCV nor TensorFlow.
 """
 
 import struct
 
-FORMATS = ("jpeg", "png", "gif", "bmp", "webp", "tiff")
+FORMATS = ("jpeg", "png", "gif", "bmp", "webp", "tiff", "heif", "avif")
 MAX_SEGMENTS = 32  # JPEG segments that are searched for Exif
 MAX_ENTRIES = 200  # entries of the first Exif directory that are searched for the orientation
 
-_ORIENTATION_TAG = 0x0112
+ORIENTATION_TAG = 0x0112
 _SHORT = 3
+_AVIF_BRANDS = {b"avif", b"avis"}
+_HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
+_MAX_BRANDS = 64  # of a file's first box that are read
 _STANDALONE = {0x01, *range(0xD0, 0xD8)}  # JPEG markers without a length
 _START_OF_FRAME = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 
@@ -30,7 +33,18 @@ def sniff(data: bytes) -> str | None:
         return "tiff"
     if data[:2] == b"BM" and len(data) >= 26 and data[6:10] == b"\x00\x00\x00\x00":
         return "bmp"
-    return None
+    return _sniff_boxes(data)
+
+
+def _sniff_boxes(data: bytes) -> str | None:
+    """HEIC or AVIF by the brands in the file's first box; ``mif1`` alone counts as HEIC."""
+    if data[4:8] != b"ftyp":
+        return None
+    end = min(int.from_bytes(data[:4], "big"), _MAX_BRANDS * 4, len(data))
+    brands = {data[8:12], *(data[at : at + 4] for at in range(16, end, 4))}
+    if brands & _AVIF_BRANDS:
+        return "avif"
+    return "heif" if brands & _HEIF_BRANDS else None
 
 
 def jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
@@ -83,7 +97,7 @@ def tiff_orientation(block: bytes) -> int:
         return 1
     for entry in range(start + 2, start + 2 + 12 * entries, 12):
         tag, kind = struct.unpack_from(order + "HH", block, entry)
-        if tag == _ORIENTATION_TAG and kind == _SHORT:
+        if tag == ORIENTATION_TAG and kind == _SHORT:
             value = struct.unpack_from(order + "H", block, entry + 8)[0]
             return value if 1 <= value <= 8 else 1
     return 1

@@ -19,7 +19,7 @@ from distributed_cls.config import Config
 from distributed_cls.contracts.export import load_export
 from distributed_cls.errors import UserError
 from distributed_cls.inference import prediction_summary, slices
-from distributed_cls.inference.broadcast import travelling
+from distributed_cls.inference.broadcast import ship_to_executors
 from distributed_cls.inference.bulk import Work, classify, to_parquet
 from distributed_cls.spark import stage
 
@@ -63,13 +63,19 @@ def _source(path: str) -> str:
 
 
 def _make_plan(
-    get_spark: Callable[[], "SparkSession"], config: Config, output: str, identity: dict[str, Any]
+    get_spark: Callable[[], "SparkSession"], config: Config, output: str, identity: dict[str, Any], classes: list[str]
 ) -> list[list[slices.Piece]]:
     source = identity["data.path"]
     if source.startswith(_TABLE):
         storage.check_writable(output, "output")
         source = _stage_table(get_spark(), source.removeprefix(_TABLE), output)
     pieces = slices.find_pieces(source)  # before Spark: it refuses what holds no images
+    if unread := slices.unread_labels(pieces, classes):
+        print(
+            f"predict: the labels of {unread} are numbers, and nothing says which class has which number: the results "
+            "have no truth and no accuracy",
+            flush=True,
+        )
     parts = slices.cut(pieces, config.predict, get_spark().sparkContext.defaultParallelism)
     slices.save(output, parts, identity)
     return parts
@@ -104,7 +110,7 @@ def predict(get_spark: Callable[[], "SparkSession"], config: Config) -> dict[str
     get_spark = functools.cache(get_spark)
     identity = {"model_version": export.version, "data.path": source, "predict.top_k": top_k}
     try:
-        parts = slices.load(output, identity) or _make_plan(get_spark, config, output, identity)
+        parts = slices.load(output, identity) or _make_plan(get_spark, config, output, identity, export.classes)
     except OSError as error:
         raise UserError(
             f"Expected to read data.path={config.data.path} and to write output={config.output}. Received: {error}."
@@ -118,7 +124,7 @@ def predict(get_spark: Callable[[], "SparkSession"], config: Config) -> dict[str
     rows, seconds = 0, 0.0
     if todo:
         spark, started = get_spark(), time.monotonic()
-        work = Work(travelling(spark, export), config.predict.batch_size, top_k, config.predict.threads)
+        work = Work(ship_to_executors(spark, export), config.predict.batch_size, top_k, config.predict.threads)
         rows = _run(spark, output, todo, work)
         seconds = time.monotonic() - started
     told = prediction_summary.of_parts(output, [part_name(number) for number in range(len(parts))])

@@ -23,6 +23,7 @@ from distributed_cls.images import decode
 from distributed_cls.models.tensorflow_import import import_tensorflow
 from distributed_cls.predictor.image_input import BadImageError, prepare, spec_for
 from distributed_cls.predictor.likeliest import top
+from distributed_cls.text import class_name
 
 T = TypeVar("T")
 
@@ -65,7 +66,8 @@ def file_item(path: str, truth: str | None = None) -> Item:
 def truth_from_path(path: str, classes: Iterable[str]) -> str | None:
     """The class that the image's folder is named after, if it is one."""
     parts = path.rsplit("/", 2)
-    return parts[-2] if len(parts) > 2 and parts[-2] in classes else None
+    name = class_name(parts[-2]) if len(parts) > 2 else ""
+    return name if name in classes else None
 
 
 _Decoded = tuple[Item, np.ndarray | None, str | None]
@@ -117,7 +119,7 @@ def _classifier(export_folder: str, version: str, threads: int) -> Any:
 
 def classify(items: Iterable[Item], work: Work) -> Iterator[dict[str, Any]]:
     """One row (see ``SCHEMA``) per item, in order. The next images are decoded while the model runs."""
-    export = work.export.here()
+    export = work.export.materialize()
     classifier = _classifier(export.folder, export.version, work.threads)
     decoded = ahead(_batches(items, spec_for(export), work.batch_size))
     for batch in decoded:

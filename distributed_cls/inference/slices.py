@@ -3,7 +3,7 @@
 import dataclasses
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -15,8 +15,9 @@ from distributed_cls import storage
 from distributed_cls.config.inference_sections import PredictConfig
 from distributed_cls.errors import UserError
 from distributed_cls.inference.bulk import Item, file_item, truth_from_path
-from distributed_cls.storage.tabular import holds_bytes, read_text
+from distributed_cls.storage.tabular import class_labels, holds_bytes, read_text
 from distributed_cls.storage.walk import walk
+from distributed_cls.text import class_name, first_line
 
 _BYTES_COLUMNS = ("content", "image_bytes", "image", "bytes", "data")
 _PATH_COLUMNS = ("path", "image_path", "file_name", "key", "id")
@@ -103,7 +104,7 @@ def _listed(source: str) -> list[Piece]:
     try:
         table = read_text(source, (*_PATH_COLUMNS, *_TRUTH_COLUMNS))
     except pa.ArrowInvalid as error:
-        raise UserError(f"Expected {source} to be a CSV list of images. Received: {_first_line(error)}.") from None
+        raise UserError(f"Expected {source} to be a CSV list of images. Received: {first_line(error)}.") from None
     path = next((name for name in _PATH_COLUMNS if name in table.column_names), None)
     if path is None or table.num_rows == 0:
         raise UserError(
@@ -123,17 +124,13 @@ def _beside(folder: str, path: str) -> str:
     return path if path.startswith("/") or storage.is_url(path) else storage.join(folder, path)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0].rstrip(".")
-
-
 def _row_groups(path: str) -> Iterator[Piece]:
     with storage.open_read(path) as stream:
         try:
             file = pq.ParquetFile(stream)
         except pa.ArrowInvalid as error:
             raise UserError(
-                f"Expected {path} to be a Parquet file. Received: {_first_line(error)}. Remove it, or write it again."
+                f"Expected {path} to be a Parquet file. Received: {first_line(error)}. Remove it, or write it again."
             ) from error
         bytes_column(path, file.schema_arrow)
         for index in range(file.num_row_groups):
@@ -177,10 +174,22 @@ def items(part: list[Piece], classes: list[str]) -> Iterator[Item]:
     """The images of a part."""
     for piece in part:
         if piece.row_group is None:
-            known = piece.truth if piece.truth in classes else None
-            yield file_item(piece.path, known or truth_from_path(piece.path, classes))
+            yield file_item(piece.path, _truth(piece.truth, classes) or truth_from_path(piece.path, classes))
         else:
             yield from _table_items(piece, classes)
+
+
+def unread_labels(pieces: list[Piece], classes: list[str]) -> str:
+    """The table (the first) whose labels are numbers that no class is called and no schema explains; else empty."""
+    path = next((piece.path for piece in pieces if piece.row_group is not None), None)
+    if path is None or any(name.isdecimal() for name in classes):
+        return ""
+    with storage.open_read(path) as stream:
+        schema = pq.read_schema(stream)
+    column = next((name for name in _TRUTH_COLUMNS if name in schema.names), None)
+    if column is None or not pa.types.is_integer(schema.field(column).type) or class_labels(schema, column):
+        return ""
+    return f"{path} (column {column})"
 
 
 def _table_items(piece: Piece, classes: list[str]) -> Iterator[Item]:
@@ -191,11 +200,12 @@ def _table_items(piece: Piece, classes: list[str]) -> Iterator[Item]:
         path = next((name for name in _PATH_COLUMNS if name in schema.names), None)
         truth = next((name for name in _TRUTH_COLUMNS if name in schema.names), None)
         columns = [name for name in (data, path, truth) if name]
+        numbered = class_labels(schema, truth) if truth else []
         number = 0
         for batch in file.iter_batches(32, row_groups=[piece.row_group], columns=columns):
             for row in batch.to_pylist():
                 name = str(row[path]) if path else f"{piece.path}#{piece.row_group}:{number}"
-                yield Item(name, lambda value=row[data]: _bytes_of(value), _truth(row.get(truth), classes))  # type: ignore[misc]
+                yield Item(name, lambda value=row[data]: _bytes_of(value), _truth(row.get(truth), classes, numbered))  # type: ignore[misc]
                 number += 1
 
 
@@ -205,11 +215,15 @@ def _bytes_of(value: Any) -> bytes:
     return b"" if value is None else bytes(value)
 
 
-def _truth(value: Any, classes: list[str]) -> str | None:
-    """The class that a table's label means: its name, or its index where no class has a number for a name."""
-    if isinstance(value, int) and not isinstance(value, bool) and not any(name.isdecimal() for name in classes):
-        return classes[value] if 0 <= value < len(classes) else None
-    return str(value) if str(value) in classes else None
+def _truth(value: Any, classes: list[str], numbered: Sequence[str] = ()) -> str | None:
+    """The class that a label stands for, as the preparation reads it; None for a word that is no class.
+
+    A number is a place in ``numbered``, the names that the table's schema gives; without them it is a name itself.
+    """
+    if numbered and isinstance(value, int):
+        value = numbered[value] if 0 <= value < len(numbered) else ""
+    name = class_name(str(value).strip())
+    return name if name in classes else None
 
 
 def save(output: str, parts: list[list[Piece]], identity: dict[str, Any]) -> None:

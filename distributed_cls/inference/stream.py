@@ -18,7 +18,7 @@ from distributed_cls.config import Config
 from distributed_cls.contracts.export import load_export
 from distributed_cls.errors import UserError
 from distributed_cls.inference import prediction_summary, slices
-from distributed_cls.inference.broadcast import travelling
+from distributed_cls.inference.broadcast import ship_to_executors
 from distributed_cls.inference.bulk import Work, classify, file_item, to_parquet, truth_from_path
 from distributed_cls.spark.interruptible import run_interruptibly
 
@@ -146,7 +146,7 @@ def _query(spark: "SparkSession", config: Config, source: str, output: str, batc
         # By default a file whose date is a week older than the newest one seen is skipped without a word; photos that
         # are copied with their dates are just that.
         .option("maxFileAge", _FOREVER)
-        .load(storage.for_spark(source))
+        .load(storage.for_spark_reader(source))
         .select("path", "length", F.unix_micros("modificationTime").alias("micros"))
         .select("path", "length", (F.col("micros") / 1e6).alias("modified"))
     )
@@ -181,7 +181,7 @@ def run(get_spark: Callable[[], "SparkSession"], config: Config) -> dict[str, An
     _check_output(output, source, config)
     spark = get_spark()
     top_k = min(config.predict.top_k, len(export.classes))
-    work = Work(travelling(spark, export), config.predict.batch_size, top_k, config.predict.threads)
+    work = Work(ship_to_executors(spark, export), config.predict.batch_size, top_k, config.predict.threads)
     batches = _Batches(spark, output, work)
     started = time.monotonic()
     query = _query(spark, config, source, output, batches)

@@ -17,8 +17,11 @@ def import_tensorflow() -> None:
     hidden = [name for name in _UNUSED if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is how Python says "not to be found"
     try:
-        import keras  # noqa: F401
+        import keras
         import tensorflow  # noqa: F401
     finally:
         for name in hidden:
             del sys.modules[name]
+    # ~/.keras/keras.json may say otherwise, and must not decide what a run computes.
+    keras.config.set_floatx("float32")
+    keras.config.set_image_data_format("channels_last")

@@ -49,7 +49,8 @@ def colour_map(importance: np.ndarray, edge: int) -> np.ndarray:
     stops = np.array([0.0, 0.35, 0.7, 1.0])
     colours = np.array([[120, 20, 70, 0], [214, 60, 50, 120], [250, 150, 40, 190], [255, 240, 170, 225]], np.float64)
     channels = [np.interp(heat, stops, colours[:, channel]) for channel in range(4)]
-    return np.stack(channels, axis=-1).round().astype(np.uint8)
+    painted: np.ndarray = np.stack(channels, axis=-1).round().astype(np.uint8)
+    return painted
 
 
 def encode_png(image: np.ndarray) -> bytes:

@@ -10,6 +10,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from distributed_cls.contracts.events import (
+    AttemptStarted,
+    EpochEnded,
+    Event,
+    Metrics,
+    Noted,
+    Phase,
+    PhaseProgressed,
+    PhaseStarted,
+    TrainProgressed,
+)
+
 # Off a terminal rich would wrap at 80 columns and cut paths in two.
 console = Console(width=None if sys.stdout.isatty() else 160, soft_wrap=not sys.stdout.isatty())
 
@@ -39,12 +51,14 @@ class Display:
         self._last_line = 0.0
         self._counted: tuple[float, float] | None = None  # done and the time, at the first count of a stage
 
-    def begin(self, title: str, total: float | None = None) -> None:
-        """A new stage; ``total`` units of work, None while unknown."""
+    def begin(self, title: str, total: float | None = None, brief: bool = False) -> None:
+        """A new stage; ``total`` units of work, None while unknown. One that is ``brief`` has no line of its own."""
         self.end()
         self._last_line, self._counted = time.monotonic(), None
         if self._bar is not None:
             self._task = self._bar.add_task(title, total=total, facts="")
+        elif not brief:
+            self.line(f"{title} …")
 
     def update(self, title: str, done: float, total: float, facts: str = "") -> None:
         """The stage stands at ``done`` of ``total``."""
@@ -100,34 +114,64 @@ def showing(mode: str) -> Iterator[Display]:
         yield Display(bar)
 
 
+_PHASES = {
+    Phase.RENDEZVOUS: "worker rendezvous",
+    Phase.TENSORFLOW: "starting TensorFlow",
+    Phase.CLUSTER: "connecting the workers",
+    Phase.DATASET: "checking shards",
+    Phase.MODEL: "building the model",
+    Phase.INPUT: "reading images",
+    Phase.TRACE: "tracing the training step",
+    Phase.TRAIN: "training",
+    Phase.EVALUATE: "evaluating",
+    Phase.EXPORT: "exporting the model",
+    Phase.FINISH: "finishing",
+}
+
+
+_BRIEF = {Phase.RENDEZVOUS, Phase.CLUSTER, Phase.DATASET, Phase.MODEL, Phase.INPUT, Phase.TRAIN, Phase.FINISH}
+
+
 class TrainingView:
     """Turns the events of the ranks into progress and lines."""
 
-    def __init__(self, progress: Display) -> None:
-        self._progress = progress
+    def __init__(self, progress: Display, workers: int = 1) -> None:
+        self._progress, self._workers = progress, workers
+        self._phase = Phase.STARTING  # of rank 0
         self._epochs = 0
-        self._train: dict[str, float] = {}
+        self._train: Metrics | None = None
 
-    def __call__(self, event: dict[str, Any]) -> None:
-        kind = event["event"]
-        if kind == "phase" and event["rank"] == 0:
-            self._progress.begin(
-                {"rendezvous": "ranks meet", "tensorflow": "TensorFlow starts"}.get(event["name"], event["name"])
-            )
-        elif kind == "progress":
-            self._epochs = event["epochs"]
-            values = event["values"]
-            facts = f"loss {values['loss']:.3f}  accuracy {values['accuracy']:.3f}"
-            if values["images_per_second"]:
-                facts = f"{values['images_per_second']:,.0f} images/s  {facts}"
-            title = f"epoch {event['epoch']}/{event['epochs']}  step {event['step']:,}/{event['steps']:,}"
-            self._progress.update(title, event["step"], event["steps"], facts)
-        elif kind == "epoch" and event["split"] == "train":
-            self._train = event["values"]
-        elif kind == "epoch":
-            train, val = self._train, event["values"]
-            self._progress.line(
-                f"epoch {event['epoch']:>3}/{self._epochs}  step {event['step']:>6,}  loss {train['loss']:.4f}  "
-                f"accuracy {train['accuracy']:.4f}  |  val loss {val['loss']:.4f}  accuracy {val['accuracy']:.4f}  |  "
-                f"{train['images_per_second']:,.0f} images/s"
-            )
+    def __call__(self, event: Event) -> None:
+        match event:
+            case AttemptStarted():
+                self._progress.begin(f"starting {self._workers} worker{'s' if self._workers > 1 else ''}")
+            case PhaseStarted(rank=0):
+                self._phase = event.phase
+                self._progress.begin(_PHASES.get(event.phase, event.phase.value), brief=event.phase in _BRIEF)
+            case PhaseProgressed(rank=0) if self._phase in _PHASES:
+                self._progress.update(_PHASES[self._phase], event.done, event.total)
+            case Noted():
+                self._progress.line(event.text)
+            case TrainProgressed():
+                self._show_progress(event)
+            case EpochEnded(split="train"):
+                self._train = event.values
+            case EpochEnded():
+                self._show_epoch(event)
+
+    def _show_progress(self, event: TrainProgressed) -> None:
+        self._epochs = event.epochs
+        facts = f"loss {event.values.loss:.3f}  accuracy {event.values.accuracy:.3f}"
+        if event.values.images_per_second:
+            facts = f"{event.values.images_per_second:,.0f} images/s  {facts}"
+        title = f"epoch {event.epoch}/{event.epochs}  step {event.step:,}/{event.steps:,}"
+        self._progress.update(title, event.step, event.steps, facts)
+
+    def _show_epoch(self, event: EpochEnded) -> None:
+        train, val = self._train, event.values
+        assert train is not None, "the metrics of the train split are reported first"
+        self._progress.line(
+            f"epoch {event.epoch:>3}/{self._epochs}  step {event.step:>6,}  loss {train.loss:.4f}  "
+            f"accuracy {train.accuracy:.4f}  |  val loss {val.loss:.4f}  accuracy {val.accuracy:.4f}  |  "
+            f"{train.images_per_second or 0:,.0f} images/s"
+        )

@@ -40,6 +40,7 @@ def create_app(make_service: Callable[[], Service]) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # the page of FastAPI loads scripts from elsewhere; ours needs none
         redoc_url=None,
+        root_path=service.settings.root_path,
     )
     _add_error_answers(app)
     _add_page(app, service)
@@ -131,6 +132,8 @@ def _add_state(app: FastAPI, service: Service) -> None:
         summary="What the model is",
     )  # fmt: skip
     async def model(name: Annotated[str, Path()]) -> JSONResponse:
+        if name == f"{service.versions.name}:predict":
+            raise HTTPException(405, "Method Not Allowed", headers={"allow": "POST"})
         return JSONResponse(_about(_named(service, name), service.versions.name), headers=_PRIVATE)
 
 
@@ -170,7 +173,10 @@ def _add_classify(app: FastAPI, service: Service) -> None:
         answers = await service.classify(loaded, pictures)
         results = [_result(picture, answer, loaded, top_k) for picture, answer in zip(pictures, answers, strict=True)]
         version = {"name": service.versions.name, "version": loaded.export.version}
-        return JSONResponse({"model": version, "results": results}, headers=_PRIVATE)
+        answered: dict[str, Any] = {"model": version, "results": results}
+        if all(result["error"] for result in results):  # curl -f and its like look at the status alone
+            return JSONResponse({"error": _all_bad(results), **answered}, 422, headers=_PRIVATE)
+        return JSONResponse(answered, headers=_PRIVATE)
 
     @app.post(
         "/explain", response_class=Response, openapi_extra=shapes.ONE_IMAGE, tags=["answers"],
@@ -198,6 +204,12 @@ def _result(picture: Picture, answer: Answer, loaded: Loaded, top_k: int) -> dic
         return {"name": picture.name, "label": None, "confidence": None, "top": [], "error": str(answer)}
     guesses = [{"label": label, "confidence": share} for label, share in top(answer, loaded.export.classes, top_k)]
     return {"name": picture.name, **guesses[0], "top": guesses, "error": None}
+
+
+def _all_bad(results: list[dict[str, Any]]) -> str:
+    if len(results) == 1:
+        return str(results[0]["error"])
+    return f"None of the {len(results)} images can be read. The first, {results[0]['name']}: {results[0]['error']}"
 
 
 def _add_predict(app: FastAPI, service: Service) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import time
+import zlib
 from dataclasses import dataclass
 
 from starlette.datastructures import MutableHeaders
@@ -88,6 +89,7 @@ class Guard:
             if self._open > self._settings.max_requests:
                 raise _RefusalError(503, "The service is busy.", retry_after=1)
             await self._read(scope, receive, body)
+            self._decompress(scope, body)
             # HEAD asks what GET would; the server itself leaves the body out of the answer.
             asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
             await self._app(asked, _replay(bytes(body), receive), send_and_note)
@@ -130,6 +132,29 @@ class Guard:
             self._held += len(chunk)
             self._metrics.body_bytes.set(self._held)
             more = message.get("more_body", False)
+
+    def _decompress(self, scope: Scope, body: bytearray) -> None:
+        """Replace a compressed body by what it holds, within the same limits."""
+        coding = dict(scope["headers"]).get(b"content-encoding", b"identity").strip().lower().decode("latin-1")
+        if coding == "identity":
+            return
+        if coding not in ("gzip", "x-gzip", "deflate"):
+            raise _RefusalError(415, f"Expected content-encoding gzip, deflate or none. Received: {coding[:100]}.")
+        compressed = len(body)
+        decoder = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: gzip and zlib told apart by their headers
+        try:
+            whole = decoder.decompress(bytes(body), self._largest_body + 1)
+        except zlib.error as error:
+            raise _RefusalError(400, f"The body is not {coding}: {error}.") from None
+        if len(whole) > self._largest_body:
+            raise self._too_large()
+        if not decoder.eof:
+            raise _RefusalError(400, f"The {coding} body ends too early.")
+        if self._held - compressed + len(whole) > self._largest_sum:
+            raise _RefusalError(503, "The service is busy.", retry_after=1)
+        body[:] = whole
+        self._held += len(whole) - compressed
+        self._metrics.body_bytes.set(self._held)
 
     def _too_large(self) -> _RefusalError:
         return _RefusalError(413, f"The body is larger than {self._settings.max_body_megabytes:g} MiB.")

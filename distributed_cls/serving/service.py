@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from distributed_cls.serving.prometheus import Metrics
 from distributed_cls.serving.requests import Picture
 from distributed_cls.serving.versions import Loaded, Versions
 
+T = TypeVar("T")
 Answer = np.ndarray | BadImageError
 
 
@@ -85,7 +87,7 @@ class Service:
             work = asyncio.get_running_loop().run_in_executor(self._explainer, _explain, loaded, picture.data, label)
             return await self._in_time(work)
 
-    async def _in_time(self, work: Any) -> Any:
+    async def _in_time(self, work: Awaitable[T]) -> T:
         try:
             return await asyncio.wait_for(work, self.settings.timeout)
         except asyncio.TimeoutError:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from distributed_cls.spark import scratch as scratch_folder
 from distributed_cls.spark.java import java_home
-from distributed_cls.spark.master import is_local_cluster, is_on_this_machine
+from distributed_cls.spark.master import is_local_cluster, on_this_machine
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def of_own_jvm(master: str | None, scratch: Path) -> dict[str, str | None]:
         "SPARK_LOCAL_DIRS": str(scratch),
         **without_connect(),
     }
-    if is_on_this_machine(master):
+    if on_this_machine(master):
         variables["SPARK_LOCAL_IP"] = "127.0.0.1"
     if codecs.lookup(locale.nl_langinfo(locale.CODESET)).name == "ascii":
         # As Python does it in the C locale (PEP 538, PEP 540): Java would read every other letter of a path as "?".

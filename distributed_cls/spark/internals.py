@@ -32,11 +32,19 @@ def gateway() -> "JavaGateway | None":
     return SparkContext._gateway
 
 
-def connect_to_submitted_jvm() -> None:
-    """Connect to the JVM in which spark-submit runs, so that ``SparkConf()`` holds what was submitted."""
+def connect(gateway: "JavaGateway") -> None:
+    """Let PySpark use a JVM that was started for it."""
     from pyspark import SparkContext
 
+    SparkContext._ensure_initialized(gateway=gateway)
+
+
+def submitted_properties() -> dict[str, str]:
+    """The properties of the JVM that spark-submit has started."""
+    from pyspark import SparkConf, SparkContext
+
     SparkContext._ensure_initialized()
+    return dict(SparkConf().getAll())
 
 
 def forget_jvm() -> None:

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from distributed_cls.errors import UserError
-from distributed_cls.storage.local_files import replacing
+from distributed_cls.storage import replacing
 
 OLDEST = 17  # what Spark 4 needs
 _SECONDS = 60.0

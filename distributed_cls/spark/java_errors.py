@@ -1,54 +1,44 @@
-"""One line out of the pages that Java, Py4J and Spark write when something fails. Pure functions."""
+"""What went wrong, out of the pages that Java and Py4J write. Pure functions."""
 
 import re
 
-_MAX_CHARACTERS = 400
+_MAX_CHARACTERS = 500
 
 # "pkg.Class: message", as Py4J (": "), Java ("Exception in thread …") and a chain of causes ("Caused by: ") write it.
 _EXCEPTION = re.compile(
-    r"^(?P<lead>: |Caused by: |Exception in thread \"[^\"\n]*\" )?"
-    r"(?:[A-Za-z_]\w*\.)+(?P<name>[A-Z][\w$]*(?:Exception|Error)[\w$]*)(?:: (?P<message>.*))?$",
+    r"^(?P<lead>: |Caused by: |Exception in thread \"[^\"\n]*\" )?(?:[a-z_$][\w$]*\.)+"
+    r"(?P<said>[A-Z][\w$]*(?:Exception|Error)[\w$]*(?:: .*)?)$",
     re.MULTILINE,
 )
-# The last line of a Python traceback: the first one that is not indented.
-_TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n(?:[ \t].*\n)+(?P<raised>[^\s].*)$", re.MULTILINE)
-_NOTES = re.compile(r"^(?:WARNING: |Picked up \w+: |NOTE: |\s*at |\d\d:\d\d:\d\d \S* ?(?:WARN|INFO))")
+# What a Python worker raised: the line of its traceback that is not indented.
+_RAISED = re.compile(r"Traceback \(most recent call last\):\n(?:[ \t].*\n)+(?P<raised>\S.*)$", re.MULTILINE)
+# Lines of a log that say nothing about a failure.
+_NOTE = re.compile(r"\s*$|\s+at |WARNING: |NOTE: |Picked up \w+: |\d\d:\d\d:\d\d (?:INFO|WARN) ")
 
 
-def reason(text: str) -> str:
-    """What happened, on one line of at most 400 characters, out of an exception's text or a log of Java's.
+def java_reason(error: BaseException | str | None) -> str:
+    """The exception of Java and its root cause on one line, without packages and stack.
 
-    First choice: what a Python worker raised; then the last Java exception, with the cause that it was traced back to;
-    then the first line that is more than a note.
+    Of several exceptions the last one counts. Without any: the first line that is more than a note of a log.
     """
-    found = _python_exception(text) or _java_exception(text) or _first_line(text) or "no reason given"
-    return found if len(found) <= _MAX_CHARACTERS else found[: _MAX_CHARACTERS - 1] + "…"
-
-
-def _python_exception(text: str) -> str:
-    raised = [match["raised"].strip() for match in _TRACEBACK.finditer(text)]
-    return re.sub(r"^(?:\w+\.)+(?=\w+(?::|$))", "", raised[-1]) if raised else ""
-
-
-def _java_exception(text: str) -> str:
-    outer, causes = "", list[str]()
+    text = str(error or "")
+    first = root = ""
     for match in _EXCEPTION.finditer(text):
-        message = (match["message"] or "").strip()
-        line = f"{match['name']}: {message}" if message else match["name"]
-        if match["lead"] == "Caused by: " and outer:
-            causes.append(line)
-        else:
-            outer, causes = line, []
-    if not causes or _is_said(causes[-1], outer):
-        return outer
-    return f"{outer} (cause: {causes[-1]})"
+        root = match["said"].strip()
+        if match["lead"] != "Caused by: " or not first:
+            first = root
+    if not first:
+        first = root = next((line.strip() for line in text.splitlines() if not _NOTE.match(line)), "no reason given")
+    # An exception that has no message of its own repeats its cause's.
+    repeats = root in first or (": " in root and root.partition(": ")[2] in first)
+    return _shortened(first if repeats else f"{first}; caused by {root}")
 
 
-def _is_said(cause: str, outer: str) -> bool:
-    """Whether the outer exception's message repeats its cause, as Java's does when it has none of its own."""
-    return cause.partition(": ")[2] in outer if ": " in cause else cause in outer
+def task_reason(error: BaseException | None) -> str:
+    """What a Python worker raised, out of a Spark error; otherwise what Java says."""
+    raised = [match["raised"].strip() for match in _RAISED.finditer(str(error or ""))]
+    return _shortened(raised[-1]) if raised else java_reason(error)
 
 
-def _first_line(text: str) -> str:
-    lines = (line.strip() for line in text.splitlines() if line.strip() and not _NOTES.match(line))
-    return next(lines, "")
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_CHARACTERS else text[: _MAX_CHARACTERS - 1] + "…"

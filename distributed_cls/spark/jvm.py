@@ -24,7 +24,9 @@ def start(properties: dict[str, str], output: Path) -> "JavaGateway":
     for key, value in properties.items():
         conf.set(key, value)
     with output.open("ab") as stream:
-        return launch_gateway(conf, popen_kwargs={"stdout": stream, "stderr": stream})
+        gateway = launch_gateway(conf, popen_kwargs={"stdout": stream, "stderr": stream})
+    internals.connect(gateway)
+    return gateway
 
 
 def end(gateway: "JavaGateway") -> None:

@@ -6,14 +6,14 @@ import subprocess
 
 from distributed_cls.config import ClusterConfig
 from distributed_cls.errors import UserError
-from distributed_cls.spark.master import is_local, is_on_this_machine
+from distributed_cls.spark.master import is_local, on_this_machine
 
 _NVIDIA_SMI_SECONDS = 20.0
 
 
 def check(cluster: ClusterConfig, master: str | None) -> None:
     """Raise UserError when ranks of ``cluster`` need GPUs that ``master``, on this machine, cannot give them."""
-    if not cluster.gpus_per_worker or not is_on_this_machine(master):
+    if not cluster.gpus_per_worker or not on_this_machine(master):
         return
     # Tasks inside the driver get no devices at all; several workers on one machine would each hand out all of them.
     if is_local(master) or not str(master).startswith("local-cluster[1,"):

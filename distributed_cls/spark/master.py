@@ -20,12 +20,12 @@ def is_local_cluster(master: str | None) -> bool:
     return master is not None and master.startswith("local-cluster[")
 
 
-def is_on_this_machine(master: str | None) -> bool:
+def on_this_machine(master: str | None) -> bool:
     """Whether every task of ``master`` runs on the driver's machine, and so sees its disk, GPUs and loopback."""
     return is_local(master) or is_local_cluster(master)
 
 
-def with_slot_count(master: str) -> str:
+def with_slots(master: str) -> str:
     """``master``, its ``*`` replaced by the cores of this process, at least two; a bare ``local`` likewise."""
     found = re.fullmatch(r"local(?:\[\*(,\d+)?\])?", master)
     if found is None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from distributed_cls.config import ClusterConfig
-from distributed_cls.spark.master import is_on_this_machine, with_slot_count
+from distributed_cls.spark.master import on_this_machine, with_slots
 
 # On a local master Java hands work to Python processes on the same cores, and should leave these to them: the quick
 # compiler and the collector without threads of its own. Spark's start and two small jobs then take 0.5 to 0.6 of the
@@ -19,7 +19,7 @@ _JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 def chosen_master(cluster: ClusterConfig) -> str | None:
     """The master of the configuration: a ``spark.master`` of the user's own properties wins."""
     master = cluster.spark.get("spark.master") or cluster.master
-    return with_slot_count(master) if master else None
+    return with_slots(master) if master else None
 
 
 def properties(cluster: ClusterConfig, master: str | None, scratch: Path) -> dict[str, str]:
@@ -35,13 +35,13 @@ def properties(cluster: ClusterConfig, master: str | None, scratch: Path) -> dic
         "spark.sql.shuffle.partitions": "8",
         **job_properties(cluster, master),
     }
-    if is_on_this_machine(master):
+    if on_this_machine(master):
         wanted |= {
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.ui.enabled": "false",
         }
-    if cluster.gpus_per_worker and is_on_this_machine(master):
+    if cluster.gpus_per_worker and on_this_machine(master):
         wanted |= _local_gpu_properties(cluster, scratch)
     return wanted | _own(cluster)
 
@@ -74,7 +74,7 @@ def jvm_properties(cluster: ClusterConfig, master: str | None, scratch: Path) ->
     ``scratch`` has no spaces or quotes (``scratch.make``), so the options need none either.
     """
     options = [
-        *([LOCAL_JAVA] if is_on_this_machine(master) else []),
+        *([LOCAL_JAVA] if on_this_machine(master) else []),
         "-XX:-UsePerfData",  # no files in the machine's temporary folder
         f"-Djava.io.tmpdir={scratch}",
         f"-Dlog4j2.configurationFile=file:{scratch / LOG4J_FILE}",

@@ -8,9 +8,10 @@ import zipfile
 from pathlib import Path
 
 import distributed_cls
+from distributed_cls.config import plugins
 from distributed_cls.errors import UserError
 from distributed_cls.spark.properties import GPU_SCRIPT, LOG4J_FILE
-from distributed_cls.storage.local_files import replacing
+from distributed_cls.storage import replacing
 
 # Java reads paths by the machine's locale and splits options at spaces and lists of folders at commas; URLs and shell
 # scripts have special characters of their own. A path of these characters is read alike by all of them.
@@ -59,19 +60,20 @@ def fill(scratch: Path) -> None:
 
 
 def package_zip(scratch: Path) -> Path:
-    """This package as a zip file: executors run the driver's code, whatever is installed on them.
+    """This package and the plug-ins as a zip file: executors run the driver's code, whatever is installed there.
 
     Its name has a digest of its content: Spark keeps a file that it has got, and refuses another one of the same name.
     """
     package = Path(distributed_cls.__file__).parent
-    files = {path.relative_to(package.parent): path.read_bytes() for path in sorted(package.rglob("*.py"))}
+    files = {str(path.relative_to(package.parent)): path.read_bytes() for path in sorted(package.rglob("*.py"))}
+    files |= {path.name: path.read_bytes() for path in plugins.files()}
     digest = hashlib.sha256()
     for name, content in files.items():
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     target = scratch / f"distributed_cls-{digest.hexdigest()[:12]}.zip"
     with replacing(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
-            archive.writestr(zipfile.ZipInfo(str(name)), content, zipfile.ZIP_DEFLATED)  # the same bytes every time
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # the same bytes every time
     return target
 
 

@@ -15,7 +15,7 @@ from distributed_cls.config import ClusterConfig
 from distributed_cls.errors import RunError, UserError
 from distributed_cls.spark import environment, internals, java_errors, jvm, local_gpus, scratch
 from distributed_cls.spark.interruptible import run_interruptibly, silence_py4j
-from distributed_cls.spark.master import with_slot_count
+from distributed_cls.spark.master import with_slots
 from distributed_cls.spark.properties import chosen_master, job_properties, jvm_properties, properties
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Session:
         try:
             context.addPyFile(str(scratch.package_zip(self._scratch)))
         except Exception as error:
-            why = java_errors.reason(str(error))
+            why = java_errors.java_reason(str(error))
             raise RunError(f"The Spark session that was there before cannot be used: {why}") from error
         log.info("Using the Spark session that was there before: Spark %s on %s", context.version, context.master)
         self._report_differences(spark, self.cluster)
@@ -110,8 +110,8 @@ class Session:
 
     def _start(self) -> "SparkSession":
         silence_py4j()
-        if "PYSPARK_GATEWAY_PORT" in os.environ:
-            self._submitted = _submitted_properties()
+        if _is_submitted():
+            self._submitted = internals.submitted_properties()
         elif chosen_master(self.cluster) is None:
             raise UserError(
                 "Expected spark-submit or a notebook's session, which cluster.master=null means. Received: neither. "
@@ -125,6 +125,7 @@ class Session:
         spark = self._build(master, spark_log)
         context = spark.sparkContext
         context.addPyFile(str(scratch.package_zip(self._scratch)))
+        self._found = _is_submitted() and "DATABRICKS_RUNTIME_VERSION" in os.environ  # its sessions are the platform's
         if self._jvm is None:  # a JVM of somebody else's writes where its own settings say: to the terminal, mostly
             context.setLogLevel("WARN")
             log.info("Spark %s on %s", context.version, context.master)
@@ -135,7 +136,8 @@ class Session:
     def _build(self, master: str | None, spark_log: Path) -> "SparkSession":
         assert self._scratch is not None
         wanted = self._wanted(self.cluster, self._scratch)
-        variables: dict[str, str | None] = {"PYSPARK_PYTHON": self.cluster.python or sys.executable}
+        submitted = os.environ.get("PYSPARK_PYTHON") if _is_submitted() else None
+        variables: dict[str, str | None] = {"PYSPARK_PYTHON": self.cluster.python or submitted or sys.executable}
         starts_jvm = internals.gateway() is None
         if starts_jvm:
             wanted |= jvm_properties(self.cluster, master, self._scratch)
@@ -144,10 +146,10 @@ class Session:
             variables |= environment.without_connect()
         self._environment.enter_context(environment.changed(variables))
         if not starts_jvm:
-            return _create(wanted, None, f"Spark did not start on {master}")
+            return _create(wanted, f"Spark did not start on {master}")
         spark_log.parent.mkdir(parents=True, exist_ok=True)
         self._jvm = _start_jvm(wanted, spark_log)
-        return _create(wanted, self._jvm, f"Spark did not start on {master} (its log: {spark_log})")
+        return _create(wanted, f"Spark did not start on {master} (its log: {spark_log})")
 
     def _master(self, cluster: ClusterConfig) -> str | None:
         """The master that is really used: with spark-submit the submitted one."""
@@ -165,7 +167,7 @@ def differences(spark: "SparkSession", cluster: ClusterConfig) -> list[str]:
     context = spark.sparkContext
     wanted = job_properties(cluster, chosen_master(cluster))
     conf = dict(context.getConf().getAll())
-    given = {key: conf.get(key) for key in wanted} | {"spark.master": with_slot_count(context.master or "")}
+    given = {key: conf.get(key) for key in wanted} | {"spark.master": with_slots(context.master or "")}
     if cluster.python:
         wanted["cluster.python"], given["cluster.python"] = cluster.python, context.pythonExec
     return [f"{key}={given[key]} (wanted {value})" for key, value in wanted.items() if given[key] != value]
@@ -187,11 +189,9 @@ def _running_session() -> "SparkSession | None":
     return None
 
 
-def _submitted_properties() -> dict[str, str]:
-    from pyspark import SparkConf
-
-    internals.connect_to_submitted_jvm()
-    return dict(SparkConf().getAll())
+def _is_submitted() -> bool:
+    """Whether spark-submit, or a platform, has started the JVM of this process already."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
 def _start_jvm(wanted: dict[str, str], spark_log: Path) -> "JavaGateway":
@@ -200,23 +200,21 @@ def _start_jvm(wanted: dict[str, str], spark_log: Path) -> "JavaGateway":
         return jvm.start(wanted, spark_log)
     except Exception as error:  # PySpark says no more than that the JVM has ended; why is in what it has written
         written = spark_log.read_bytes()[start:].decode("utf-8", errors="replace")
-        why = java_errors.reason(written if written.strip() else str(error))
+        why = java_errors.java_reason(written if written.strip() else str(error))
         raise RunError(f"Spark's Java did not start (its log: {spark_log}): {why}") from error
 
 
-def _create(wanted: dict[str, str], gateway: "JavaGateway | None", failure: str) -> "SparkSession":
-    from pyspark import SparkConf, SparkContext
+def _create(wanted: dict[str, str], failure: str) -> "SparkSession":
     from pyspark.sql import SparkSession
 
-    conf = SparkConf()
+    builder = SparkSession.builder
     for key, value in wanted.items():
-        conf.set(key, value)
+        builder = builder.config(key, value)
     try:
-        SparkContext(conf=conf, gateway=gateway)
-        return SparkSession.builder.getOrCreate()
+        return builder.getOrCreate()
     except Exception as error:  # mostly Py4J's, whose text is fetched from the JVM: later it would be gone
         text = str(error)
-        raise RunError(f"{failure}: {java_errors.reason(text)}") from RuntimeError(text)
+        raise RunError(f"{failure}: {java_errors.java_reason(text)}") from RuntimeError(text)
 
 
 def _stop(spark: "SparkSession") -> None:

@@ -1,22 +1,25 @@
-"""The process of one rank: ``python -m distributed_cls.training``, started and watched by its barrier task.
+"""The process of one rank: ``python -m distributed_cls.training``, started and watched by its agent.
 
-One line of JSON on standard input says what to do (``start.perform``); after it standard input stays open until the
-parent lets this process go, or is gone. Events go to the pipe ``--events``; standard output and error are the log.
-Exit codes: 0 done, 2 the user can fix it, 1 anything else; the reason is sent as a ``failure`` event.
+One line of JSON on standard input is its assignment (``contracts/rank_task.py``); after it standard input stays open
+until the agent lets this process go, or is gone. Events go to the pipe ``--events``; standard output and error are the
+log. Exit codes: 0 done, 2 the user can fix it, 1 anything else; the reason is sent as an event.
 """
 
 import ctypes
-import json
 import os
 import signal
 import sys
 import threading
 import traceback
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from distributed_cls.config import plugins
+from distributed_cls.contracts import rank_task
+from distributed_cls.contracts.events import Failed, FailureKind, Finished, Phase
+from distributed_cls.contracts.rank_task import RankAssignment, RankResult
 from distributed_cls.errors import UserError
 from distributed_cls.models.tensorflow_import import import_tensorflow
-from distributed_cls.training.reporter import Events
+from distributed_cls.training.reporter import Reporter
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -46,30 +49,35 @@ class _Parent:
         raise AssertionError("the watch ends with the process")
 
 
-def _perform(order: dict[str, Any], events: Events) -> None:
-    events.phase("tensorflow")
-    # TensorFlow only from here on: its import takes seconds, and a wrong order should fail before that.
+def _perform(assignment: RankAssignment, reporter: Reporter) -> RankResult:
+    reporter.phase(Phase.TENSORFLOW)
+    # TensorFlow only from here on: its import takes seconds, and a wrong assignment should fail before that.
     import_tensorflow()
     from distributed_cls.training.start import perform
 
-    perform(order, events)
+    return perform(assignment, reporter)
 
 
 def main() -> NoReturn:
-    # Ctrl-C reaches the whole process group; the supervisor decides when a rank ends.
+    # Ctrl-C reaches the whole process group; the agent decides when a rank ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    events = Events(int(sys.argv[sys.argv.index("--events") + 1]))
-    order = json.loads(sys.stdin.buffer.readline())
-    parent = _Parent(order["parent"])
-    events.start_heartbeat()
+    reporter = Reporter(int(sys.argv[sys.argv.index("--events") + 1]))
+    line = sys.stdin.buffer.readline()
     try:
-        _perform(order, events)
+        plugins.import_all(rank_task.plugins_of(line))  # they register the settings that the assignment holds
+        assignment = rank_task.load_assignment(line)
+        parent = _Parent(assignment.parent_pid)
+        reporter.start_heartbeat()
+        result = _perform(assignment, reporter)
+        reporter.send(Finished(result=result))
     except UserError as error:
-        events.emit("failure", kind="user", message=str(error))
+        reporter.send(Failed(failure=FailureKind.USER, message=str(error)))
         code = 2
     except BaseException as error:
         traceback.print_exc()
-        events.emit("failure", kind=getattr(error, "kind", "error"), message=f"{type(error).__name__}: {error}")
+        kind = getattr(error, "failure", FailureKind.ERROR)
+        message = str(error) if kind is FailureKind.DIVERGED else f"{type(error).__name__}: {error}"
+        reporter.send(Failed(failure=kind, message=message))
         code = 1
     else:
         parent.await_leave()

@@ -1,87 +1,116 @@
-"""Exact evaluation of a split on all ranks together.
+"""Exact evaluation of a split on all ranks together: every example once, sums over ranks, never averages of averages.
 
-Counts travel to the driver as numbers. What was predicted for each image goes through the run folder, a file of each
-rank, which ``evaluation/predictions.py`` reads: ``predictions/<split>-<rank>.npz`` with ``ranges`` int64 [r, 3] (shard,
-first record, record after the last), ``classes`` int64 and ``shares`` float32 [examples, ≤ 5], in the order of ranges.
+Counts travel to the driver with the rank's result and the most confident mistakes as an event; what was predicted for
+each image goes through the run folder (``contracts/rank_predictions.py``).
 """
 
 import time
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
-from distributed_cls.storage.local_files import writing
-from distributed_cls.training import outcomes
-from distributed_cls.training.context import CallSize, Rank
+from distributed_cls.contracts import rank_predictions
+from distributed_cls.contracts.counts import TOP_K, Counts
+from distributed_cls.contracts.events import MistakesFound, Phase
+from distributed_cls.contracts.rank_predictions import RankPredictions
+from distributed_cls.training.context import RankContext
 from distributed_cls.training.input import evaluation_batches
+from distributed_cls.training.outcomes import Predictions, encode_mistakes
 from distributed_cls.training.sharding import evaluation_steps
+from distributed_cls.training.steps_per_call import StepsPerCall
 
 
-class Evaluation:
-    """Counts over every example of a split exactly once, on all ranks together."""
+class Evaluator:
+    """Evaluates one split, as often as it is asked to."""
 
-    def __init__(self, rank: Rank, split: str) -> None:
-        self._rank, self._split = rank, split
-        self._steps = evaluation_steps(rank.records(split), rank.world, rank.config.train.batch_size)
-        self._batches = rank.engine.distribute(
+    def __init__(self, ctx: RankContext, split: str) -> None:
+        self._ctx, self._split = ctx, split
+        self._steps = evaluation_steps(ctx.records(split), ctx.world_size, ctx.config.train.batch_size)
+        self._batches = ctx.replicated.distribute(
             evaluation_batches(
-                rank.sources[split],
-                batch=rank.batch,
-                steps=self._steps * rank.engine.replicas_of_this_rank,
-                cache_megabytes=rank.config.train.cache_megabytes,
-                threads=rank.threads,
+                ctx.sources[split],
+                batch=ctx.replica_batch_size,
+                steps=self._steps * ctx.replicated.local_replicas,
+                cache_megabytes=ctx.config.train.cache_megabytes,
+                threads=ctx.threads,
             )
         )
-        self.outcomes: outcomes.Outcomes | None = None
+        self.evaluate_call = tf.function(self._evaluate_call)
+        self.predictions: Predictions | None = None
 
-    def run(self) -> dict[str, Any]:
-        rank = self._rank
-        self.outcomes = outcomes.Outcomes(self._columns())
-        classes = len(rank.manifest.classes)
-        result = outcomes.as_dict(self._split, rank.engine.sum_over_ranks(self.outcomes.counts(classes)), classes)
-        expected = sum(rank.records(self._split))
-        assert result["examples"] == expected, f"{self._split}: {result['examples']} examples of {expected} counted"
-        return result
+    def run(self) -> Counts:
+        """The counts of the split over all ranks; this rank's predictions stay in ``predictions``."""
+        ctx = self._ctx
+        self.predictions = Predictions(self._columns())
+        own = self.predictions.counts(len(ctx.manifest.classes))
+        counts = Counts.from_vector(ctx.replicated.sum_over_ranks(own.to_vector()))
+        expected = sum(ctx.records(self._split))
+        assert counts.examples == expected, f"{self._split}: {counts.examples} examples of {expected} counted"
+        return counts
 
-    def _columns(self) -> tuple[np.ndarray, ...]:
-        """Every result of this rank, each [steps, rank batch]: in several calls, each a sign of progress."""
-        size, done, parts = CallSize(self._rank.config.train.steps_per_call), 0, []
+    def _columns(self) -> tuple[NDArray[Any], ...]:
+        """Every result of this rank, each [steps, rank batch, …]: in several calls, each of which reports progress."""
+        size, done, parts = StepsPerCall(self._ctx.config.train.steps_per_call), 0, []
         iterator = iter(self._batches)
+        self._ctx.kept_alive.append(iterator)  # see ``loop.train``
         while done < self._steps:
             number, began = size.next(self._steps - done), time.perf_counter()
-            parts.append([column.numpy() for column in self._rank.engine.evaluate_call(iterator, tf.constant(number))])
+            parts.append([column.numpy() for column in self.evaluate_call(iterator, tf.constant(number))])
             # The first call may have traced the graph; there is no collective, so a rank may use its own clock.
             if done:
-                size.settle((time.perf_counter() - began) / number)
+                size.calibrate((time.perf_counter() - began) / number)
             done += number
-            self._rank.events.emit("evaluated", split=self._split, done=done, steps=self._steps)
+            self._ctx.reporter.progress(done, self._steps)
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
+    def _evaluate_call(self, iterator: Any, steps: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """``steps`` batches of this rank, each result [steps, rank batch, …]: the columns of ``Predictions``."""
+        kinds = (tf.int64, tf.float32, tf.int32, tf.float32, tf.float32, tf.bool)
+        columns = [tf.TensorArray(kind, size=steps) for kind in kinds]
+        replicated = self._ctx.replicated
+        for step in tf.range(steps):
+            images, labels, weights = next(iterator)
+            results = replicated.strategy.run(self._evaluate_step, (images, labels))
+            row = [tf.concat(replicated.local_results(part), 0) for part in (labels, weights, *results)]
+            columns = [column.write(step, value) for column, value in zip(columns, row, strict=True)]
+        return tuple(column.stack() for column in columns)
 
-def evaluate(rank: Rank) -> dict[str, Any]:
-    """Evaluate val and test exactly: the counts of each. The surest mistakes go straight to the driver."""
-    rank.events.phase("evaluate")
-    results = {}
+    def _evaluate_step(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        logits = tf.cast(self._ctx.replicated.model(tf.cast(images, tf.float32), training=False), tf.float32)
+        losses = keras.ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        most = min(TOP_K, logits.shape[-1])
+        probabilities, classes = tf.math.top_k(tf.nn.softmax(logits), most)
+        return classes, probabilities, losses, tf.math.in_top_k(labels, logits, most)
+
+
+def evaluate(ctx: RankContext) -> dict[str, Counts]:
+    """Evaluate val and test exactly: the counts of each."""
+    ctx.reporter.phase(Phase.EVALUATE)
+    counts = {}
     for split in ("val", "test"):
-        evaluation = Evaluation(rank, split)
-        results[split] = evaluation.run()
-        assert evaluation.outcomes is not None
-        _save_predictions(rank, split, evaluation.outcomes)
-        chosen = evaluation.outcomes.surest_mistakes()
-        items = outcomes.gallery(rank.sources[split], evaluation.outcomes, chosen)
-        rank.events.emit("mistakes", split=split, items=items)
-    return results
+        evaluator = Evaluator(ctx, split)
+        counts[split] = evaluator.run()
+        assert evaluator.predictions is not None
+        _save_predictions(ctx, split, evaluator.predictions)
+        ctx.reporter.send(MistakesFound(split=split, items=encode_mistakes(ctx.sources[split], evaluator.predictions)))
+        ctx.kept_alive.append(evaluator)
+    return counts
 
 
-def _save_predictions(rank: Rank, split: str, outcomes: outcomes.Outcomes) -> None:
-    target = rank.folder / "predictions" / f"{split}-{rank.rank:05d}.npz"
-    target.parent.mkdir(exist_ok=True)
-    ranges = [(part.shard, part.start, part.stop) for part in rank.sources[split].ranges]
-    with writing(target) as stream:
-        np.savez(
-            stream,
-            ranges=np.array(ranges, np.int64).reshape(-1, 3),
-            classes=outcomes.classes,
-            shares=outcomes.shares.astype(np.float32),
-        )
+def _save_predictions(ctx: RankContext, split: str, predictions: Predictions) -> None:
+    ranges = [(part.shard, part.start, part.stop) for part in ctx.sources[split].ranges]
+    rank_predictions.write(
+        ctx.run_folder,
+        RankPredictions(
+            split,
+            ctx.rank,
+            ctx.world_size,
+            ctx.manifest.fingerprint,
+            np.array(ranges, np.int64).reshape(-1, 3),
+            predictions.classes,
+            predictions.probabilities.astype(np.float32),
+        ),
+    )

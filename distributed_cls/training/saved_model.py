@@ -8,25 +8,20 @@ model/
   model_card.md   the same for people
 """
 
-import contextlib
 import datetime
 import json
 import os
-import shutil
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import keras
 import tensorflow as tf
 
+from distributed_cls import storage
+from distributed_cls.contracts import export
 from distributed_cls.errors import UserError
 from distributed_cls.images.graph import decode_images
-from distributed_cls.storage.local_files import write_json, write_text
-
-SCHEMA_VERSION = 1
 
 
 class _Classifier(tf.Module):
@@ -47,7 +42,8 @@ class _Classifier(tf.Module):
 
         @tf.function(input_signature=[encoded])
         def serving_default(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-            return images(decode_images(image_bytes, image_size, resize))
+            answered: dict[str, tf.Tensor] = images(decode_images(image_bytes, image_size, resize))
+            return answered
 
         self.images = images
         self.serving_default = serving_default
@@ -72,7 +68,7 @@ def export_model(
     assert model.output_shape[-1] == len(classes), (model.output_shape, classes)
     target = Path(folder).absolute()
     try:
-        with _replacing_folder(target) as temporary:
+        with storage.replacing_folder(target) as temporary:
             _write(model, temporary, classes, image_size, resize, card)
     except OSError as error:
         raise UserError(
@@ -91,24 +87,19 @@ def _write(
         signatures={"serving_default": classifier.serving_default, "images": classifier.images},
     )
     _with_softmax(model).save(folder / "model.keras")
-    write_json(folder / "labels.json", classes)
+    storage.write_json(folder / "labels.json", classes)
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    write_text(folder / "model_card.md", _card(classes, image_size, card, created))
+    storage.write_text(folder / "model_card.md", _card(classes, image_size, card, created))
     dataset = card.get("dataset", {})
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    write_json(
-        folder / "model.json",
-        {
-            "schema_version": SCHEMA_VERSION,
-            "name": card.get("model", model.name),
-            "created": created,
-            "classes": classes,
-            "image_size": image_size,
-            "resize": resize,
-            "metrics": {split: _figures(card.get(split, {})) for split in ("val", "test")},
-            "dataset": {"name": dataset.get("name"), "fingerprint": dataset.get("fingerprint")},
-            "files": {str(file.relative_to(folder)): _stamp(file) for file in files},
-        },
+    export.write_about(
+        folder,
+        name=str(card.get("model", model.name)),
+        created=created,
+        classes=classes,
+        image_size=image_size,
+        resize=resize,
+        metrics={split: _figures(card.get(split, {})) for split in ("val", "test")},
+        dataset={"name": dataset.get("name"), "fingerprint": dataset.get("fingerprint")},
     )
 
 
@@ -116,35 +107,6 @@ def _with_softmax(model: keras.Model) -> keras.Model:
     """The same layers and weights, with probabilities (float32) as the output."""
     probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(model.outputs[0])
     return keras.Model(model.inputs[0], probabilities, name=model.name)
-
-
-def _stamp(file: Path) -> dict[str, Any]:
-    checksum = google_crc32c.Checksum()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            checksum.update(block)
-    return {"bytes": file.stat().st_size, "crc32c": checksum.hexdigest().decode()}
-
-
-@contextlib.contextmanager
-def _replacing_folder(target: Path) -> Iterator[Path]:
-    """Give a new folder beside ``target`` and rename it there on success; remove it on any failure."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    temporary.mkdir()
-    try:
-        yield temporary
-        if target.exists():
-            # A folder cannot be renamed onto a full one. The old one steps aside first: a reader in the moment
-            # between finds nothing and asks again, and never finds a mixture.
-            aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.old")
-            target.rename(aside)
-            temporary.rename(target)
-            shutil.rmtree(aside)
-        else:
-            temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _figures(split: Mapping[str, Any]) -> dict[str, Any]:

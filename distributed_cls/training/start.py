@@ -1,76 +1,96 @@
-"""A rank's first minute: the TensorFlow runtime, its cluster, its data; then the work of the order."""
+"""The first minute of a rank: the TensorFlow runtime, its cluster, its data; then the steps of the task."""
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from distributed_cls.config import Config, from_dict
+from distributed_cls.config import Config, to_dict
+from distributed_cls.contracts import checkpoint
 from distributed_cls.contracts import manifest as manifests
+from distributed_cls.contracts.checkpoint import Position
+from distributed_cls.contracts.counts import Counts
+from distributed_cls.contracts.events import FailureKind, Phase
+from distributed_cls.contracts.manifest import Manifest
+from distributed_cls.contracts.rank_task import RankAssignment, RankResult, RankTask, Step
 from distributed_cls.errors import UserError
-from distributed_cls.models.registry import build
-from distributed_cls.training import checkpoint, run
-from distributed_cls.training.checkpoint import Position
-from distributed_cls.training.context import Rank
-from distributed_cls.training.engine import Engine
+from distributed_cls.models.building import build
+from distributed_cls.training import loop, run_state
+from distributed_cls.training.context import RankContext
 from distributed_cls.training.evaluator import evaluate
 from distributed_cls.training.input import Source
-from distributed_cls.training.reporter import Events
+from distributed_cls.training.replicated import ReplicatedModel
+from distributed_cls.training.reporter import Reporter
 from distributed_cls.training.sharding import rank_ranges, train_steps
 
 
 class PortLost(RuntimeError):
-    """The port that the rendezvous gave to this rank could not be bound: meet again with another one."""
+    """The port that the rendezvous gave to this rank could not be bound: repeat the rendezvous with another one."""
 
-    kind = "port"
+    failure = FailureKind.PORT
 
 
-def perform(order: dict[str, Any], events: Events) -> None:
-    """Do the order's work: ``{"config", "dataset", "run_folder", "work", "rank", "world", "threads", "parent"}``.
+def perform(assignment: RankAssignment, reporter: Reporter) -> RankResult:
+    """Do the steps of a rank's task, together with the other ranks.
 
-    ``work`` is some of train, evaluate, export, in that order; without train, ``checkpoint`` names what to load.
+    The result is the same on every rank. Raises UserError for what the user can fix.
     """
-    config = from_dict(order["config"])
-    _configure_runtime(config, order["threads"])
-    strategy = _join_cluster(config, events)
-    events.phase("dataset")
-    manifest = manifests.load(order["dataset"])
-    rank, world, threads = order["rank"], order["world"], order["threads"]
-    sources = _open_sources(manifest, order["dataset"], rank, world)
+    task = assignment.task
+    configure_runtime(task.config, task.threads)
+    reporter.phase(Phase.CLUSTER)
+    strategy = _join_cluster(task.config)
+    reporter.phase(Phase.DATASET)
+    manifest = manifests.load(task.dataset)
+    sources = open_sources(manifest, task.dataset, assignment.rank, assignment.world_size, reporter.progress)
 
     def build_model() -> keras.Model:
-        return build(config.model, manifest.image_size, len(manifest.classes))
+        return build(task.config.model, manifest.image_size, len(manifest.classes))
 
-    events.phase("model")
-    steps = train_steps([shard.records for shard in manifest.shards["train"]], world, config.train.batch_size)
-    engine = Engine(strategy, build_model, config.train, steps * config.train.epochs)
-    me = Rank(config, manifest, sources, engine, events, rank, world, threads, Path(order["run_folder"]))
-    result = _work(me, order, build_model)
-    events.emit("result", result=result)
-
-
-def _work(me: Rank, order: dict[str, Any], build_model: Any) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    work = order["work"]
-    if "train" in work:
-        position = _resume(me, me.checkpoints / "last.npz")
-        me.engine.vary_dropout(me.rank)
-        result["train"] = run.train(me, position)
-        source = me.checkpoints / "best.npz"
-        # Rank 0 wrote it; nobody reads before that is over.
-        me.engine.barrier()
-    else:
-        source = Path(order["checkpoint"])
-    checkpoint.load(source, me.engine.model.variables)
-    if "evaluate" in work:
-        result |= evaluate(me)
-    if "export" in work:
-        run.export(me, build_model, Path(order["run_folder"], "model"), result)
+    reporter.phase(Phase.MODEL)
+    config = task.config.train
+    records = [shard.records for shard in manifest.shards["train"]]
+    total_steps = train_steps(records, assignment.world_size, config.batch_size) * config.epochs
+    ctx = RankContext(
+        config=task.config,
+        manifest=manifest,
+        sources=sources,
+        replicated=ReplicatedModel(strategy, build_model, config, total_steps),
+        reporter=reporter,
+        rank=assignment.rank,
+        world_size=assignment.world_size,
+        threads=task.threads,
+        run_folder=Path(task.run_folder),
+    )
+    result = _do_steps(ctx, task, build_model)
+    reporter.phase(Phase.FINISH)
     return result
 
 
-def _configure_runtime(config: Config, threads: int) -> None:
+def _do_steps(ctx: RankContext, task: RankTask, build_model: Callable[[], keras.Model]) -> RankResult:
+    trained = None
+    if Step.TRAIN in task.steps:
+        position = _resume(ctx, ctx.checkpoints / "last.npz")
+        ctx.replicated.vary_dropout(ctx.rank)
+        trained = loop.train(ctx, position)
+        weights = ctx.checkpoints / "best.npz"
+        # Rank 0 wrote it; nobody reads before that is over.
+        ctx.replicated.barrier()
+    else:
+        assert task.checkpoint is not None, "a task without training names its weights"
+        weights = Path(task.checkpoint)
+    run_state.load(weights, ctx.replicated.model.variables)
+    counts = evaluate(ctx) if Step.EVALUATE in task.steps else {}
+    if Step.EXPORT in task.steps:
+        _export(ctx, build_model, counts)
+    return RankResult(trained, counts)
+
+
+def configure_runtime(config: Config, threads: int) -> None:
+    """Threads, GPUs, seed, determinism and precision of this process, before its first operation."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     # Two at least: with one, an input or a collective that waits would hold up the other.
     tf.config.threading.set_inter_op_parallelism_threads(max(2, threads))
@@ -90,8 +110,7 @@ def _configure_runtime(config: Config, threads: int) -> None:
         keras.mixed_precision.set_global_policy("mixed_float16" if gpus else "mixed_bfloat16")
 
 
-def _join_cluster(config: Config, events: Events) -> tf.distribute.Strategy:
-    events.phase("cluster")
+def _join_cluster(config: Config) -> tf.distribute.Strategy:
     implementation = tf.distribute.experimental.CommunicationImplementation
     options = tf.distribute.experimental.CommunicationOptions(
         implementation=implementation.NCCL if config.cluster.gpus_per_worker else implementation.RING
@@ -104,30 +123,87 @@ def _join_cluster(config: Config, events: Events) -> tf.distribute.Strategy:
         raise
 
 
-def _open_sources(manifest: manifests.Manifest, folder: str, rank: int, world: int) -> dict[str, Source]:
-    """This rank's part of each split; the shards that it will read are checked against the manifest first."""
-    sources = {}
+def open_sources(
+    manifest: Manifest, folder: str, rank: int, world_size: int, progress: Callable[[int, int], None]
+) -> dict[str, Source]:
+    """This rank's part of each split. The shards that it reads are checked first; ``progress``: bytes done, of all."""
+    sources, own = {}, []
     for split, shards in manifest.shards.items():
-        ranges = rank_ranges([shard.records for shard in shards], world, rank)
-        for part in ranges:
-            manifests.check_shard(folder, shards[part.shard])
+        ranges = rank_ranges([shard.records for shard in shards], world_size, rank)
+        own += [shards[part.shard] for part in ranges]
         files = [str(Path(folder, shard.file)) for shard in shards]
         sources[split] = Source(files, ranges, manifest.encoding, manifest.image_size)
+    done, total = 0, sum(shard.bytes for shard in own)
+    for shard in own:
+        manifests.check_shard(folder, shard)
+        done += shard.bytes
+        progress(done, total)
     return sources
 
 
-def _resume(me: Rank, last: Path) -> Position:
+def _resume(ctx: RankContext, last: Path) -> Position:
     """Continue from ``last`` when an earlier attempt of this run left it; otherwise begin."""
-    if me.chief:
+    if ctx.is_chief:
         for leftover in last.parent.glob(".*.tmp"):  # of an attempt that was killed while it wrote
             leftover.unlink()
-    if not last.exists():
-        return Position(dataset=me.manifest.fingerprint)
-    position = checkpoint.load(last, me.engine.variables)
-    if position.dataset != me.manifest.fingerprint:
-        raise UserError(
-            f"Expected {last} to come from data set {me.manifest.fingerprint}. Received: {position.dataset}. "
-            "Choose an empty run folder."
-        )
-    print(f"Resumed after epoch {position.epoch} (step {position.step}).", flush=True)
+    settings = checkpoint.settings_of(ctx.config)
+    position = Position(dataset=ctx.manifest.fingerprint, settings=settings)
+    if last.exists():
+        # What was changed on purpose, such as more epochs, is what the next checkpoint says.
+        position = dataclasses.replace(run_state.load(last, ctx.replicated.variables), settings=settings)
+        if position.dataset != ctx.manifest.fingerprint:
+            raise UserError(
+                f"Expected {last} to come from data set {ctx.manifest.fingerprint}. Received: {position.dataset}. "
+                "Choose an empty run folder."
+            )
+        print(f"Resumed after epoch {position.epoch} (step {position.step}).", flush=True)
+    _agree_on_position(ctx, last, position)
     return position
+
+
+def _agree_on_position(ctx: RankContext, last: Path, position: Position) -> None:
+    """Refuse when the ranks would go on from different checkpoints: a shared folder can show an older file to some.
+
+    MultiWorkerMirroredStrategy adds up gradients and never compares weights, so nothing else would notice.
+    """
+    steps = ctx.replicated.gather(float(position.step), ctx.rank, ctx.world_size)
+    if len(set(steps)) > 1:
+        seen = ", ".join(f"step {int(step)} on rank {rank}" for rank, step in enumerate(steps))
+        raise UserError(
+            f"Expected every rank to resume from the same checkpoint. Received: {seen}, from {last}. Set hydra.run.dir "
+            "to storage that shows every node the same files at once, or wait until its caches have expired."
+        )
+
+
+def _export(ctx: RankContext, build: Callable[[], keras.Model], counts: dict[str, Counts]) -> None:
+    """Let rank 0 write the exported model, from plain variables outside the strategy."""
+    # Only a task with this step pays for the import.
+    from distributed_cls.training.saved_model import export_model
+
+    ctx.reporter.phase(Phase.EXPORT)
+    if ctx.is_chief:
+        model = build()
+        for variable, trained in zip(model.variables, ctx.replicated.model.variables, strict=True):
+            variable.assign(np.asarray(trained))
+        manifest = ctx.manifest
+        card: dict[str, Any] = {
+            "model": ctx.config.model.name,
+            "dataset": {"name": manifest.name, "fingerprint": manifest.fingerprint, "counts": manifest.counts},
+            "config": to_dict(ctx.config),
+            **{split: _headline(counted) for split, counted in counts.items()},
+        }
+        folder = ctx.run_folder / "model"
+        export_model(
+            model, folder, classes=manifest.classes, image_size=manifest.image_size, card=card, resize=manifest.resize
+        )
+    # Nobody leaves before rank 0 is done: a peer that is gone looks like a failure to TensorFlow.
+    ctx.replicated.barrier()
+
+
+def _headline(counts: Counts) -> dict[str, float]:
+    return {
+        "examples": counts.examples,
+        "correct": counts.correct,
+        "accuracy": counts.accuracy,
+        "loss": counts.loss,
+    }

@@ -60,8 +60,9 @@ import keras
 import tensorflow as tf
 tf.config.threading.set_intra_op_parallelism_threads(2)
 from tests.end_to_end.inference_support import digit_images
-from distributed_cls.config import CnnConfig, DenseConfig
-from distributed_cls.models.registry import build
+from distributed_cls.models.cnn import CnnConfig
+from distributed_cls.models.dense import DenseConfig
+from distributed_cls.models.building import build
 from distributed_cls.training.saved_model import export_model
 
 kind, folder, epochs = sys.argv[1], sys.argv[2], int(sys.argv[3])

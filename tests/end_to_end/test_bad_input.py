@@ -1,6 +1,5 @@
 """What a user can get wrong: one line that says what to do, exit code 2, nothing half-written."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,18 +24,8 @@ def write_classes(root: Path, classes: dict[str, int]) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "telling"),
     [
-        (["model=resnt"], ["Expected model", "cnn, dense, resnet", "model=resnt"]),
-        (["data=flowers"], ["Expected data", "digits", "data=flowers"]),
         (["train.epocs=3"], ["train.epocs", "train.epochs"]),
-        (["train.epochs=many"], ["train.epochs", "many"]),
-        (["train.epochs=0"], ["train.epochs", ">= 1", "Received: train.epochs=0"]),
-        (["train.batch_size=1"], ["train.batch_size", "cluster.workers=2"]),
-        (["data.split=[0.5,0.5,0.5]"], ["data.split", "sum to 1"]),
-        (["data=folder"], ["data.path"]),
-        (["model.dropot=0.1"], ["model.dropot", "model.dropout"]),
-        (["cluster=standalone"], ["cluster.master"]),
-        (["cluster.master=local[2]"], ["cluster.master=local[2]", "quotes"]),
-        (["job=evaluate"], ["model_dir"]),
+        (["job=evaluate", "model_dir=/nowhere"], ["model_dir", "no such file"]),
         (["hydra.run.dir=/proc/nowhere/run"], ["run folder", "hydra.run.dir"]),
         (["model=resnet", "cluster=gpu4"], ["4 GPU", "Received", "0"]),
     ],
@@ -49,6 +38,7 @@ def test_a_wrong_setting_is_one_line(launch: Launcher, arguments: list[str], tel
     assert "Traceback" not in ended.output
     for words in telling:
         assert words in ended.errors[0]
+    assert ended.folder is None  # nothing is left of a command that was refused
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +93,7 @@ def test_a_folder_that_cannot_be_prepared(
 
 
 def test_damage_to_a_prepared_data_set_is_named(launch: Launcher, folders: dict[str, Path]) -> None:
-    """A shard with a flipped bit, one that is cut, a manifest that is cut, one of another schema."""
+    """A shard with a flipped bit, which a rank finds; a manifest that is cut, which the driver finds."""
     common = (
         "data=folder",
         "data.image_size=32",
@@ -120,17 +110,10 @@ def test_damage_to_a_prepared_data_set_is_named(launch: Launcher, folders: dict[
         data[len(data) // 2] ^= 1
         (folder / shard).write_bytes(data)
 
-    def cut(folder: Path) -> None:
-        (folder / shard).write_bytes((folder / shard).read_bytes()[:-5])
-
     def cut_manifest(folder: Path) -> None:
         (folder / "manifest.json").write_text((folder / "manifest.json").read_text()[:100])
 
-    def another_schema(folder: Path) -> None:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        (folder / "manifest.json").write_text(json.dumps({**manifest, "schema_version": 999}))
-
-    damages = {flip: shard, cut: shard, cut_manifest: "manifest.json", another_schema: "999"}
+    damages = {flip: shard, cut_manifest: "manifest.json"}
     roots = []
     for damage in damages:
         root = launch.folder / damage.__name__

@@ -173,12 +173,12 @@ def test_the_model_travels_to_executors_that_do_not_see_it(
     shutil.copytree(digits_model(), hidden)
     config = configure(tmp_path / "images", tmp_path / "out")
     config.model_dir = str(hidden)
-    monkeypatch.setattr(broadcast, "_runs_here", lambda _: False)
+    monkeypatch.setattr(broadcast, "on_this_machine", lambda _: False)
 
     def send_and_hide(session: Any, export: Export) -> Export:
-        sent = broadcast.travelling(session, export)
+        sent = broadcast.ship_to_executors(session, export)
         shutil.rmtree(hidden)
         return sent
 
-    monkeypatch.setattr(batch, "travelling", send_and_hide)
+    monkeypatch.setattr(batch, "ship_to_executors", send_and_hide)
     assert batch.predict(lambda: spark, config)["classified"] == 4

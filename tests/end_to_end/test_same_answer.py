@@ -153,7 +153,7 @@ def test_every_way_of_use_gives_the_same_answer(routes: dict[str, Answers], phot
 @pytest.mark.parametrize("route", ["predict", "stream", "multipart", "base64"])
 def test_the_evaluation_counted_the_same_answers(trained: Ended, routes: dict[str, Answers], route: str) -> None:
     """All that an evaluation keeps: the confusion matrix, the loss, top five, the bins of confidence."""
-    counted = trained.json("evaluation.json")["test"]
+    counted = trained.json("evaluation.json")["splits"]["test"]["counts"]
     paths = sorted(routes[route])
     probabilities = np.stack([routes[route][path] for path in paths])
     truth = np.array([int(Path(path).parent.name) for path in paths])
@@ -164,7 +164,7 @@ def test_the_evaluation_counted_the_same_answers(trained: Ended, routes: dict[st
     of_truth = probabilities[np.arange(PHOTOS), truth]
     assert counted["loss_sum"] == pytest.approx(-np.log(of_truth).sum(), rel=SAME)
     better = (probabilities > of_truth[:, None]).sum(1)
-    assert counted["top5_correct"] == (better < 5).sum()
+    assert counted["top_k_correct"] == (better < 5).sum()
     bins = len(counted["bins"]["count"])
     places = np.ceil(confidence * bins).astype(int) - 1
     for name, weights in {"count": None, "correct": predicted == truth, "confidence": confidence}.items():
@@ -191,7 +191,7 @@ def test_the_evaluation_said_the_same_of_every_image(trained: Ended, routes: dic
 def test_the_mistakes_that_the_report_shows_are_mistakes_of_every_route(
     trained: Ended, routes: dict[str, Answers]
 ) -> None:
-    kept = trained.json("evaluation.json")["test"]["mistakes"]
+    kept = trained.json("evaluation.json")["splits"]["test"]["mistakes"]
     assert len(kept) > 0
     for mistake in kept:
         assert CLASSES[mistake["true"]] == Path(mistake["path"]).parent.name

@@ -1,11 +1,14 @@
 """The HTTP API as its callers meet it: a server process, real requests, and everything that can be wrong with them."""
 
 import base64
+import gzip
 import io
+import json
+import re
 import socket
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 import numpy as np
@@ -18,7 +21,9 @@ from tests.patience import PATIENCE
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with serving(digits_model(), '{"max_body_megabytes": 2, "max_images": 8, "reload": 0.2}') as running:
+    with serving(
+        digits_model(), '{"max_body_megabytes": 2, "max_images": 8, "reload": 0.2, "root_path": "/cars"}'
+    ) as running:
         yield running
 
 
@@ -91,7 +96,7 @@ def test_an_address_or_method_that_is_not_there_is_refused_in_words(client: http
 
 def test_the_commands_of_the_docs_are_for_the_address_of_the_reader(server: Server, client: httpx.Client) -> None:
     page = client.get("/docs").text
-    assert f"{server.url}/classify" in page
+    assert f"{server.url}/cars/classify" in page
     assert "?." not in page
     elsewhere = client.get("/docs", headers={"host": "x';rm -rf /"}).text
     assert "rm -rf" not in elsewhere
@@ -182,12 +187,14 @@ def test_names_are_shown_without_their_path_and_never_opened(client: httpx.Clien
         ("/classify", "multipart/form-data", b"x", 400),
         ("/classify", "multipart/form-data; boundary=x", b"--x\r\nbroken", 422),
         ("/classify", "multipart/form-data; boundary=x", b"--x--\r\n", 422),
-        ("/v1/models/cnn:predict", "text/plain", b"{}", 415),
+        ("/v1/models/cnn:predict", "text/plain", b"{}", 400),
         ("/v1/models/cnn:predict", "application/json", b"{", 400),
         ("/v1/models/cnn:predict", "application/json", b"[" * 100_000, 400),
         ("/v1/models/cnn:predict", "application/json", b'{"instances": []}', 400),
         ("/v1/models/cnn:predict", "application/json", b'{"instances": [{"b64": 3}]}', 400),
         ("/v1/models/cnn:predict", "application/json", b'{"instances": [{"b64": "\xc3\xa9"}]}', 400),
+        ("/v1/models/cnn:predict", "application/json", b'{"instances": [{"b64": "AAAAA"}]}', 400),
+        ("/v1/models/cnn:predict", "text/plain", b"not json", 415),
         ("/v1/models/cnn:predict", "application/json", b'{"instances": [1], "signature_name": "x"}', 400),
         ("/v1/models/cnn:predict", "application/json", b'{"instances": [' + b"1," * 20 + b"1]}", 413),
         ("/v1/models/other:predict", "application/json", b"{}", 404),
@@ -200,6 +207,78 @@ def test_what_cannot_be_understood_is_refused_with_a_reason(
     answer = client.post(path, content=body, headers={"content-type": content_type})
     assert answer.status_code == status
     assert answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda text: text,
+        lambda text: text.rstrip("="),
+        lambda text: text.replace("+", "-").replace("/", "_").rstrip("="),
+        lambda text: "\r\n".join(text[start : start + 76] for start in range(0, len(text), 76)),
+        lambda text: f"data:image/png;base64,{text}",
+    ],
+    ids=["plain", "no padding", "URL-safe", "line breaks", "data URI"],
+)
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded", ""])
+def test_base64_is_taken_as_programs_write_it(
+    client: httpx.Client, form: Callable[[str], str], content_type: str
+) -> None:
+    def predict(text: str, kind: str) -> httpx.Response:
+        body = json.dumps({"instances": [{"b64": text}]})
+        return client.post("/v1/models/cnn:predict", content=body, headers={"content-type": kind} if kind else {})
+
+    text = base64.b64encode(digit_png()).decode()
+    answer = predict(form(text), content_type)
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == predict(text, "application/json").json()
+
+
+@pytest.mark.parametrize(("coding", "wbits"), [("gzip", 31), ("deflate", 15)])
+def test_a_compressed_body_is_decompressed(client: httpx.Client, coding: str, wbits: int) -> None:
+    body = json.dumps({"instances": [{"b64": base64.b64encode(digit_png()).decode()}]}).encode()
+    packer = zlib.compressobj(wbits=wbits)
+    packed = packer.compress(body) + packer.flush()
+    address = "/v1/models/cnn:predict"
+    answer = client.post(address, content=packed, headers={"content-encoding": coding})
+    assert answer.status_code == 200 and answer.json() == client.post(address, content=body).json()
+    short = client.post(address, content=packed[:-9], headers={"content-encoding": coding})
+    assert short.status_code == 400 and f"The {coding} body ends too early." in short.text
+    other = client.post(address, content=body, headers={"content-encoding": coding})
+    assert other.status_code == 400 and f"The body is not {coding}" in other.text
+    unknown = client.post(address, content=packed, headers={"content-encoding": "br"})
+    assert unknown.status_code == 415 and "Received: br." in unknown.text
+
+
+def test_a_small_body_that_unpacks_to_much_is_refused_before_it_is_held(client: httpx.Client) -> None:
+    bomb = gzip.compress(bytes(64 * 2**20))
+    answer = client.post("/v1/models/cnn:predict", content=bomb, headers={"content-encoding": "gzip"})
+    assert answer.status_code == 413
+
+
+def test_only_bad_images_are_no_success(client: httpx.Client) -> None:
+    one = upload(client, ("notes.png", b"not an image"))
+    assert one.status_code == 422 and one.json()["error"] == one.json()["results"][0]["error"]
+    two = upload(client, ("notes.png", b"not an image"), ("empty.png", b""))
+    assert two.status_code == 422 and two.json()["error"].startswith(
+        "None of the 2 images can be read. The first, notes"
+    )
+    assert [result["label"] for result in two.json()["results"]] == [None, None]
+
+
+def test_get_on_predict_says_that_it_takes_post(client: httpx.Client) -> None:
+    answer = client.get("/v1/models/cnn:predict")
+    assert answer.status_code == 405 and answer.headers["allow"] == "POST"
+    assert "does not take GET" in answer.json()["error"]
+    empty = client.post("/v1/models/cnn:predict", json={"instances": []})
+    assert "Received: an empty list." in empty.json()["error"]
+
+
+def test_the_page_names_nothing_by_an_absolute_path(client: httpx.Client) -> None:
+    """A proxy may show it below a path of its own."""
+    for page in ("/", "/docs", "/static/app.js"):
+        assert client.get(f"/cars{page}").text == client.get(page).text  # whether the proxy takes its path off or not
+        assert not re.search(r"""(?:href|src|action)="/|(?:fetch|send)\([`"']/""", client.get(page).text), page
 
 
 def test_too_many_images(client: httpx.Client) -> None:

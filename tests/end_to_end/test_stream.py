@@ -43,6 +43,10 @@ finally:
 """
 
 
+# Spark's readers would take it for a pattern, which no file matches.
+INBOX = "inbox [1] {new} Ü?"
+
+
 class Job:
     """A stream job in a process group of its own, so that it can be killed as a whole."""
 
@@ -50,7 +54,7 @@ class Job:
         self.output = folder / "out"
         self.log = folder / "log.txt"
         scratch = folder / f"scratch-{time.monotonic_ns()}"
-        arguments = [str(part) for part in (digits_model(), folder / "in", self.output, scratch, json.dumps(settings))]
+        arguments = [str(part) for part in (digits_model(), folder / INBOX, self.output, scratch, json.dumps(settings))]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _STREAM, *arguments],
@@ -94,13 +98,13 @@ def wait_for(job: Job, count: int, limit: float = PATIENCE) -> None:
 def arrive(paths: list[Path], folder: Path) -> None:
     """Images appear in the watched folder, whole, by a rename."""
     for path in paths:
-        path.rename(folder / "in" / path.name)
+        path.rename(folder / INBOX / path.name)
 
 
 def test_each_image_exactly_once_across_three_kills(tmp_path: Path) -> None:
     made = write_images(tmp_path / "made", 500)
     made[77].write_bytes(made[77].read_bytes()[:50])
-    (tmp_path / "in").mkdir()
+    (tmp_path / INBOX).mkdir()
     chance = random.Random(4)
     # Photos keep their dates when they are moved: some of these are two years old.
     for path in made[300:350]:
@@ -127,7 +131,7 @@ def test_each_image_exactly_once_across_three_kills(tmp_path: Path) -> None:
         assert job.process.wait(PATIENCE) == 0, job.log.read_text()
     finally:
         job.end()
-    expected = {str(tmp_path / "in" / path.name) for path in made}
+    expected = {str(tmp_path / INBOX / path.name) for path in made}
     assert paths_in(job.output) == Counter(expected)
     told = json.loads((job.output / "_summary.json").read_text())
     assert (told["images"], told["rejected"]) == (500, 1)

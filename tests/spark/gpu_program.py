@@ -1,46 +1,67 @@
 """A stage on two GPUs that Spark hands out but TensorFlow does not see: ``gpu_program.py FOLDER DATA FINGERPRINT``.
 
-Prints the devices that each rank was given, and how the stage ended, as one line of JSON.
+Prints as one line of JSON: how many tasks of a plain stage ran at once on four cores and two GPUs, the devices that
+each rank was given, and how the stage ended.
 """
 
 import json
 import sys
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 
-from distributed_cls.barrier.supervisor import run_stage
-from distributed_cls.config import ClusterConfig, Config, DataConfig, DenseConfig, TrainConfig, to_dict
+from distributed_cls.barrier.supervisor import run_ranks
+from distributed_cls.config import ClusterConfig, Config, DataConfig, TrainConfig
+from distributed_cls.contracts.events import AttemptStarted, Event, ProcessStarted
+from distributed_cls.contracts.rank_task import RankTask, Step
 from distributed_cls.errors import UserError
+from distributed_cls.models.dense import DenseConfig
+from distributed_cls.spark import stage
 from distributed_cls.spark.session import Session
+
+
+def _at_once(items: Iterable[tuple[str, int]]) -> Iterator[int]:
+    """How many tasks, of the four, are seen to run beside this one: each says that it is there, and looks around."""
+    for folder, number in items:
+        own = Path(folder, f"here-{number}")
+        own.touch()
+        deadline, most = time.monotonic() + 3, 1
+        while time.monotonic() < deadline and most < 4:
+            most = max(most, len(list(Path(folder).glob("here-*"))))
+            time.sleep(0.01)
+        own.unlink()
+        yield most
 
 
 def main() -> None:
     folder, data, fingerprint = sys.argv[1:]
-    cluster = ClusterConfig(name="gpus", master="local-cluster[1,2,1024]", workers=2, gpus_per_worker=1)
+    cluster = ClusterConfig(name="gpus", master="local-cluster[1,4,1024]", workers=2, gpus_per_worker=1)
     config = Config(
         data=DataConfig(image_size=8), model=DenseConfig(units=[4]), train=TrainConfig(batch_size=16), cluster=cluster
     )
-    order = {"config": to_dict(config), "dataset": data, "run_folder": folder, "work": ["train"], "checkpoint": None}
+    task = RankTask(config, data, fingerprint, folder, (Step.TRAIN,))
     devices: dict[int, str] = {}
     attempts: list[int] = []
 
-    def listen(event: dict[str, Any]) -> None:
-        if event["event"] == "started":
-            devices[event["rank"]] = psutil.Process(event["pid"]).environ()["CUDA_VISIBLE_DEVICES"]
-        elif event["event"] == "attempt":
-            attempts.append(event["number"])
+    def listen(event: Event) -> None:
+        if isinstance(event, ProcessStarted):
+            devices[event.rank] = psutil.Process(event.pid).environ()["CUDA_VISIBLE_DEVICES"]
+        elif isinstance(event, AttemptStarted):
+            attempts.append(event.number)
 
     session = Session(cluster, Path(folder))
+    at_once = 0
     try:
-        run_stage(session.spark, order, fingerprint, cluster, listen)
+        at_once = max(stage.run(session.spark, "count", _at_once, [(folder, number) for number in range(4)]))
+        run_ranks(session.spark, task, cluster, listen)
         error = "none"
     except UserError as refused:
         error = str(refused)
     finally:
         session.stop()
-    print(json.dumps({"devices": devices, "attempts": attempts, "error": error}))
+    print(json.dumps({"at_once": at_once, "devices": devices, "attempts": attempts, "error": error}))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def test_every_kept_image_is_in_one_split_and_tensorflow_reads_it(
     import tensorflow as tf
 
     seen: list[tuple[int, int]] = []
-    dataset = prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path), 2, lambda *p: seen.append(p))
+    dataset = prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path), lambda *p: seen.append(p))
     content = dataset.manifest
     assert not dataset.reused and dataset.path.startswith(str(tmp_path))
     assert content.classes == sorted(CLASSES)
@@ -60,7 +60,7 @@ def test_every_kept_image_is_in_one_split_and_tensorflow_reads_it(
         split: dict.fromkeys(sorted(CLASSES), count) for split, count in (("train", 14), ("val", 3), ("test", 3))
     }
     assert seen[-1] == (60, 60)
-    assert len(content.shards["train"]) % 2 == 0
+    assert {split: len(shards) for split, shards in content.shards.items()} == dict.fromkeys(manifest.SPLITS, 1)
     features = {"image": tf.string, "label": tf.int64, "key": tf.string}
     count = 0
     for split, shards in content.shards.items():
@@ -81,32 +81,40 @@ def test_the_second_run_uses_the_first(
     spark: SparkSession, pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    first = prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path), 2)
-    again = prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path), 2)
-    assert again.reused and again.path == first.path and "Nothing changed" in caplog.text
-    other = prepare.prepare(lambda: spark, folder_config(pictures, split_salt="x"), str(tmp_path), 2)
+    first = prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path))
+    again = prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path))
+    assert again.reused and again.path == first.path and "nothing has changed" in caplog.text
+    other = prepare.prepare(lambda: spark, folder_config(pictures, split_salt="x"), str(tmp_path))
     assert not other.reused and other.path != first.path
     assert records(other.path).keys() == records(first.path).keys()
     assert splits(other.path) != splits(first.path)
 
 
-def test_the_number_of_tasks_and_workers_changes_no_record(
+def test_the_number_of_tasks_changes_no_record(
     spark: SparkSession, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = []
     for tasks in (1, 2, 4):
         monkeypatch.setattr(type(spark.sparkContext), "defaultParallelism", tasks)
-        dataset = prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path / str(tasks)), 2)
+        dataset = prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path / str(tasks)))
         found.append(contents(dataset.path))
     assert found[0] == found[1] == found[2], "byte for byte"
-    more = prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path / "1"), 3)
-    assert len(more.manifest.shards["train"]) % 3 == 0
-    assert splits(more.path) == splits(str(next((tmp_path / "2").glob("t-*"))))
+
+
+def test_a_wish_for_shards_is_kept_and_one_for_too_many_is_met_once(
+    spark: SparkSession, pictures: Path, tmp_path: Path
+) -> None:
+    for wanted, written in ((4, 4), (64, 42)):
+        first = prepare.prepare(lambda: spark, folder_config(pictures, shards=wanted), str(tmp_path))
+        again = prepare.prepare(lambda: spark, folder_config(pictures, shards=wanted), str(tmp_path))
+        assert len(first.manifest.shards["train"]) == written
+        assert again.reused and again.path == first.path
+    assert prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path)).reused, "any number will do"
 
 
 @pytest.mark.parametrize("encoding", ["raw", "jpeg"])
 def test_encodings(spark: SparkSession, pictures: Path, tmp_path: Path, encoding: str) -> None:
-    dataset = prepare.prepare(lambda: spark, folder_config(pictures, encoding=encoding), str(tmp_path), 1)
+    dataset = prepare.prepare(lambda: spark, folder_config(pictures, encoding=encoding), str(tmp_path))
     _, _, image = next(iter(records(dataset.path).values()))
     assert len(image) == 16 * 16 * 3 if encoding == "raw" else image[:2] == b"\xff\xd8"
 
@@ -121,14 +129,14 @@ def test_bad_images_become_rejects(spark: SparkSession, tmp_path: Path, caplog: 
     (folder / "cat" / "loop").symlink_to(folder)
     os.mkfifo(folder / "cat" / "pipe.png")
     with pytest.raises(UserError, match=r"at most 5.0%.*5 of 65.*Repair"):
-        prepare.prepare(lambda: spark, folder_config(folder), str(tmp_path / "out"), 2)
-    dataset = prepare.prepare(lambda: spark, folder_config(folder, max_reject_fraction=0.1), str(tmp_path / "out"), 2)
+        prepare.prepare(lambda: spark, folder_config(folder), str(tmp_path / "out"))
+    dataset = prepare.prepare(lambda: spark, folder_config(folder, max_reject_fraction=0.1), str(tmp_path / "out"))
     assert rejects(dataset.path) == {
         "cat/cut.jpg": "truncated",
         "cat/empty.png": "empty",
         "bird/notes.txt": "not_an_image",
-        "bird/link.png": "unreadable",
-        "cat/pipe.png": "unreadable",
+        "bird/link.png": "missing",
+        "cat/pipe.png": "missing",
     }
     assert dataset.manifest.rejected == 5 and len(records(dataset.path)) == 60
     assert "5 images are left out" in caplog.text and "cat/cut.jpg (truncated)" in caplog.text
@@ -141,7 +149,7 @@ def test_duplicates_conflicts_and_near_duplicates(spark: SparkSession, tmp_path:
     for number in range(0, 24, 2):  # a copy of every second picture, compressed hard and brighter
         image = np.clip(picture(number).astype(int) * 0.9 + 12, 0, 255).astype(np.uint8)
         (folder / "bird" / f"{number:04d}-copy.jpg").write_bytes(encoded(image, ".jpg", quality=60))
-    dataset = prepare.prepare(lambda: spark, folder_config(folder, image_size=32), str(tmp_path / "out"), 2)
+    dataset = prepare.prepare(lambda: spark, folder_config(folder, image_size=32), str(tmp_path / "out"))
     assert dataset.manifest.duplicates == 1
     assert rejects(dataset.path) == dict.fromkeys(["cat/0004.png", "dög 狗/stray.png"], "conflicting_labels")
     details = index.read(f"{dataset.path}/rejects.parquet")["detail"].to_pylist()
@@ -163,7 +171,7 @@ def test_near_duplicates_are_the_same_by_tasks_and_on_the_driver(
     config = folder_config(folder, image_size=32)
     stages: list[str] = []
     groups: list[list[int]] = []
-    real_run, real_search = stage.run, prepare._near_duplicates
+    real_run, real_search = stage.run, prepare.Preparation._near_duplicates
 
     def run(spark: SparkSession, name: str, task: Any, items: list[Any]) -> list[Any]:
         stages.append(name)
@@ -175,12 +183,12 @@ def test_near_duplicates_are_the_same_by_tasks_and_on_the_driver(
         return found
 
     monkeypatch.setattr(stage, "run", run)
-    monkeypatch.setattr(prepare, "_near_duplicates", search)
-    here = prepare.prepare(lambda: spark, config, str(tmp_path / "driver"), 2)
-    assert "prepare: near duplicates" not in stages
+    monkeypatch.setattr(prepare.Preparation, "_near_duplicates", search)
+    here = prepare.prepare(lambda: spark, config, str(tmp_path / "driver"))
+    assert "prepare t: near duplicates" not in stages
     monkeypatch.setattr(prepare, "_HASHES_WORTH_A_STAGE", 10)
-    there = prepare.prepare(lambda: spark, config, str(tmp_path / "tasks"), 2)
-    assert "prepare: near duplicates" in stages
+    there = prepare.prepare(lambda: spark, config, str(tmp_path / "tasks"))
+    assert "prepare t: near duplicates" in stages
     assert groups[0] == groups[1] and len(set(groups[0])) <= len(groups[0]) - 7
     assert splits(there.path) == splits(here.path) and contents(there.path) == contents(here.path)
     assert not list((tmp_path / "tasks").glob(".*")), "the file with the hashes is gone"
@@ -191,12 +199,12 @@ def test_added_changed_and_removed_images(
 ) -> None:
     caplog.set_level(logging.INFO)
     folder, root = image_folder(tmp_path / "in"), str(tmp_path / "out")
-    first = prepare.prepare(lambda: spark, folder_config(folder), root, 2)
+    first = prepare.prepare(lambda: spark, folder_config(folder), root)
     image_folder(folder, per_class=10, first=20)
     (folder / "cat" / "0000.png").unlink()
     (folder / "cat" / "0002.png").write_bytes(encoded(picture(77_777)))
     caplog.clear()
-    second = prepare.prepare(lambda: spark, folder_config(folder), root, 2)
+    second = prepare.prepare(lambda: spark, folder_config(folder), root)
     assert "Decoding 31 of 89 images" in caplog.text
     before, after = splits(first.path), splits(second.path)
     assert {name: split for name, split in before.items() if name in after and name != "cat/0002.png"}.items() <= (
@@ -205,21 +213,22 @@ def test_added_changed_and_removed_images(
     for name in sorted(CLASSES):
         counts = [second.manifest.counts[split][name] for split in manifest.SPLITS]
         assert counts == pytest.approx([sum(counts) * part for part in (0.7, 0.15, 0.15)], abs=1.5)
-    fresh = prepare.prepare(lambda: spark, folder_config(folder), str(tmp_path / "fresh"), 2)
+    fresh = prepare.prepare(lambda: spark, folder_config(folder), str(tmp_path / "fresh"))
     assert {k: v[1:] for k, v in records(fresh.path).items()} == {k: v[1:] for k, v in records(second.path).items()}
     assert (second.manifest.generation, second.manifest.base) == (2, first.manifest.fingerprint)
-    assert prepare.prepare(lambda: spark, folder_config(folder), root, 2).reused
+    assert prepare.prepare(lambda: spark, folder_config(folder), root).reused
 
 
 def test_a_new_image_between_two_splits_is_left_out(spark: SparkSession, tmp_path: Path) -> None:
     """It resembles a training and a test image that do not resemble each other: keeping it would leak."""
     folder, root = image_folder(tmp_path / "in"), str(tmp_path / "out")
     config = folder_config(folder, near_duplicates=24, image_size=32)
-    first = prepare.prepare(lambda: spark, config, root, 1)
+    first = prepare.prepare(lambda: spark, config, root)
     table = index.read(f"{first.path}/{index.FILE}")
     assert table.num_rows == 60
     import pyarrow as pa
 
+    from distributed_cls.contracts.rejects import LEAK
     from distributed_cls.dataset import curate
 
     earlier = pa.table({"key": [b"a" * 16, b"b" * 16], "split": [0, 2]})
@@ -235,19 +244,19 @@ def test_a_new_image_between_two_splits_is_left_out(spark: SparkSession, tmp_pat
         }
     )
     decided, groups = curate.drop_leaks(rows, np.zeros(3, int), earlier)
-    assert decided["reason"].to_pylist() == [None, None, curate.LEAK] and len(groups) == 2
+    assert decided["reason"].to_pylist() == [None, None, LEAK] and len(groups) == 2
 
 
 def test_an_older_generation_may_be_deleted(spark: SparkSession, tmp_path: Path) -> None:
     folder, root = image_folder(tmp_path / "in"), str(tmp_path / "out")
-    first = prepare.prepare(lambda: spark, folder_config(folder), root, 2)
+    first = prepare.prepare(lambda: spark, folder_config(folder), root)
     image_folder(folder, per_class=4, first=20)
-    second = prepare.prepare(lambda: spark, folder_config(folder), root, 2)
+    second = prepare.prepare(lambda: spark, folder_config(folder), root)
     shutil.rmtree(first.path)
     assert verify.verify(second.path).records == 72
-    assert prepare.prepare(lambda: spark, folder_config(folder), root, 2).path == second.path
+    assert prepare.prepare(lambda: spark, folder_config(folder), root).path == second.path
     image_folder(folder, per_class=4, first=24)
-    third = prepare.prepare(lambda: spark, folder_config(folder), root, 2)
+    third = prepare.prepare(lambda: spark, folder_config(folder), root)
     assert (third.manifest.generation, verify.verify(third.path).records) == (3, 84)
     assert splits(second.path).items() <= splits(third.path).items(), "nothing has moved"
 
@@ -264,7 +273,7 @@ def test_a_folder_that_is_split_already(spark: SparkSession, tmp_path: Path, ins
     leak = tmp_path / "in" / ("a/train" if inside else "train/a") / "leak.jpg"
     leak.write_bytes(encoded(picture(201), ".jpg", quality=80))  # nearly test image 1 of class a
     config = folder_config(tmp_path / "in", source="split_folder", image_size=32)
-    dataset = prepare.prepare(lambda: spark, config, str(tmp_path / "out"), 1)
+    dataset = prepare.prepare(lambda: spark, config, str(tmp_path / "out"))
     assert all(split in path.split("/") for path, split in splits(dataset.path).items())
     assert dataset.manifest.counts == {split: {"a": 4, "b": 4} for split in manifest.SPLITS}
     assert list(rejects(dataset.path).values()) == ["near_duplicate_in_another_split"]
@@ -274,7 +283,7 @@ def test_a_missing_val_split_is_taken_out_of_train(spark: SparkSession, tmp_path
     image_folder(tmp_path / "in" / "train", per_class=34)
     image_folder(tmp_path / "in" / "test", per_class=5, first=50)
     config = folder_config(tmp_path / "in", source="split_folder")
-    counts = prepare.prepare(lambda: spark, config, str(tmp_path / "out"), 1).manifest.counts
+    counts = prepare.prepare(lambda: spark, config, str(tmp_path / "out")).manifest.counts
     assert {split: counts[split]["cat"] for split in counts} == {"train": 28, "val": 6, "test": 5}
 
 
@@ -287,16 +296,16 @@ def test_a_table_of_paths(spark: SparkSession, pictures: Path, tmp_path: Path, s
         kind=[f"{number % 2:03d}" for number in range(61)],
     )
     config = folder_config(table, source="table", path_column="file", label_column="kind")
-    dataset = prepare.prepare(lambda: spark, config, str(tmp_path / "out"), 2)
+    dataset = prepare.prepare(lambda: spark, config, str(tmp_path / "out"))
     assert dataset.manifest.classes == ["000", "001"] and len(records(dataset.path)) == 60
-    assert rejects(dataset.path) == {"gone.png": "unreadable"}
+    assert rejects(dataset.path) == {"gone.png": "missing"}
 
 
 def test_a_table_with_splits(spark: SparkSession, pictures: Path, tmp_path: Path) -> None:
     paths = sorted(str(path) for path in pictures.rglob("*.*"))
     given = [("train", "train", "valid", "TEST")[number % 4] for number in range(60)]
     table = write_table(tmp_path / "t.csv", path=paths, label=[str(n // 4 % 2) for n in range(60)], split=given)
-    dataset = prepare.prepare(lambda: spark, folder_config(table, source="table"), str(tmp_path / "out"), 2)
+    dataset = prepare.prepare(lambda: spark, folder_config(table, source="table"), str(tmp_path / "out"))
     expected = {"train": "train", "valid": "val", "TEST": "test"}
     assert splits(dataset.path) == {path: expected[name] for path, name in zip(paths, given, strict=True)}
 
@@ -308,14 +317,14 @@ def test_parquet_tables_that_hold_the_images(spark: SparkSession, tmp_path: Path
         images[7] = b"broken"
         write_table(tmp_path / "in" / f"{part}.parquet", image=images, label=[number % 2 for number in range(30)])
     config = folder_config(tmp_path / "in", source="parquet")
-    dataset = prepare.prepare(lambda: spark, config, str(tmp_path / "out"), 2)
+    dataset = prepare.prepare(lambda: spark, config, str(tmp_path / "out"))
     assert dataset.manifest.classes == ["0", "1"] and len(records(dataset.path)) == 58
     assert dataset.manifest.rejected_by_reason == {"not_an_image": 2}
     assert [reject["path"] for reject in dataset.manifest.rejects] == ["0.parquet row 7", "1.parquet row 7"]
 
 
 def test_digits_are_built_in(spark: SparkSession, tmp_path: Path) -> None:
-    dataset = prepare.prepare(lambda: spark, DataConfig(), str(tmp_path), 2)
+    dataset = prepare.prepare(lambda: spark, DataConfig(), str(tmp_path))
     counts = dataset.manifest.counts
     assert sum(sum(classes.values()) for classes in counts.values()) == 1797
     from sklearn.datasets import load_digits
@@ -330,7 +339,7 @@ def test_two_runs_at_once_both_succeed(spark: SparkSession, pictures: Path, tmp_
 
     def run() -> None:
         try:
-            found.append(prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path), 2).path)
+            found.append(prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path)).path)
         except Exception as error:  # shown by the assertion below
             found.append(error)
 
@@ -339,7 +348,7 @@ def test_two_runs_at_once_both_succeed(spark: SparkSession, pictures: Path, tmp_
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(set(found)) == 1 and manifest.verify(found[0])
+    assert len(set(found)) == 1 and verify.verify(found[0])
     assert len(list(tmp_path.iterdir())) == 1, "nothing temporary is left"
 
 
@@ -349,7 +358,7 @@ def no_dataset(root: Path) -> bool:
     ]
 
 
-def test_bad_input_is_one_line_and_leaves_nothing(spark: SparkSession, tmp_path: Path) -> None:
+def test_bad_input_is_one_line_and_leaves_nothing(spark: SparkSession, pictures: Path, tmp_path: Path) -> None:
     root = tmp_path / "out"
     (tmp_path / "empty").mkdir()
     single = image_folder(tmp_path / "single", per_class=8, classes=("only",))
@@ -361,16 +370,16 @@ def test_bad_input_is_one_line_and_leaves_nothing(spark: SparkSession, tmp_path:
         (folder_config(tmp_path / "nowhere"), root, "nowhere"),
         (folder_config(tmp_path / "empty"), root, "without any image"),
         (folder_config(single), root, "single class only"),
-        (folder_config(few), root, "class rare with 2 usable images"),
+        (folder_config(few), root, "at least 5 images per class.*class rare with 2[.]"),
         (folder_config(tmp_path / "t.csv", source="table"), root, "Expected the column path"),
         (folder_config(few / "cat" / "0000.png", source="table"), root, "Expected a Parquet table, or a CSV"),
         (folder_config(few, source="split_folder"), root, "train, val, test inside or outside"),
-        (folder_config(few), tmp_path / "blocked" / "root", "Expected dataset_root"),
+        (folder_config(pictures), tmp_path / "blocked" / "root", "Expected dataset_root"),
         (folder_config("nosuchstore://bucket/x"), root, "fsspec"),
     ]
     for config, where, message in cases:
         with pytest.raises(UserError, match=message) as caught:
-            prepare.prepare(lambda: spark, config, str(where), 2)
+            prepare.prepare(lambda: spark, config, str(where))
         assert "\n" not in str(caught.value) and "Received:" in str(caught.value)
         assert no_dataset(root), message
 
@@ -382,42 +391,31 @@ def test_a_full_disk_is_one_line(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(work, "write_shards", full)  # Spark pickles it by value, since this file is no package
-    with pytest.raises(UserError, match=r"Expected room .*\(No space left on device\)\. Free some") as caught:
-        prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path), 2)
+    with pytest.raises(UserError, match=r"dataset_root to have room, .*\(no space left\)\. Free some") as caught:
+        prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path))
     assert "\n" not in str(caught.value) and list(tmp_path.glob(".work/t-*/part-*.parquet"))
     monkeypatch.undo()
-    assert not prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path), 2).reused
+    assert not prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path)).reused
 
 
 def test_damage_in_the_root_is_named(spark: SparkSession, pictures: Path, tmp_path: Path) -> None:
-    dataset = prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path), 2)
-    (Path(dataset.path) / "train-00000-of-00002.tfrecord").unlink()
-    with pytest.raises(UserError, match=r"train-00000-of-00002\.tfrecord is missing"):
-        prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path), 2)
+    dataset = prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path))
+    (Path(dataset.path) / "train-00000-of-00001.tfrecord").unlink()
+    with pytest.raises(UserError, match=r"train-00000-of-00001\.tfrecord is missing"):
+        prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path))
     (Path(dataset.path) / manifest.FILE).write_text("{")
     with pytest.raises(UserError, match=r"manifest\.json is damaged"):
-        prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path), 2)
-
-
-def test_fashion_mnist_without_a_network_says_so(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    with pytest.raises(UserError, match=r"Expected a network connection.*fashion_mnist"):
-        prepare.prepare(lambda: spark, DataConfig(name="f", source="fashion_mnist"), str(tmp_path / "out"), 2)
-    assert no_dataset(tmp_path / "out")
+        prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path))
 
 
 def test_verify_reads_everything_and_names_what_is_wrong(spark: SparkSession, pictures: Path, tmp_path: Path) -> None:
     for encoding in ("png", "raw", "jpeg"):
         dataset = prepare.prepare(
-            lambda: spark, folder_config(pictures, name=encoding, encoding=encoding), str(tmp_path), 2
+            lambda: spark, folder_config(pictures, name=encoding, encoding=encoding), str(tmp_path)
         )
         seen: list[tuple[int, int]] = []
         verified = verify.verify(dataset.path, lambda *p, seen=seen: seen.append(p))
-        assert (verified.records, verified.shards, seen[-1]) == (60, 4, (4, 4))
+        assert (verified.records, verified.shards, seen[-1]) == (60, 3, (3, 3))
     listed = index.read(f"{dataset.path}/rejects.parquet")
     table = index.read(f"{dataset.path}/{index.FILE}")
     index.write(f"{dataset.path}/rejects.parquet", table.select(listed.schema.names).slice(0, 1))
@@ -446,7 +444,7 @@ def test_summary_and_page_tell_the_same_numbers(spark: SparkSession, tmp_path: P
     (folder / "cat" / "again.png").write_bytes((folder / "cat" / "0002.png").read_bytes())
     (folder / "bird" / "<b>cut.jpg").write_bytes(encoded(picture(5), ".jpg")[:600])
     image_folder(folder, per_class=8, classes=("[red]", "two\nlines"), first=100)
-    dataset = prepare.prepare(lambda: spark, folder_config(folder), str(tmp_path / "out"), 2)
+    dataset = prepare.prepare(lambda: spark, folder_config(folder), str(tmp_path / "out"))
     rows = {row.name: row for row in class_table.rows_of(dataset)}
     assert rows["cat"].duplicates == 1 and rows["bird"].rejected == {"truncated": 1}
     assert sum(class_table.total(list(rows.values())).kept.values()) == 76

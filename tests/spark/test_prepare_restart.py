@@ -22,7 +22,7 @@ from prepare_support import folder_config, small_spark
 from distributed_cls.dataset import shard_plan, prepare
 shard_plan.TASK_SECONDS = 0.02
 with small_spark() as spark:
-    prepare.prepare(lambda: spark, folder_config(sys.argv[1], image_size=96), sys.argv[2], 2)
+    prepare.prepare(lambda: spark, folder_config(sys.argv[1], image_size=96), sys.argv[2])
 """
 
 
@@ -47,7 +47,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, bytes]]:
     with small_spark() as spark:
         config = folder_config(pictures, image_size=96)
-        yield contents(prepare.prepare(lambda: spark, config, str(tmp_path_factory.mktemp("undisturbed")), 2).path)
+        yield contents(prepare.prepare(lambda: spark, config, str(tmp_path_factory.mktemp("undisturbed"))).path)
 
 
 def finish(pictures: Path, root: Path) -> tuple[dict[str, bytes], int]:
@@ -55,13 +55,13 @@ def finish(pictures: Path, root: Path) -> tuple[dict[str, bytes], int]:
     decoded = []
     real = shard_plan.decode_parts
 
-    def counting(rows: shard_plan.pa.Table, cores: int) -> list[tuple[str, bytes]]:
+    def counting(rows: shard_plan.pa.Table, cores: int) -> list[shard_plan.DecodePart]:
         decoded.append(rows.num_rows)
         return real(rows, cores)
 
     with pytest.MonkeyPatch.context() as patch, small_spark() as spark:
         patch.setattr(shard_plan, "decode_parts", counting)
-        dataset = prepare.prepare(lambda: spark, folder_config(pictures, image_size=96), str(root), 2)
+        dataset = prepare.prepare(lambda: spark, folder_config(pictures, image_size=96), str(root))
     assert not dataset.reused
     assert [path.name for path in root.iterdir()] == [Path(dataset.path).name], "nothing temporary is left"
     return contents(dataset.path), sum(decoded)
@@ -164,14 +164,14 @@ def test_what_killed_runs_left_is_removed_after_a_week(tmp_path: Path, caplog: p
     (root / ".work/t-2222222222222222" / "progress-y").write_text("3")
     pictures = image_folder(tmp_path / "in")
     with small_spark() as spark:
-        dataset = prepare.prepare(lambda: spark, folder_config(pictures), str(root), 2)
+        dataset = prepare.prepare(lambda: spark, folder_config(pictures), str(root))
         expected = [name for name in left if not name.endswith(("/t-0000000000000000", ".t-0000000000000000.1234.tmp"))]
         found = [str(path.relative_to(root)) for path in (*root.iterdir(), *(root / ".work").iterdir())]
         assert sorted(found) == sorted([*expected, ".work", Path(dataset.path).name])
         (line,) = [line for line in caplog.messages if "killed runs" in line]
         assert ".work/t-0000000000000000" in line and ".t-0000000000000000.1234.tmp" in line
         age(root / ".work/t-1111111111111111", 8)
-        assert prepare.prepare(lambda: spark, folder_config(pictures), str(root), 2).reused
+        assert prepare.prepare(lambda: spark, folder_config(pictures), str(root)).reused
     assert not (root / ".work/t-1111111111111111").exists(), "also when there was nothing to prepare"
 
 
@@ -200,7 +200,7 @@ def test_python_worker_killed(pictures: Path, undisturbed: dict[str, bytes], tmp
         patch.setattr(decode_progress, "POLL_SECONDS", 0.01)
         # Local masters do not repeat a task, so this run ends with Spark's own error.
         with pytest.raises(Exception, match=r"worker|Python|EOF|Connection"):
-            prepare.prepare(lambda: spark, folder_config(pictures, image_size=96), str(tmp_path), 2, kill_the_workers)
+            prepare.prepare(lambda: spark, folder_config(pictures, image_size=96), str(tmp_path), kill_the_workers)
     assert victims and not list(tmp_path.glob("t-*"))
     found, decoded = finish(pictures, tmp_path)
     assert 0 < decoded < 1200

@@ -42,6 +42,7 @@ def test_each_rank_gets_a_gpu_of_its_own_and_a_missing_driver_is_one_error(tmp_p
     )
     assert run.returncode == 0, run.stderr[-3000:]
     told = json.loads(run.stdout.splitlines()[-1])
+    assert told["at_once"] == 4  # the preparation is not held to the two GPUs
     assert sorted(told["devices"].values()) == ["0", "1"]
     assert told["attempts"] == [1]
     assert told["error"].startswith(

@@ -37,9 +37,10 @@ def index(about: dict[str, Any], max_bytes: int) -> str:
 def documentation(openapi: dict[str, Any], name: str, here: str) -> str:
     """The API's documentation as a plain page, made from its OpenAPI description.
 
-    ``here`` is the address that the reader came by; the commands use it unless it holds more than a host and a port.
+    ``here`` is the address that the reader came by; the commands use it unless it holds more than a host, a
+    port and a plain path.
     """
-    here = here if re.fullmatch(r"https?://[\w.:\[\]-]+", here) else "http://127.0.0.1:8000"
+    here = here if re.fullmatch(r"https?://[\w.:\[\]-]+(/[\w./~-]*)?", here) else "http://127.0.0.1:8000"
     schemas = openapi["components"]["schemas"]
     groups: dict[str, list[dict[str, Any]]] = {}
     for path, methods in openapi["paths"].items():

@@ -107,7 +107,7 @@ async function ask(picture) {
     if (picture.file.size > maxBytes - 4096) {
       return { error: `This file is larger than the ${Math.round(maxBytes / 1048576)} MB that can be sent.` };
     }
-    const answer = await send("/classify?top=5", picture.file, (seconds) => {
+    const answer = await send("classify?top=5", picture.file, (seconds) => {
       words.textContent = `Many visitors at the moment; trying again in ${seconds} s …`;
     });
     const body = await answer.json();
@@ -148,7 +148,7 @@ async function toggleHeat(picture) {
     note.textContent = "Working it out …";
     button.disabled = true;
     try {
-      const answer = await send(`/explain?label=${encodeURIComponent(picture.answer.label)}`, picture.file, () => {});
+      const answer = await send(`explain?label=${encodeURIComponent(picture.answer.label)}`, picture.file, () => {});
       if (!answer.ok) throw new Error((await answer.json()).error);
       picture.heat = URL.createObjectURL(await answer.blob());
       heat.src = picture.heat;

@@ -7,36 +7,11 @@ import traceback
 import numpy as np
 import pytest
 
-from distributed_cls.barrier.diagnosis import essence, reason, telling
+from distributed_cls.barrier.diagnosis import last_informative_lines, without_stack_trace
 from tests.patience import PATIENCE
 
-_SPARK = """Job aborted due to stage failure: Could not recover from a failed barrier ResultStage. \
-Most recent failure reason: Stage failed because barrier task ResultTask(3, 1) finished unsuccessfully.
-org.apache.spark.api.python.PythonException: Traceback (most recent call last):
-  File "/opt/spark/python/worker.py", line 1245, in main
-    process()
-    ~~~~~~~^^
-distributed_cls.barrier.agent.RankFailed: rank 1 on 10.0.0.2 ended with signal SIGKILL (out of memory?)
 
-\tat org.apache.spark.api.python.BasePythonRunner$ReaderIterator.handlePythonException(PythonRunner.scala:581)
-"""
-
-
-def test_the_reason_of_a_spark_failure_is_what_the_worker_raised() -> None:
-    found = reason(RuntimeError(_SPARK))
-    assert "rank 1 on 10.0.0.2 ended with signal SIGKILL" in found
-    assert "\n" not in found and "scala" not in found
-
-
-def test_without_a_worker_the_first_line_is_the_reason() -> None:
-    assert reason(RuntimeError("\nJob 3 cancelled because SparkContext was shut down\n\tat x.y.Z")) == (
-        "Job 3 cancelled because SparkContext was shut down"
-    )
-    assert reason(None) == reason(RuntimeError("")) == "no reason given"
-    assert len(reason(RuntimeError("x" * 5000))) == 400
-
-
-def test_the_essence_of_a_tensorflow_error_is_free_of_its_stack() -> None:
+def test_a_tensorflow_error_is_shown_without_its_stack() -> None:
     import tensorflow as tf
 
     @tf.function
@@ -45,13 +20,13 @@ def test_the_essence_of_a_tensorflow_error_is_free_of_its_stack() -> None:
 
     with pytest.raises(tf.errors.InvalidArgumentError) as raised:
         failing(tf.constant([np.nan]))
-    message = essence(str(raised.value))
+    message = without_stack_trace(str(raised.value))
     assert "the loss is broken" in message
     assert "\n" not in message and 'File "' not in message and "Detected at node" not in message
     assert len(message) <= 400
 
 
-def test_the_telling_lines_of_a_log_are_the_traceback_without_its_frames() -> None:
+def test_the_last_informative_lines_are_the_traceback_without_its_frames() -> None:
     try:
         {}["missing"]
     except KeyError:
@@ -62,15 +37,15 @@ def test_the_telling_lines_of_a_log_are_the_traceback_without_its_frames() -> No
         "2026-11-20 22:13:01.123456: E external/local_xla/xla/stream_executor/cuda.cc:266] no CUDA-capable device",
         "",
     ]
-    shown = telling([*noise, "epoch 3 begins", *noise, *trace])
+    shown = last_informative_lines([*noise, "epoch 3 begins", *noise, *trace])
     assert shown[0] == "epoch 3 begins"
     assert shown[-1] == "KeyError: 'missing'"
     assert not any("File" in line or "port.cc" in line or "xla" in line for line in shown)
-    assert telling([str(number) for number in range(100)]) == [str(number) for number in range(92, 100)]
+    assert last_informative_lines([str(number) for number in range(100)]) == [str(number) for number in range(92, 100)]
 
 
-def test_what_tensorflow_writes_at_its_start_tells_nothing() -> None:
+def test_what_tensorflow_writes_at_its_start_is_not_informative() -> None:
     code = "from distributed_cls.models.tensorflow_import import import_tensorflow; import_tensorflow()"
     command = [sys.executable, "-c", code]
     run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
-    assert telling(run.stderr.splitlines()) == []
+    assert last_informative_lines(run.stderr.splitlines()) == []

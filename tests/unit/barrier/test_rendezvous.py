@@ -1,5 +1,6 @@
 """How ranks meet: ports that are held, facts that must agree."""
 
+import dataclasses
 import json
 import socket
 import subprocess
@@ -10,6 +11,8 @@ import pytest
 
 import distributed_cls
 from distributed_cls.barrier.rendezvous import held_port, local_facts, own_address, refusal, tf_config
+from distributed_cls.contracts import rank_facts
+from distributed_cls.contracts.rank_facts import RankFacts
 from tests.patience import PATIENCE
 from tests.shards import records, write_dataset
 
@@ -53,21 +56,22 @@ def test_nobody_else_is_given_a_held_port() -> None:
         stranger.bind(("", port))  # free again
 
 
-FACTS = {
-    "host": "10.0.0.1",
-    "port": 4000,
-    "python": "3.11.7",
-    "tensorflow": "2.21.0",
-    "keras": "3.15.1",
-    "distributed_cls": "0.1.0",
-    "dataset": "abc",
-    "run_folder": True,
-    "gpus": 1,
-}
+FACTS = RankFacts(
+    host="10.0.0.1",
+    port=4000,
+    python="3.11.7",
+    tensorflow="2.21.0",
+    keras="3.15.1",
+    distributed_cls="0.1.0",
+    dataset="abc",
+    run_folder=True,
+    gpus=1,
+)
+OTHER = dataclasses.replace(FACTS, host="10.0.0.2", port=5000)
 
 
 def test_ranks_that_agree_may_train() -> None:
-    everyone = [FACTS, {**FACTS, "host": "10.0.0.2", "port": 5000}]
+    everyone = [FACTS, OTHER]
     assert refusal(everyone, "abc", 1) is None
 
 
@@ -84,18 +88,19 @@ def test_ranks_that_agree_may_train() -> None:
     ],
 )
 def test_each_difference_is_refused_with_its_rank_and_a_remedy(fact: str, value: object, remedy: str) -> None:
-    why = refusal([FACTS, FACTS, {**FACTS, "host": "10.0.0.9", fact: value}], "abc", 1)
+    why = refusal([FACTS, FACTS, dataclasses.replace(FACTS, host="10.0.0.9", **{fact: value})], "abc", 1)
     assert why is not None and "\n" not in why
-    assert why.startswith(
-        f"Expected {fact}={FACTS[fact]} on every rank. Received: {fact}={value} on rank 2 (10.0.0.9)."
-    )
+    expected, received = f"{fact}={getattr(FACTS, fact)}", f"{fact}={value}"
+    if value == "not installed":
+        expected, received = fact, "not installed"
+    assert why.startswith(f"Expected {expected} on every rank. Received: {received} on rank 2 (10.0.0.9).")
     assert remedy in why
 
 
 def test_what_the_driver_means_counts_also_when_all_ranks_agree() -> None:
     assert "dataset=new on every rank. Received: dataset=abc on rank 0" in str(refusal([FACTS, FACTS], "new", 1))
     assert "Expected gpus=2" in str(refusal([FACTS], "abc", 2))
-    nowhere = {**FACTS, "tensorflow": "not installed"}
+    nowhere = dataclasses.replace(FACTS, tensorflow="not installed")
     assert "Expected tensorflow on every rank. Received: not installed" in str(refusal([nowhere, nowhere], "abc", 1))
 
 
@@ -104,20 +109,19 @@ def test_local_facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = write_dataset(tmp_path / "data", {split: [part] for split in ("train", "val", "test")})
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     facts = local_facts("10.0.0.1", 4000, str(tmp_path / "data"), str(tmp_path))
-    assert facts.keys() == FACTS.keys()
-    assert facts["dataset"] == content.fingerprint
-    assert facts["gpus"] == 2 and facts["run_folder"] is True
-    assert facts["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert facts["distributed_cls"] == distributed_cls.__version__  # also where only a zip of it travelled
-    assert json.loads(json.dumps(facts)) == facts
+    assert facts.dataset == content.fingerprint
+    assert facts.gpus == 2 and facts.run_folder is True
+    assert facts.python == ".".join(map(str, sys.version_info[:3]))
+    assert facts.distributed_cls == distributed_cls.__version__  # also where only a zip of it travelled
+    assert rank_facts.loads(rank_facts.dumps(facts)) == facts
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     elsewhere = local_facts("10.0.0.1", 4000, str(tmp_path / "nothing"), str(tmp_path / "nothing"))
-    assert "has no manifest.json" in elsewhere["dataset"]
-    assert elsewhere["gpus"] == 0 and elsewhere["run_folder"] is False
+    assert "has no manifest.json" in elsewhere.dataset
+    assert elsewhere.gpus == 0 and elsewhere.run_folder is False
 
 
 def test_tf_config_lists_all_ranks_in_order() -> None:
-    everyone = [FACTS, {**FACTS, "host": "10.0.0.2", "port": 5000}]
+    everyone = [FACTS, OTHER]
     assert json.loads(tf_config(everyone, 1)) == {
         "cluster": {"worker": ["10.0.0.1:4000", "10.0.0.2:5000"]},
         "task": {"type": "worker", "index": 1},

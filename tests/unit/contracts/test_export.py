@@ -32,7 +32,7 @@ def write_export(folder: Path, **changes: object) -> Path:
 def test_a_whole_export_is_read(tmp_path: Path) -> None:
     export = load_export(str(write_export(tmp_path / "model")))
     assert (export.name, export.classes, export.image_size, export.resize) == ("cnn", ["a", "b"], 32, "stretch")
-    assert export.here() is export
+    assert export.materialize() is export
 
 
 def test_a_run_folder_and_numbered_versions_are_found(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def write_dataset(folder: Path) -> Manifest:
     counts = {split: {"a": 1, "b": 2} for split in manifest.SPLITS}
     fractions = dict(zip(manifest.SPLITS, (0.7, 0.15, 0.15), strict=True))
     made = Manifest("x", "f", ["a", "b"], 8, "png", "stretch", 0, "", fractions, counts, shards)
-    (folder / manifest.FILE).write_text(manifest.dumps(made))
+    manifest.write(str(folder), made)
     return made
 
 
@@ -63,7 +63,6 @@ def test_damaged_examples_are_told(data: bytes) -> None:
 def test_manifest_comes_back(tmp_path: Path) -> None:
     made = write_dataset(tmp_path)
     assert manifest.load(str(tmp_path)) == made
-    assert manifest.verify(str(tmp_path)) == made
     assert made.records("train") == 3
 
 
@@ -77,9 +76,9 @@ def test_errors_name_what_is_wrong(tmp_path: Path) -> None:
         manifest.load(str(tmp_path))
     write_dataset(tmp_path)
     change(tmp_path, schema_version=99)
-    with pytest.raises(UserError, match=r"schema version 1.*schema_version=99"):
+    with pytest.raises(UserError, match=r"schema version 2 or earlier.*schema_version=99"):
         manifest.load(str(tmp_path))
-    change(tmp_path, schema_version=1, surprise=1)
+    change(tmp_path, schema_version=2, surprise=1)
     with pytest.raises(UserError, match=r"damaged.*surprise"):
         manifest.load(str(tmp_path))
     (tmp_path / manifest.FILE).write_text('{"schema_version": 1, "na')
@@ -99,8 +98,6 @@ def test_damaged_shards_are_named(tmp_path: Path) -> None:
     assert manifest.load(str(tmp_path)) == made  # the size is right; only reading it tells
     with pytest.raises(UserError, match=r"val-00000-of-00001\.tfrecord .*crc32c"):
         manifest.check_shard(str(tmp_path), made.shards["val"][0])
-    with pytest.raises(UserError, match="val-00000-of-00001"):
-        manifest.verify(str(tmp_path))
     shard.write_bytes(content[:-1])
     with pytest.raises(UserError, match=r"val-00000.* has \d+ bytes"):
         manifest.load(str(tmp_path))
@@ -117,3 +114,46 @@ def test_manifest_needs_neither_spark_nor_opencv_and_the_stage_no_tensorflow() -
         "assert not {'tensorflow', 'keras'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+VERSION_1 = """{"name": "birds", "fingerprint": "12df639246aca4ad", "classes": ["owl", "wren"], "image_size": 32,
+ "encoding": "png", "resize": "stretch", "seed": 0, "split_salt": "",
+ "fractions": {"train": 0.7, "val": 0.2, "test": 0.1},
+ "counts": {"train": {"owl": 7, "wren": 7}, "val": {"owl": 2, "wren": 2}, "test": {"owl": 1, "wren": 1}},
+ "shards": {"train": [{"file": "train-00000-of-00001.tfrecord", "records": 14, "bytes": 9, "crc32c": 5}],
+            "val": [], "test": []},
+ "rejected": 1, "rejected_by_reason": {"unreadable": 1},
+ "rejects": [{"path": "owl/x.png", "reason": "unreadable", "detail": "No such file or directory"}],
+ "duplicates": 0, "source": "folder:s3://bucket/birds", "source_digest": "8f31d43f14a092f4",
+ "lineage": "6cef466d1a4513fd", "generation": 1, "base": null, "schema_version": 1}"""
+
+
+def test_a_manifest_of_version_1_is_read_and_written_as_version_2() -> None:
+    old = manifest.loads(VERSION_1, "here")
+    assert (old.source, old.source_root, old.schema_version) == ("folder", "s3://bucket/birds", 2)
+    assert (old.records("train"), old.not_remembered) == (14, 1)
+    assert manifest.loads(manifest.dumps(old), "here") == old
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ('"records": 14', '"records": "14"', "a whole number"),
+        ('"train": [', '"tren": [', "no shards of train"),
+        ('"source": "folder:s3://bucket/birds"', '"source": 7', "damaged"),
+        ('"classes": ["owl", "wren"]', '"classes": "owl"', "a list"),
+    ],
+)
+def test_a_field_of_another_type_is_named(before: str, after: str, named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        manifest.loads(VERSION_1.replace(before, after), "here")
+
+
+@pytest.mark.parametrize("name", ["t", "t-other", "a-0123456789abcdef", "cars 2024-x"])
+def test_a_folders_name_gives_name_and_fingerprint(name: str) -> None:
+    assert manifest.parse_folder_name(manifest.folder_name(name, "0123456789abcdef")) == (name, "0123456789abcdef")
+
+
+@pytest.mark.parametrize("folder", [".work", "t", "t-", "t-xyz", "-0123456789abcdef", ".sources"])
+def test_other_folders_are_no_data_sets(folder: str) -> None:
+    assert manifest.parse_folder_name(folder) is None

@@ -77,7 +77,7 @@ def _forget_clients() -> None:
 
 
 def folder_by_folder(url: str, recursive: bool = True) -> Iterator[walk.Entry]:
-    return walk._walk_folders(*storage.filesystem(url), recursive)
+    return walk._walk_folders(*storage.filesystem(url), recursive, walk.Omitted())
 
 
 @pytest.mark.parametrize("recursive", [True, False])

@@ -20,20 +20,22 @@ MILLION = (
 import sys
 from distributed_cls.config import DataConfig
 from distributed_cls.contracts import index
-from distributed_cls.dataset import shard_plan, prepare, sources
+from distributed_cls.dataset import identity, listing_checks, shard_plan, sources
+from distributed_cls.dataset.sources import class_folders
 from distributed_cls.storage.walk import Entry
 
-def walk(root, recursive=True):
+def walk(root, recursive=True, omitted=None):
     for number in range(1_000_000):
         name = f"a_file_name_of_usual_length_{number:08d}.jpg"
         yield Entry((f"class_{number % 1000:04d}", name), 50_000, 1_700_000_000_000_000_000 + number)
 
-sources.walk = walk
+class_folders.walk = walk
 config = DataConfig(source="folder", path=sys.argv[1])
 listed = sources.list_images(config, "")
-prepare.identify(config, listed)
+listing_checks.check(config, listed)
+identity.identify(config, listed)
 parts = shard_plan.decode_parts(index.missing(listed.table, index.SCHEMA.empty_table()), 8)
-assert sum(shard_plan.images_of(name) for name, _ in parts) == 1_000_000
+assert sum(part.images for part in parts) == 1_000_000
 print(peak_megabytes())
 """
 )
@@ -67,11 +69,11 @@ def test_a_layout_with_splits_is_not_taken_for_classes(tmp_path: Path, caplog: p
         sources.list_images(config(tmp_path / "outside"), "")
     touch(tmp_path, "inside/cat/train/1.png", "inside/cat/test/2.png", "inside/dog/test/3.png", "inside/dog/4.png")
     assert sources.list_images(config(tmp_path / "inside"), "").table.num_rows == 4
-    assert "The folders test, train inside the class folders mean nothing" in caplog.text
+    assert "The folders test, train inside the class folders are ignored" in caplog.text
     caplog.clear()
     touch(tmp_path, "other/cat/train/1.png", "other/cat/bus/2.png", "other/test/3.png")
     assert sources.list_images(config(tmp_path / "other"), "").classes() == ["cat", "test"]
-    assert "mean nothing" not in caplog.text
+    assert "are ignored" not in caplog.text
 
 
 @pytest.mark.parametrize(("below", "fine"), [("", False), ("/out", False), ("/.out", True), ("-out", True)])
@@ -145,3 +147,22 @@ def test_unknown_split_names_are_told() -> None:
     assert [listing.split_number(name, "t") for name in ("Train", "valid", "TEST", "", None)] == [0, 1, 2, -1, -1]
     with pytest.raises(UserError, match="Received: holdout in t"):
         listing.split_number("holdout", "t")
+
+
+def test_a_source_from_outside_is_one_registration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def list_pairs(config: DataConfig, root: str) -> listing.Listing:
+        rows = listing.Rows()
+        for number in range(4):
+            rows.add(f"{number}.png", "ab"[number % 2], 1, number)
+        return listing.Listing(root, rows.table())
+
+    monkeypatch.setattr(sources.source, "SOURCES", dict(sources.SOURCES))
+    monkeypatch.setattr(sources, "SOURCES", sources.source.SOURCES)
+    sources.register(sources.Source("pairs", list_pairs, "pairs of pictures", "Make some."))
+    wanted = config(tmp_path)
+    wanted.source = "pairs"
+    found = sources.list_images(wanted, str(tmp_path) + "-out")
+    assert found.classes() == ["a", "b"] and found.root == str(tmp_path)
+    wanted.path = str(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="nowhere"):
+        sources.list_images(wanted, str(tmp_path) + "-out")

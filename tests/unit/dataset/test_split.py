@@ -74,20 +74,29 @@ def test_even_parts(count: int, parts: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "sizes", "workers", "wanted", "expected"),
+    ("counts", "sizes", "wanted", "expected"),
     [
-        ([700, 150, 150], [1000, 200, 200], 2, None, [2, 1, 1]),
-        ([700, 150, 150], [64_000, 14_000, 14_000], 4, None, [64, 14, 14]),
-        ([700, 150, 150], [66_400, 14_000, 14_000], 4, None, [68, 14, 14]),
-        ([700, 150, 150], [1000, 200, 200], 4, 5, [8, 1, 1]),
-        ([5, 1, 1], [100_000, 10, 10], 2, None, [4, 1, 1]),
-        ([3, 1, 1], [10, 10, 10], 4, None, [3, 1, 1]),
+        ([100, 20, 20], [8_400, 900, 2_600], None, [8, 1, 3]),
+        ([100, 20, 20], [10, 10, 10], None, [1, 1, 1]),
+        ([100, 20, 20], [8_400, 900, 900], 5, [5, 1, 1]),
+        ([28, 6, 6], [100, 100, 100], 64, [28, 1, 1]),
+        ([3, 1, 1], [9_000, 9_000, 9_000], None, [3, 1, 1]),
     ],
 )
-def test_shard_counts(
-    counts: list[int], sizes: list[int], workers: int, wanted: int | None, expected: list[int]
-) -> None:
-    assert split.shard_counts(counts, sizes, workers, wanted, 1000) == expected
+def test_shard_counts(counts: list[int], sizes: list[int], wanted: int | None, expected: list[int]) -> None:
+    assert split.shard_counts(counts, sizes, wanted, 1000) == expected
+
+
+@pytest.mark.parametrize("fractions", [[0.7, 0.15, 0.15], [0.6, 0.2, 0.2], [0.5, 0.3, 0.2], [0.8, 0.2, 0.0], [1, 0, 0]])
+def test_the_fewest_images_that_fill_every_split_are_those_of_the_split_itself(fractions: list[float]) -> None:
+    def filled(count: int) -> bool:
+        chosen = split.assign(np.zeros(count, int), np.arange(count), random_order(count), fractions)
+        return set(chosen.tolist()) == {number for number, part in enumerate(fractions) if part > 0}
+
+    for count in range(1, 25):
+        assert split.fills_every_split(count, fractions) == filled(count)
+    least = split.least_images(fractions)
+    assert filled(least) and not filled(least - 1)
 
 
 def test_hash_of_copies_is_near_and_of_others_far() -> None:
@@ -146,7 +155,7 @@ def test_groups_of_a_crowd_are_those_of_all_pairs() -> None:
     expected = duplicates.components(len(hashes), np.argwhere(near))
     found = [duplicates.band_pairs(hashes, *band, 12) for band in duplicates.bands(12)]
     np.testing.assert_array_equal(duplicates.components(len(hashes), np.concatenate(found)), expected)
-    assert 5 < len(set(expected.tolist())) < len(hashes) - 100, "some hang together, some do not"
+    assert 5 < len(set(expected.tolist())) < len(hashes) - 100, "some are connected, some are not"
     assert all(near[a, b] for a, b in np.concatenate(found).tolist())
 
 
@@ -164,7 +173,7 @@ def test_distances_without_numpy_2(monkeypatch: pytest.MonkeyPatch) -> None:
     assert duplicates._distance(words, words[:, :1]).tolist() == expected
 
 
-def test_components_hang_together() -> None:
+def test_components_are_connected() -> None:
     roots = duplicates.components(7, np.array([[1, 2], [5, 2], [3, 4]]))
     assert roots.tolist() == [0, 1, 1, 3, 3, 1, 6]
 

@@ -1,5 +1,6 @@
 """Tables as people make them: spreadsheets, dumps, half-filled columns. Each is read, or refused in one line."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,12 @@ def refusal(file: Path, source: str = "table") -> str:
         ("commas.tsv", table_text(",").encode()),
         ("windows.csv", table_text(end="\r\n").encode()),
         ("quoted.csv", table_text(";").replace("label;", '"label";').encode()),
+        ("excel.csv", table_text().encode("utf-16")),
+        ("big-endian.txt", b"\xfe\xff" + table_text("\t").encode("utf-16-be")),
+        ("named.csv", ("sep=;\r\n" + table_text(";", "\r\n")).encode()),
+        ("named-pipe.csv", ("\ufeffsep=|\n" + table_text("|")).encode()),
+        ("spaced.csv", table_text().replace(",", ", ").encode()),
+        ("half-spaced.csv", table_text().replace(",", ", ").replace("path, label, other", "path,label,other").encode()),
     ],
 )
 def test_tables_of_every_spreadsheet(tmp_path: Path, name: str, content: bytes) -> None:
@@ -61,7 +68,7 @@ def test_tables_of_every_spreadsheet(tmp_path: Path, name: str, content: bytes) 
         ("path,label\n1.png,cat\n,dog\n", "a path in every row. Received: none in row 1"),
         ("path,label\n1.png,cat\n2.png,  \n", "a label in every row. Received: none in row 1"),
         ("path,label,label\n1.png,cat,cat\n", "the column label once"),
-        ("path, label\n1.png, cat\n", "with the columns 'path', ' label'"),
+        ("path,label\nC:\\pics\\1.png,cat\n", "Received: C:\\pics\\1.png in row 0"),
         ("path,label\n", "without any image. Set data.path to a table"),
         ("path,label\n1.png,cat\n", "single class cat. Set data.path to a table"),
         ("path,label\n1.png,cat\n2.png,dog,x\n", "Expected 2 columns, got 3"),
@@ -75,10 +82,13 @@ def test_what_is_wrong_with_a_table_is_one_line(tmp_path: Path, content: str, me
     assert message in refusal(tmp_path / "t.csv")
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
-def test_another_encoding_is_told(tmp_path: Path, encoding: str) -> None:
-    (tmp_path / "t.csv").write_bytes(table_text().encode(encoding))
-    assert "a CSV table in UTF-8" in refusal(tmp_path / "t.csv")
+def test_another_encoding_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(table_text().encode("latin-1"))
+    assert "(line 3 is not UTF-8)" in refusal(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_bytes(table_text().replace("other", "größe").encode("latin-1"))
+    assert "(line 1 is not UTF-8)" in refusal(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_bytes(table_text().encode("utf-16")[:-1])
+    assert "is not UTF-16" in refusal(tmp_path / "t.csv")
 
 
 @pytest.mark.parametrize(
@@ -104,6 +114,58 @@ def test_paths_and_labels_of_any_text_type(tmp_path: Path) -> None:
     index.write(str(tmp_path / "t.parquet"), pa.table(columns))
     table = listed(tmp_path / "t.parquet")
     assert (table["path"].to_pylist(), table["label"].to_pylist()) == (["1.png", "2.png"], ["a", "b"])
+
+
+def test_paths_as_other_programs_write_them(tmp_path: Path) -> None:
+    for name in ("a b.png", "c%20d.png", "e\\f.png", "sub/g.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    written = [f"file://{tmp_path}/a%20b.png", f"file:{tmp_path}/c%20d.png", "e\\f.png", "sub\\g.png", "no\\where.png"]
+    index.write(str(tmp_path / "t.parquet"), pa.table({"path": written, "label": [*"abcde"]}))
+    table = listed(tmp_path / "t.parquet")
+    found = dict(zip(table["label"].to_pylist(), table["path"].to_pylist(), strict=True))
+    assert found == {
+        "a": f"{tmp_path}/a b.png",
+        "b": f"{tmp_path}/c%20d.png",
+        "c": "e\\f.png",
+        "d": "sub/g.png",
+        "e": "no/where.png",
+    }
+    assert [size for size in table["size"].to_pylist() if size] == [1] * 4
+
+
+def hugging_face(file: Path, labels: list[int], names: list[str]) -> None:
+    """A table as ``datasets.Dataset.to_parquet`` writes it."""
+    about = {"info": {"features": {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}}}
+    image = pa.array(
+        [{"bytes": b"x", "path": None}] * len(labels), pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    )
+    table = pa.table({"image": image, "label": labels})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    index.write(str(file), table.replace_schema_metadata({"huggingface": json.dumps(about)}))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["train-00000-of-00002.parquet", "train-00001-of-00002-0123abcd.parquet", "test-00000-of-00001.parquet"],
+        ["default/train/0000.parquet", "default/partial-train/0001.parquet", "default/test/0000.parquet"],
+        ["data/train.parquet", "train-1-of-1.PARQUET", "data/test.parquet"],
+    ],
+)
+def test_tables_of_hugging_face_give_splits_and_class_names(tmp_path: Path, files: list[str]) -> None:
+    names = [f"class {number}" for number in range(11)]
+    for file in files:
+        hugging_face(tmp_path / file, list(range(11)), names)
+    table = listed(tmp_path, "parquet")
+    expected = {file: 0 if "train" in file else 2 for file in files}
+    assert dict(zip(table["path"].to_pylist(), table["split"].to_pylist(), strict=True)) == expected
+    assert table["label"].to_pylist() == names * 3
+
+
+def test_a_label_of_hugging_face_that_says_none_is_told(tmp_path: Path) -> None:
+    hugging_face(tmp_path / "test.parquet", [0, 1, -1], ["a", "b"])
+    assert "a label in every row. Received: none in row 2" in refusal(tmp_path, "parquet")
 
 
 def test_names_cannot_steer_the_terminal() -> None:

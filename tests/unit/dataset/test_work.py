@@ -66,7 +66,7 @@ def test_a_part_holds_what_its_index_says(tmp_path: Path, encoding: str) -> None
     assert dict(zip(table["path"].to_pylist(), table["reason"].to_pylist(), strict=True)) == {
         "good.png": None,
         "bad.png": "not_an_image",
-        "gone.png": "unreadable",
+        "gone.png": "missing",
     }
     kept = table.filter(pa.compute.is_null(table["reason"]))
     (image,) = reading.ranges(kept)
@@ -106,11 +106,9 @@ def test_tasks_are_balanced_by_bytes_and_cover_all() -> None:
     table = rows.table()
     parts = shard_plan.decode_parts(table, 4)
     assert len(parts) % 4 == 0
-    sizes = [index.from_bytes(message)["size"].to_numpy().sum() for _, message in parts]
+    sizes = [index.from_bytes(part.rows)["size"].to_numpy().sum() for part in parts]
     assert max(sizes) < 1.15 * min(sizes)
-    assert [shard_plan.images_of(f"part-{name}.parquet") for name, _ in parts] == [
-        index.from_bytes(message).num_rows for _, message in parts
-    ]
-    together = pa.concat_tables([index.from_bytes(message) for _, message in parts])
+    assert [part.images for part in parts] == [index.from_bytes(part.rows).num_rows for part in parts]
+    together = pa.concat_tables([index.from_bytes(part.rows) for part in parts])
     assert together["path"].to_pylist() == table["path"].to_pylist()
     assert len(shard_plan.decode_parts(table.slice(0, 1), 4)) == 1

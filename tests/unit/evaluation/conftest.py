@@ -11,7 +11,9 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from distributed_cls.config import Config
-from distributed_cls.evaluation.metrics import summary_entry
+from distributed_cls.contracts import codec
+from distributed_cls.contracts.counts import Counts
+from distributed_cls.evaluation.metrics import split_entry
 
 from .support import MakeRun, count, events
 
@@ -40,6 +42,7 @@ def make_run(tmp_path: Path, digits: dict[str, dict[str, Any]]) -> MakeRun:
         classes = names or [str(digit) for digit in range(10)]
         whole = {
             "job": "pipeline",
+            "command": "python -m launch train.epochs=3",
             "model": "cnn",
             "workers": 2,
             "attempts": 1,
@@ -47,14 +50,24 @@ def make_run(tmp_path: Path, digits: dict[str, dict[str, Any]]) -> MakeRun:
                 "name": "digits",
                 "fingerprint": "9f3c12ab",
                 "classes": classes,
+                "path": "",
                 "rejected": 0,
                 "counts": {"train": dict.fromkeys(classes, 125), "test": dict.fromkeys(classes, 27)},
             },
-            "train": {"epochs": epochs, "steps": 30, "images_per_second": 2534.2, "loss": 0.1},
-            "seconds": {"spark_start": 6.5, "train": 13.0, "total": 21.0},
+            "schema_version": 2,
+            "train": {
+                "epochs": epochs,
+                "steps": 30,
+                "best_epoch": 2,
+                "loss": 0.1,
+                "accuracy": 0.9,
+                "learning_rate": 0.001,
+                "images_per_second": 2534.2,
+            },
+            "seconds": {"spark": 6.5, "train": 13.0, "total": 21.0},
             "config": dataclasses.asdict(Config()),
             "versions": {"python": "3.11.2"},
-            **{split: summary_entry(counts) for split, counts in evaluation.items()},
+            **{split: codec.to_plain(split_entry(Counts.from_plain(counts))) for split, counts in evaluation.items()},
             **summary,
         }
         (tmp_path / "summary.json").write_text(json.dumps(whole))

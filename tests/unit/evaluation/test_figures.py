@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+from distributed_cls.contracts.counts import ConfidenceBins
 from distributed_cls.evaluation import drawing, figures
 from distributed_cls.evaluation.history import History
 from distributed_cls.evaluation.metrics import calibration, class_scores
@@ -65,7 +66,7 @@ def test_f1_bars_show_the_worst_first_and_only_classes_that_occur() -> None:
 
 
 def test_reliability_diagram_of_no_images() -> None:
-    nothing = calibration({"count": [0] * 15, "correct": [0] * 15, "confidence": [0.0] * 15})
+    nothing = calibration(ConfidenceBins())
     assert "accuracy" in texts(figures.reliability_diagram(nothing))
 
 
@@ -77,7 +78,9 @@ def test_an_empty_history_has_no_curves() -> None:
 
 
 def test_colours_and_ids_belong_to_the_page() -> None:
-    svg = figures.reliability_diagram(calibration({"count": [4, 6], "correct": [3, 5], "confidence": [2.0, 5.5]}))
+    svg = figures.reliability_diagram(
+        calibration(ConfidenceBins(np.array([4, 6]), np.array([3, 5]), np.array([2.0, 5.5])))
+    )
     root = ElementTree.fromstring(svg)
     assert "var(--blue)" in svg and "var(--muted)" in svg
     for stand_in in (drawing.INK, drawing.MUTED, drawing.GRID, drawing.BLUE, drawing.ORANGE):

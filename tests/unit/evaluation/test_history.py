@@ -30,20 +30,28 @@ def test_curves_are_what_was_written(tmp_path: Path) -> None:
 
 
 def test_a_repeated_epoch_counts_as_last_seen(tmp_path: Path) -> None:
-    again = {"event": "epoch", "split": "val", "epoch": 2, "step": 20, "time": 1.8e9, "values": {"accuracy": 0.9}}
+    again = {
+        "event": "epoch",
+        "split": "val",
+        "epoch": 2,
+        "step": 20,
+        "time": 1.8e9,
+        "values": {"loss": 1, "accuracy": 0.9},
+    }
     assert read_history(written(tmp_path, lines(again))).per_epoch("val", "accuracy")[1] == (2, 0.9)
 
 
 def test_values_that_cannot_be_drawn_are_left_out(tmp_path: Path) -> None:
-    broken = [
-        {"event": "epoch", "split": "val", "epoch": 1, "step": 1, "time": 1, "values": {"loss": value}}
-        for value in (float("nan"), None, "much")
-    ]
-    untimed = {"images_per_second": 0}
-    first = {"event": "progress", "split": "train", "epoch": 1, "step": 1, "time": 1, "values": untimed}
-    text = "".join(json.dumps(line) + "\n" for line in [*broken, first, {"event": "phase", "name": "train"}])
+    """A release before this one wrote NaN, which Python's reader takes."""
+    broken = {"event": "epoch", "split": "val", "epoch": 1, "step": 1, "time": 1.0}
+    values = {"loss": float("nan"), "accuracy": 0.5}
+    untimed = {"loss": 1, "accuracy": 0.5, "images_per_second": 0}
+    first = {"event": "progress", "epoch": 1, "epochs": 3, "step": 1, "steps": 30, "time": 1.0, "values": untimed}
+    phase = {"event": "phase", "phase": "train"}
+    text = "".join(json.dumps(line) + "\n" for line in [{**broken, "values": values}, first, phase])
     history = read_history(written(tmp_path, text))
     assert history.per_epoch("val", "loss") == [] and history.throughput() == []
+    assert history.per_epoch("val", "accuracy") == [(1, 0.5)]
 
 
 def test_a_line_cut_off_at_the_end_is_left_out(tmp_path: Path) -> None:

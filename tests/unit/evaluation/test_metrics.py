@@ -9,7 +9,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
 
-from distributed_cls.errors import UserError
+from distributed_cls.contracts.counts import ConfidenceBins, Counts
 from distributed_cls.evaluation import metrics
 
 
@@ -72,14 +72,14 @@ def test_nothing_observed_leaves_everything_possible() -> None:
     assert metrics.balanced_accuracy(scores) == metrics.majority_share(scores) == 0
 
 
-def binned(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> dict[str, list[float]]:
+def binned(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> ConfidenceBins:
     """What the ranks sum: equal-width bins of confidence, each closed above."""
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    return {
-        "count": np.bincount(index, minlength=bins).tolist(),
-        "correct": np.bincount(index, correct, bins).tolist(),
-        "confidence": np.bincount(index, confidence, bins).tolist(),
-    }
+    return ConfidenceBins(
+        np.bincount(index, minlength=bins),
+        np.bincount(index, correct, bins).astype(np.int64),
+        np.bincount(index, confidence, bins),
+    )
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -98,7 +98,7 @@ def test_calibration_is_that_of_every_image(seed: int) -> None:
 
 
 def test_calibration_of_no_images_is_zero() -> None:
-    found = metrics.calibration({"count": [0] * 15, "correct": [0] * 15, "confidence": [0.0] * 15})
+    found = metrics.calibration(ConfidenceBins())
     assert (found.error, found.bias) == (0, 0)
 
 
@@ -115,52 +115,20 @@ def test_majority_share_is_what_guessing_the_commonest_class_scores() -> None:
     assert metrics.majority_share(metrics.class_scores([[6, 0], [1, 3]])) == 0.6
 
 
-def counts(**changes: object) -> dict[str, object]:
-    whole: dict[str, object] = {
-        "split": "test",
-        "examples": 10,
-        "correct": 8,
-        "loss_sum": 2.5,
-        "top5_correct": 10,
-        "confusion": [[5, 1], [1, 3]],
-        "bins": {"count": [4, 6], "correct": [3, 5], "confidence": [2.0, 5.5]},
-    }
-    return {**whole, **changes}
+def counts(loss_sum: float = 2.5) -> Counts:
+    bins = ConfidenceBins(np.array([4, 6]), np.array([3, 5]), np.array([2.0, 5.5]))
+    return Counts(np.array([[5, 1], [1, 3]]), loss_sum, top_k_correct=10, bins=bins)
 
 
-def test_summary_entry_is_exact() -> None:
-    entry = metrics.summary_entry(counts())
-    assert (entry["examples"], entry["correct"], entry["accuracy"], entry["loss"]) == (10, 8, 0.8, 0.25)
-    assert entry["top5_accuracy"] == 1.0
-    assert entry["balanced_accuracy"] == pytest.approx((5 / 6 + 3 / 4) / 2)
-    assert entry["calibration_error"] == pytest.approx((1.0 + 0.5) / 10)
-    assert entry["accuracy_interval"][0] < 0.8 < entry["accuracy_interval"][1]
+def test_the_entry_of_a_split_is_exact() -> None:
+    entry = metrics.split_entry(counts())
+    assert (entry.examples, entry.correct, entry.accuracy, entry.loss) == (10, 8, 0.8, 0.25)
+    assert (entry.top_k, entry.top_k_accuracy) == (5, 1.0)
+    assert entry.balanced_accuracy == pytest.approx((5 / 6 + 3 / 4) / 2)
+    assert entry.calibration_error == pytest.approx((1.0 + 0.5) / 10)
+    assert entry.accuracy_interval[0] < 0.8 < entry.accuracy_interval[1]
 
 
 @pytest.mark.parametrize("loss_sum", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_becomes_null(loss_sum: float) -> None:
-    assert metrics.summary_entry(counts(loss_sum=loss_sum))["loss"] is None
-
-
-def test_whole_counts_pass() -> None:
-    metrics.check_counts(counts(), 2, "evaluation.json (test)")
-
-
-@pytest.mark.parametrize(
-    ("broken", "said"),
-    [
-        ({"examples": 11}, "examples=11"),
-        ({"correct": 7}, "correct=7"),
-        ({"top5_correct": 7}, "top5_correct from 8 to 10"),
-        ({"confusion": [[10]]}, r"shape \(2, 2\)"),
-        ({"confusion": [[5, 1], [1]]}, "counts of one split"),
-        ({"confusion": [[9, 3], [-3, 1]]}, "at least 0"),
-        ({"bins": {"count": [1], "correct": [1, 2], "confidence": [1.0, 1.0]}}, "bins of one length"),
-        ({"bins": {"count": [9, 9], "correct": [1, 2], "confidence": [1.0, 1.0]}}, "at most 10"),
-        ({"bins": {}}, "counts of one split"),
-        ({"loss_sum": "much"}, "counts of one split"),
-    ],
-)
-def test_damaged_counts_are_refused_by_name(broken: dict[str, object], said: str) -> None:
-    with pytest.raises(UserError, match=rf"evaluation\.json.*{said}.*job=evaluate"):
-        metrics.check_counts(counts(**broken), 2, "evaluation.json (test)")
+    assert metrics.split_entry(counts(loss_sum)).loss is None

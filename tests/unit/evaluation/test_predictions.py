@@ -7,8 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from distributed_cls.contracts import index
+from distributed_cls.contracts import index, rank_predictions
+from distributed_cls.contracts.events import Mistake
 from distributed_cls.contracts.manifest import Dataset, Manifest, Shard
+from distributed_cls.contracts.rank_predictions import RankPredictions
+from distributed_cls.errors import RunError
 from distributed_cls.evaluation import predictions
 
 CLASSES = ["cat", "dog", "emu"]
@@ -47,17 +50,18 @@ def _dataset(folder: Path, rows: bool = False) -> Dataset:
         split: [Shard(file, count, 0, 0) for file, count in zip(files[split], counts, strict=True)]
         for split, counts in SHARDS.items()
     }
-    content = Manifest("birds", "f", CLASSES, 8, "png", "stretch", 0, "", {}, {}, shards, source="folder:/photos")
+    content = Manifest(
+        "birds", "f", CLASSES, 8, "png", "stretch", 0, "", {}, {}, shards, source="folder", source_root="/photos"
+    )
     return Dataset(str(folder), content, reused=False)
 
 
 def _rank_file(run: Path, split: str, rank: int, ranges: list[tuple[int, int, int]], first: list[int]) -> None:
-    """What a rank leaves when its likeliest classes are ``first``."""
-    folder = run / predictions.PARTS
-    folder.mkdir(exist_ok=True)
+    """What a rank of three leaves when its most probable classes are ``first``."""
     classes = np.array([[number, (number + 1) % 3] for number in first], np.int64).reshape(-1, 2)
-    shares = np.tile(np.float32([0.75, 0.125]), (len(first), 1))
-    np.savez(folder / f"{split}-{rank:05d}.npz", ranges=np.array(ranges).reshape(-1, 3), classes=classes, shares=shares)
+    probabilities = np.tile(np.float32([0.75, 0.125]), (len(first), 1))
+    read = np.array(ranges, np.int64).reshape(-1, 3)
+    rank_predictions.write(run, RankPredictions(split, rank, 3, "f", read, classes, probabilities))
 
 
 @pytest.mark.parametrize("rows", [False, True])
@@ -75,7 +79,12 @@ def test_ranges_of_shards_become_rows_with_their_paths(tmp_path: Path, rows: boo
         for image, guess in zip(images, guesses, strict=True):
             name = f"/photos/{image['path']}" + (f"#{image['row']}" if rows else "")
             truth[name] = (image["label"], CLASSES[guess])
-    predictions.write(run, dataset, predictions.stored_images(dataset))
+    # Files of an earlier evaluation by other ranks do not count.
+    leftover = RankPredictions(
+        "test", 1, 2, "f", np.array([[0, 0, 1]]), np.array([[0, 1]]), np.ones((1, 2), np.float32)
+    )
+    rank_predictions.write(run, leftover)
+    predictions.write(run, dataset, predictions.stored_images(dataset), ["test"], 3)
     found = pq.read_table(run / predictions.FILE).to_pylist()
     assert {row["path"]: (row["truth"], row["label"]) for row in found} == truth
     assert len(found) == 7 and {row["split"] for row in found} == {"test"}
@@ -86,14 +95,21 @@ def test_ranges_of_shards_become_rows_with_their_paths(tmp_path: Path, rows: boo
             {"label": second, "confidence": 0.125},
         ]
         assert row["confidence"] == 0.75
-    assert not (run / predictions.PARTS).exists()
+    assert not (run / rank_predictions.FOLDER).exists()
 
 
 def test_predictions_that_do_not_fit_the_dataset_are_no_table(tmp_path: Path) -> None:
     dataset = _dataset(tmp_path / "ds")
+    stored = predictions.stored_images(dataset)
+    for rank in (1, 2):
+        _rank_file(tmp_path, "val", rank, [], [])
     _rank_file(tmp_path, "val", 0, [(0, 0, 2)], [0, 1, 2])
     with pytest.raises(AssertionError, match="val: 3 predictions for 2 images"):
-        predictions.write(tmp_path, dataset, predictions.stored_images(dataset))
+        predictions.write(tmp_path, dataset, stored, ["val"], 3)
+    _rank_file(tmp_path, "val", 0, [(0, 0, 1)], [0])
+    whole = sum(SHARDS["val"])
+    with pytest.raises(RunError, match=f"Expected predictions for {whole} val images. Received: 1"):
+        predictions.write(tmp_path, dataset, stored, ["val"], 3)
     assert not (tmp_path / predictions.FILE).exists()
 
 
@@ -102,6 +118,7 @@ def test_keys_lead_to_paths(tmp_path: Path) -> None:
     stored = predictions.stored_images(dataset)
     table = index.read(str(tmp_path / "ds" / index.FILE)).to_pylist()
     kept = [row for row in table if row["reason"] is None][::-2]
-    keys = [row["key"].hex() for row in kept]
-    assert predictions.paths(stored, keys) == [f"/photos/{row['path']}" for row in kept]
-    assert predictions.paths(stored, []) == []
+    mistakes = [Mistake("", row["key"].hex(), 0, 1, 0.5) for row in kept]
+    found = predictions.with_paths(stored, mistakes)
+    assert [mistake.path for mistake in found] == [f"/photos/{row['path']}" for row in kept]
+    assert predictions.with_paths(stored, []) == []

@@ -1,40 +1,34 @@
 """The table of a sweep: order, columns, files and links."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from distributed_cls.contracts import trials_table
+from distributed_cls.contracts.trials_table import TrialRow, TrialStatus
 from distributed_cls.evaluation import trials
 
 
-def row(trial: int, val: float | None, test: float | None = None, **other: Any) -> dict[str, Any]:
+def row(trial: int, val: float | None, test: float | None = None, **other: Any) -> TrialRow:
     overrides = {"model": "dense" if trial % 2 else "cnn", "train.learning_rate": f"1e-{trial}", "train.epochs": "3"}
-    return {
-        "trial": trial,
-        "overrides": overrides,
-        "status": "done",
-        "val_accuracy": val,
-        "test_accuracy": test,
-        "seconds": 12.0,
-        "reason": None,
-        "run": "",
-        **other,
-    }
+    made = TrialRow(trial, overrides, "", val_accuracy=val, test_accuracy=test, seconds=12.0)
+    return dataclasses.replace(made, **other)
 
 
 ROWS = [
     row(0, 0.90, 0.99),
-    row(1, 0.99, None, status="failed", reason="Expected a finite loss. [bold]Received[/bold]: nan <b>"),
+    row(1, 0.99, None, status=TrialStatus.FAILED, reason="Expected a finite loss. [bold]Received[/bold]: nan <b>"),
     row(2, 0.95, 0.80),
     row(3, None),
     row(4, 0.95, 0.85),
 ]
 
 
-def printed(rows: list[dict[str, Any]], width: int = 80) -> list[str]:
+def printed(rows: list[TrialRow], width: int = 80) -> list[str]:
     console = Console(width=width, record=True, force_terminal=False)
     with console.capture() as capture:
         console.print(trials.render(rows))
@@ -42,16 +36,16 @@ def printed(rows: list[dict[str, Any]], width: int = 80) -> list[str]:
 
 
 def test_val_accuracy_chooses_and_failures_come_last() -> None:
-    assert [item["trial"] for item in trials.ranked(ROWS)] == [2, 4, 0, 3, 1]
+    assert [item.trial for item in trials.ranked(ROWS)] == [2, 4, 0, 3, 1]
     found = trials.best(ROWS)
-    assert found is not None and found["trial"] == 2
+    assert found is not None and found.trial == 2
     assert trials.best([ROWS[1], ROWS[3]]) is None
 
 
 def test_only_what_varies_has_a_column() -> None:
     assert trials.varied(ROWS) == ["model", "train.learning_rate"]
     assert trials.varied(ROWS[:1]) == ["model", "train.learning_rate", "train.epochs"]
-    assert trials.varied([row(0, 1.0), {**row(0, 1.0), "overrides": {}}]) == list(ROWS[0]["overrides"])
+    assert trials.varied([row(0, 1.0), row(0, 1.0, overrides={})]) == list(ROWS[0].overrides)
     assert trials.headings(["train.seed", "data.seed", "train.epochs"]) == ["train.seed", "data.seed", "epochs"]
 
 
@@ -71,19 +65,33 @@ def test_a_single_trial_and_none() -> None:
 
 def test_many_long_parameters_still_fit() -> None:
     values = [{f"group.parameter_{key}": "v" * 9 + str(trial) for key in range(9)} for trial in (0, 1)]
-    wide = [{**row(trial, 0.5), "overrides": values[trial]} for trial in (0, 1)]
+    wide = [row(trial, 0.5, overrides=values[trial]) for trial in (0, 1)]
     assert all(len(line) <= 80 for line in printed(wide))
+
+
+def test_what_a_sampler_drew_is_shown_with_four_digits(tmp_path: Path) -> None:
+    drawn = {"train.learning_rate": "0.0012520653814999472", "data.path": "/a/very/long/path"}
+    text = " ".join(printed([row(0, 0.5, overrides=drawn)]))
+    assert "0.001252" in text and "0.00125206" not in text and "path" in text
+    assert (
+        "0.0012520653814999472"
+        in trials.save([row(0, 0.5, overrides=drawn)], tmp_path).with_name("trials.csv").read_text()
+    )
 
 
 def test_files_hold_every_trial(tmp_path: Path) -> None:
     page = trials.save(ROWS, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trials.csv", "trials.html", "trials.json"]
-    kept = json.loads((tmp_path / "trials.json").read_text())
-    assert kept["best"] == 2 and [item["trial"] for item in kept["trials"]] == [2, 4, 0, 3, 1]
+    kept = trials_table.read(tmp_path)
+    assert kept.best == 2 and kept.trials == [ROWS[number] for number in (2, 4, 0, 3, 1)]
+    older = json.loads((tmp_path / "trials.json").read_text())
+    del older["schema_version"]
+    (tmp_path / "trials.json").write_text(json.dumps(older))
+    assert trials_table.read(tmp_path) == kept
     with (tmp_path / "trials.csv").open(newline="") as stream:
         table = list(csv.DictReader(stream))
     assert [item["trial"] for item in table] == ["2", "4", "0", "3", "1"]
-    assert (table[0]["train.epochs"], table[0]["val_accuracy"], table[-1]["reason"]) == ("3", "0.95", ROWS[1]["reason"])
+    assert (table[0]["train.epochs"], table[0]["val_accuracy"], table[-1]["reason"]) == ("3", "0.95", ROWS[1].reason)
     text = page.read_text()
     assert "nan &lt;b&gt;" in text and "<b>" not in text and "<svg" in text
 

@@ -2,14 +2,15 @@
 
 import io
 import struct
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
-from distributed_cls.images import decode, headers
+from distributed_cls.images import decode, headers, pixels
 from distributed_cls.images.decode import Prepared, Reject, Spec, prepare_image
 
 from ..dataset.support import encoded, exif, photo, png_chunk, psnr
@@ -216,3 +217,65 @@ def test_mutated_bytes_never_raise(kind: str, edits: list[tuple[float, int, byte
 @given(start=st.sampled_from([data[:16] for data in FORMATS.values()]), rest=st.binary(max_size=400))
 def test_random_bytes_behind_a_good_start_never_raise(start: bytes, rest: bytes) -> None:
     check(start + rest)
+
+
+def box(major: bytes, *brands: bytes) -> bytes:
+    """The first box of a file of the ISO base media format."""
+    content = b"ftyp" + major + bytes(4) + b"".join(brands)
+    return struct.pack(">I", len(content) + 4) + content + bytes(40)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (box(b"heic", b"mif1", b"heic"), "heif"),
+        (box(b"mif1", b"miaf", b"heix"), "heif"),
+        (box(b"mif1", b"avif", b"miaf"), "avif"),
+        (box(b"avif"), "avif"),
+        (box(b"isom", b"mp42"), None),  # a film
+        (box(b"qt  "), None),
+        (b"\0\0\0\x18ftyp", None),
+        (struct.pack(">I", 2**31) + b"ftypheic", "heif"),
+    ],
+)
+def test_heic_and_avif_are_told_by_their_brands(data: bytes, kind: str | None) -> None:
+    assert headers.sniff(data) == kind
+
+
+def test_heic_without_its_package_names_format_and_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it were not installed
+    decode._missing_decoder.cache_clear()
+    try:
+        outcome = prepare_image(box(b"heic", b"mif1"), SPEC)
+        assert isinstance(outcome, Reject) and outcome.reason == decode.UNSUPPORTED
+        assert "HEIC" in outcome.detail and "distributed-cls[heic]" in outcome.detail
+        assert not decode.all_formats_decodable()
+    finally:
+        decode._missing_decoder.cache_clear()
+
+
+@pytest.mark.parametrize(("kind", "orientation"), [("AVIF", 1), ("AVIF", 6), ("AVIF", 8), ("HEIF", 1)])
+def test_heic_and_avif_are_decoded_and_upright(kind: str, orientation: int) -> None:
+    if kind == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    elif not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    picture = photo(96, 72)
+    upright = np.asarray(ImageOps.exif_transpose(turned(picture, orientation)))
+    outcome = prepare_image(encoded(Image.fromarray(picture), kind, quality=95, exif=exif(orientation)), SPEC)
+    assert isinstance(outcome, Prepared) and outcome.format == kind.lower()
+    assert psnr(outcome.rgb, pixels.to_square(upright, 32)) > 30
+
+
+def turned(picture: np.ndarray, orientation: int) -> Image.Image:
+    image = Image.fromarray(picture)
+    image.getexif()[0x0112] = orientation
+    return image
+
+
+def test_an_image_that_does_not_fit_into_memory_is_not_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setitem(decode._READERS, "png", full)
+    assert reason(FORMATS["png"]) == decode.UNREADABLE

@@ -1,5 +1,6 @@
 """How a predict job is cut into parts, written down and found again. No Spark, no TensorFlow."""
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -58,9 +59,12 @@ def test_results_of_something_else_are_not_mixed_in(tmp_path: Path) -> None:
 
 def test_tables_are_read_by_row_group_with_labels_by_number_or_name(tmp_path: Path) -> None:
     table = pa.table({"image": [{"bytes": b"1", "path": "x"}, {"bytes": b"2", "path": "y"}, None], "label": [1, 0, 7]})
+    features = {"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}
+    table = table.replace_schema_metadata({"huggingface": json.dumps(features)})
     pq.write_table(table, tmp_path / "t.parquet", row_group_size=2)
     found = slices.find_pieces(str(tmp_path))
     assert [(piece.row_group, piece.images) for piece in found] == [(0, 2), (1, 1)]
+    assert slices.unread_labels(found, ["cat", "dog"]) == ""
     items = list(slices.items(found, ["cat", "dog"]))
     assert [item.read() for item in items] == [b"1", b"2", b""]
     assert [item.truth for item in items] == ["dog", "cat", None]
@@ -71,6 +75,7 @@ def test_the_class_is_the_folder_when_it_is_a_class() -> None:
     assert truth_from_path("/data/cat/1.png", ["cat"]) == "cat"
     assert truth_from_path("/data/2024/1.png", ["cat"]) is None
     assert truth_from_path("1.png", ["cat"]) is None
+    assert truth_from_path("/data/Citroe\u0308n/1.png", ["Citro\u00ebn"]) == "Citro\u00ebn"  # as a Mac names it
 
 
 def test_ahead_gives_the_same_and_raises_the_same() -> None:
@@ -154,19 +159,33 @@ def test_pictures_beside_tables_are_not_passed_over_in_silence(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("label", "classes", "truth"),
+    ("label", "classes", "numbered", "truth"),
     [
-        (1, CLASSES, "boot"),
-        (2, CLASSES, None),
-        ("boot", CLASSES, "boot"),
-        ("hat", CLASSES, None),
-        (None, CLASSES, None),
-        (7, ["3", "7"], "7"),  # a name, and not the eighth class
-        (1, ["3", "7"], None),
+        (1, CLASSES, [], None),  # which class has number 1 is not said anywhere
+        (0, CLASSES, ["shoe", "boot"], None),
+        (1, CLASSES, ["shoe", "boot"], "boot"),
+        (-1, CLASSES, ["shoe", "boot"], None),  # Hugging Face's "no label"
+        (2, CLASSES, ["shoe", "boot"], None),
+        ("boot", CLASSES, [], "boot"),
+        (" boot ", CLASSES, [], "boot"),
+        ("hat", CLASSES, [], None),
+        (None, CLASSES, [], None),
+        (7, ["3", "7"], [], "7"),  # a name, and not the eighth class
+        (1, ["3", "7"], [], None),
+        ("Citroe\u0308n", ["Citro\u00ebn"], [], "Citro\u00ebn"),
     ],
 )
-def test_the_class_that_a_label_of_a_table_means(label: object, classes: list[str], truth: str | None) -> None:
-    assert slices._truth(label, classes) == truth
+def test_the_class_that_a_label_of_a_table_means(
+    label: object, classes: list[str], numbered: list[str], truth: str | None
+) -> None:
+    assert slices._truth(label, classes, numbered) == truth
+
+
+def test_labels_that_nothing_explains_are_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [b"1"], "label": [1]}), tmp_path / "t.parquet")
+    found = slices.find_pieces(str(tmp_path))
+    assert slices.unread_labels(found, ["cat", "dog"]) == f"{tmp_path / 't.parquet'} (column label)"
+    assert slices.unread_labels(found, ["0", "1"]) == ""  # the numbers are the classes' names
 
 
 def test_results_do_not_go_among_the_images() -> None:

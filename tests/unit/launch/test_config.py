@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distributed_cls.config import MODELS, Config, DataConfig, TrainConfig, from_dict, to_dict
+from distributed_cls.config import Config, DataConfig, TrainConfig, from_dict, to_dict
+from distributed_cls.config.registry import models
 from distributed_cls.errors import UserError
 from launch.__main__ import CONF
 
@@ -35,7 +36,7 @@ _GIVEN = {
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_of_conf_composes_and_survives_its_travels(composed: Composed, group: str, choice: str) -> None:
     config = composed(f"{group}={choice}", *_GIVEN.get(choice, []))
-    assert type(config.model) is MODELS[config.model.name]
+    assert type(config.model) is models()[config.model.name]
     if group in ("model", "cluster", "job"):
         assert getattr(config, group).name == choice
     content = yaml.safe_load(Path(CONF, group, f"{choice}.yaml").read_text(encoding="utf-8")) or {}
@@ -72,7 +73,7 @@ def test_values_from_the_command_line_keep_their_types(composed: Composed) -> No
         (["data.split=[0.8,0.3,-0.1]"], "data.split to be three fractions above 0"),
         (["data.split=[0.5,0.2,0.2]"], "sum to 1"),
         (["data.name=a/b"], "data.name to be letters"),
-        (["data=folder"], "data.path to be a folder with one sub-folder per class"),
+        (["data=folder"], "data.path to be a folder with one sub-folder of images per class"),
         (["data.source=web"], "data.source to be one of digits, fashion_mnist"),
         (["train.batch_size=1"], "at least cluster.workers=2"),
         (["train.batch_size=31"], "a multiple of the 2 replicas"),
@@ -114,7 +115,7 @@ def test_the_checks_hold_without_hydra_as_well() -> None:
 
 def test_every_setting_has_a_meaning_and_a_default_within_its_own_limits() -> None:
     sections = [item.type for item in dataclasses.fields(Config) if dataclasses.is_dataclass(item.type)]
-    for kind in (*sections, *MODELS.values()):
+    for kind in (*sections, *models().values()):
         kind()
         for item in dataclasses.fields(kind):
             assert len(item.metadata["doc"]) > 5, (kind, item.name)

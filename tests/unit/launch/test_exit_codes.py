@@ -1,9 +1,11 @@
-"""One line for whatever Hydra and OmegaConf raise, and the exit code of each ending."""
+"""The exit code and the line of each ending, and what a refused command leaves."""
 
+import errno
 import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,46 +14,12 @@ from distributed_cls.errors import RunError, UserError
 from launch import exit_codes, trial
 from tests.patience import PATIENCE
 
-from .conftest import Composed
-
-
-@pytest.mark.parametrize(
-    ("override", "parts"),
-    [
-        ("model=resnt", ["Expected model to be one of cnn, dense, resnet.", "Received: model=resnt."]),
-        ("cluster=gpu5", ["gpu1, gpu4", "Received: cluster=gpu5."]),
-        ("experiment=boats", ["cars, clothes, search", "experiment=boats"]),
-        (
-            "train.epoch=3",
-            ["Expected train to have only: batch_size,", "Received: train.epoch.", "Did you mean train.epochs?"],
-        ),
-        ("model.unit=3", ["Expected model to have only: ", "model.unit", "Did you mean model.units?"]),
-        ("modell=cnn", ["Received: modell"]),
-        ("dataset_rot=/data", ["Received: dataset_rot", "dataset_root"]),
-        ("train.epochs=many", ["Expected train.epochs", "many"]),
-        ("train.flip=perhaps", ["Expected train.flip", "perhaps"]),
-        ("train.epochs=null", ["Expected train.epochs"]),
-        ("cluster=standalone", ["Expected cluster.master to be", "spark://host:port", "Set cluster.master=…"]),
-        ("train.epochs=[", ["Expected key=value. Received: train.epochs=[."]),
-        ("train.batch_size=1", ["Expected train.batch_size to be at least cluster.workers=2"]),
-    ],
-)
-def test_a_wrong_command_line_is_told_in_one_line(composed: Composed, override: str, parts: list[str]) -> None:
-    with pytest.raises(Exception) as raised:
-        composed(override)
-    line = exit_codes.one_line(raised.value)
-    assert "\n" not in line and len(line) < 700
-    assert "Traceback" not in line
-    for part in parts:
-        assert part in line, line
-
 
 @pytest.fixture
-def state(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> trial.State:
-    state = trial.State()
-    state.folder = tmp_path
-    monkeypatch.setattr(exit_codes, "STATE", state)
-    return state
+def launcher(tmp_path: Path) -> trial.Launcher:
+    launcher = trial.Launcher()
+    launcher.folder = tmp_path
+    return launcher
 
 
 class _Session:
@@ -75,33 +43,36 @@ class _Session:
     ],
 )
 def test_each_ending_has_its_code_and_stops_spark(
-    state: trial.State, capsys: pytest.CaptureFixture[str], error: Any, code: int, said: str
+    launcher: trial.Launcher, capsys: pytest.CaptureFixture[str], error: Any, code: int, said: str
 ) -> None:
     session: Any = _Session()
-    state.session = session
+    launcher._session = session
 
     def command() -> None:
         if error is not None:
             raise error
 
-    assert exit_codes.code_of(command) == code
+    assert exit_codes.code_of(command, launcher) == code
     assert session.stopped == 1
     assert said in capsys.readouterr().out
 
 
-def test_sigterm_ends_the_run_cleanly(state: trial.State, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_sigterm_and_a_closed_terminal_end_the_run_cleanly(
+    launcher: trial.Launcher, capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
     session: Any = _Session()
-    state.session = session
-    before = signal.getsignal(signal.SIGTERM)
-    assert exit_codes.code_of(lambda: os.kill(os.getpid(), signal.SIGTERM)) == 143
+    launcher._session = session
+    before = signal.getsignal(number)
+    assert exit_codes.code_of(lambda: os.kill(os.getpid(), number), launcher) == 143
     assert session.stopped == 1
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
     assert "terminated" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_in_a_finalizer_is_not_lost(
-    state: trial.State, capfd: pytest.CaptureFixture[str], number: signal.Signals, code: int
+    launcher: trial.Launcher, capfd: pytest.CaptureFixture[str], number: signal.Signals, code: int
 ) -> None:
     """Python drops an exception that is raised there."""
 
@@ -115,13 +86,13 @@ def test_a_signal_in_a_finalizer_is_not_lost(
         threading.Event().wait(PATIENCE)  # as the run waits for Spark
 
     hook = sys.unraisablehook
-    assert exit_codes.code_of(command) == code
+    assert exit_codes.code_of(command, launcher) == code
     assert sys.unraisablehook is hook
     assert "ignored" not in capfd.readouterr().err
 
 
 def test_what_else_is_raised_in_a_finalizer_is_told_as_ever(
-    state: trial.State, monkeypatch: pytest.MonkeyPatch
+    launcher: trial.Launcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Dying:
         def __del__(self) -> None:
@@ -129,5 +100,53 @@ def test_what_else_is_raised_in_a_finalizer_is_told_as_ever(
 
     told: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", told.append)
-    assert exit_codes.code_of(lambda: [Dying()].clear()) == 0
+    assert exit_codes.code_of(lambda: [Dying()].clear(), launcher) == 0
     assert [what.exc_type for what in told] == [ZeroDivisionError]
+
+
+def _refused() -> None:
+    raise UserError("Expected a. Received: b.")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC, errno.EROFS, errno.EMFILE])
+def test_what_the_owner_of_the_machine_can_put_right_is_one_line(
+    number: int, launcher: trial.Launcher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> None:
+        raise OSError(number, os.strerror(number), "/data/results")
+
+    assert exit_codes.code_of(command, launcher) == 2
+    said = capsys.readouterr().out
+    assert f"Expected /data/results to be usable. Received: {os.strerror(number)}." in said and "Traceback" not in said
+
+
+def test_a_refused_command_leaves_no_folder(tmp_path: Path) -> None:
+    launcher = trial.Launcher()
+    launcher.folder = folder = tmp_path / "runs" / "2026-01-01" / "12-00-00-digits-cnn"
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / "launch.log").touch()
+    (tmp_path / "runs" / "2026-01-01" / "another").mkdir()
+    assert exit_codes.code_of(_refused, launcher) == 2
+    assert [path.name for path in (tmp_path / "runs" / "2026-01-01").iterdir()] == ["another"]
+
+
+def test_a_folder_with_anything_of_a_run_stays(tmp_path: Path) -> None:
+    launcher = trial.Launcher()
+    launcher.folder = folder = tmp_path / "run"
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / "logs").mkdir()
+    assert exit_codes.code_of(_refused, launcher) == 2
+    assert (folder / "logs").is_dir()
+    assert exit_codes.code_of(lambda: None, launcher) == 0
+
+
+def test_latest_leads_to_the_last_trained_run(tmp_path: Path) -> None:
+    runs = [tmp_path / "runs" / "2026-01-01" / name for name in ("one", "two", "predicted")]
+    for run in runs:
+        run.mkdir(parents=True)
+        if run.name != "predicted":
+            (run / "checkpoints").mkdir()
+        trial._link_latest(run)
+    assert (tmp_path / "runs" / "latest").resolve() == runs[1]
+    trial._link_latest(tmp_path / "chosen" / "by" / "hand")
+    assert not (tmp_path / "chosen").exists()

@@ -1,4 +1,4 @@
-"""``--help`` is complete: every group with its choices, every setting with its meaning."""
+"""``--help`` is complete and true: every choice, every setting with its meaning and the value that would run."""
 
 import dataclasses
 import re
@@ -6,30 +6,62 @@ from pathlib import Path
 
 import pytest
 
-from distributed_cls.config import MODELS, Config
+from distributed_cls.config import Config
+from distributed_cls.config.registry import models
+from distributed_cls.errors import UserError
+from launch import schema
 from launch.__main__ import CONF
+from launch.composition_errors import settings
 from launch.help import print_help, wanted
 
 
-def test_help_lists_every_choice_and_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
-    print_help(CONF)
-    text = capsys.readouterr().out
+@pytest.fixture(autouse=True)
+def registered() -> None:
+    schema.register()
+
+
+def _shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    print_help(CONF, [*arguments, "--help"])
+    return capsys.readouterr().out
+
+
+def test_help_lists_every_choice_and_every_setting(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    text = _shown(capsys)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 100
     for group in ("data", "model", "train", "cluster", "job", "experiment"):
         choices = ", ".join(sorted(path.stem for path in Path(CONF, group).glob("*.yaml")))
-        assert re.search(rf"^ *{group} +{group}=… +{re.escape(choices)} *$", text, re.MULTILINE), group
+        assert re.search(rf"^ *{group}=… +{re.escape(choices)} *$", text, re.MULTILINE), group
+    for name in settings():
+        assert name == "model.name" or re.search(rf"^ *{re.escape(name)} ", text, re.MULTILINE), name
     words = " ".join(text.split())
     for section in dataclasses.fields(Config):
-        kinds = MODELS.values() if section.name == "model" else [section.type]
-        for kind in kinds:
-            inside = dataclasses.is_dataclass(kind)
-            for item in dataclasses.fields(kind) if inside else [section]:
-                if inside and item.name == "name":  # chosen by the group
-                    continue
-                name = f"{section.name}.{item.name}" if inside else section.name
-                assert re.search(rf"^ *{re.escape(name)} ", text, re.MULTILINE), name
-                assert item.metadata["doc"].split(";")[0][:60] in words, name
+        kinds = models().values() if section.name == "model" else [section.type]
+        for item in [item for kind in kinds if dataclasses.is_dataclass(kind) for item in dataclasses.fields(kind)]:
+            assert item.name == "name" or item.metadata["doc"].split()[0] in words, item.name
+    assert "hydra.run.dir" in text
+
+
+def test_defaults_are_those_that_would_run(capsys: pytest.CaptureFixture[str]) -> None:
+    def default(text: str, name: str) -> str:
+        found = re.search(rf"^ *{re.escape(name)} +(\S+)", text, re.MULTILINE)
+        assert found, name
+        return found.group(1)
+
+    text = _shown(capsys)
+    assert (default(text, "train.epochs"), default(text, "data.image_size")) == ("15", "32")  # not the dataclasses'
+    assert default(_shown(capsys, "data=folder"), "data.image_size") == "224"
+
+
+def test_one_section_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    text = _shown(capsys, "train")
+    assert "train.learning_rate" in text and "data.name" not in text and "python -m launch" not in text
+    with pytest.raises(UserError, match=r"Expected a section: cluster, data, .*Received: --help trian"):
+        _shown(capsys, "trian")
 
 
 def test_help_is_asked_for() -> None:
-    assert wanted(["launch", "--help"]) and wanted(["launch", "model=cnn", "-h"])
-    assert not wanted(["launch", "model=cnn"])
+    assert wanted(["--help"]) and wanted(["model=cnn", "-h"])
+    assert not wanted(["model=cnn"])

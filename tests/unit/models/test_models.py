@@ -8,9 +8,11 @@ import keras
 import numpy as np
 import pytest
 
-from distributed_cls.config import CnnConfig, DenseConfig, ResnetConfig
 from distributed_cls.errors import UserError
-from distributed_cls.models.registry import build
+from distributed_cls.models.building import build
+from distributed_cls.models.cnn import CnnConfig
+from distributed_cls.models.dense import DenseConfig
+from distributed_cls.models.resnet import ResnetConfig
 
 SIZE = 32
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3)).astype(np.float32)

@@ -1,9 +1,8 @@
 """What a person reads while ranks train, off a terminal."""
 
-from typing import Any
-
 import pytest
 
+from distributed_cls.contracts.events import EpochEnded, Metrics, Noted, Phase, PhaseStarted, TrainProgressed
 from distributed_cls.run import progress as progress_module
 from distributed_cls.run.progress import TrainingView
 
@@ -23,27 +22,25 @@ def test_counted_things_have_a_throughput_and_an_end(
         assert capsys.readouterr().out.rstrip().endswith("images  2,500/4,500  500 images/s  4 s left")
 
 
-def _epoch(split: str, **values: float) -> dict[str, Any]:
-    return {"event": "epoch", "rank": 0, "split": split, "epoch": 3, "step": 1200, "values": values}
-
-
 def test_one_line_per_epoch_and_progress_only_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with progress_module.showing("lines") as display:
         view = TrainingView(display)
-        view({"event": "phase", "rank": 0, "name": "tensorflow"})
-        progress = {"event": "progress", "rank": 0, "epoch": 3, "epochs": 5, "step": 1150, "steps": 2000}
-        view({**progress, "values": {"loss": 0.5, "accuracy": 0.75, "images_per_second": 1234.5}})
+        view(PhaseStarted(rank=0, phase=Phase.TENSORFLOW))
+        half = TrainProgressed(rank=0, epoch=3, epochs=5, step=1150, steps=2000, values=Metrics(0.5, 0.75, 1234.5))
+        capsys.readouterr()
+        view(half)
         assert capsys.readouterr().out == ""
         monkeypatch.setattr(progress_module, "_LINE_SECONDS", 0.0)
-        view({**progress, "values": {"loss": 0.5, "accuracy": 0.75, "images_per_second": 1234.5}})
+        view(half)
         shown = capsys.readouterr().out
         assert "epoch 3/5" in shown and "1,150/2,000" in shown
         assert "1,234 images/s  loss 0.500  accuracy 0.750" in shown
-        view(_epoch("train", loss=0.25, accuracy=0.875, images_per_second=2000.0))
+        view(EpochEnded(rank=0, split="train", epoch=3, step=1200, values=Metrics(0.25, 0.875, 2000.0)))
         assert capsys.readouterr().out == ""
-        view(_epoch("val", loss=0.5, accuracy=0.5))
-    [line] = capsys.readouterr().out.splitlines()
-    assert "epoch   3/5  step  1,200  loss 0.2500  accuracy 0.8750" in line
-    assert "val loss 0.5000  accuracy 0.5000" in line and line.endswith("2,000 images/s")
+        view(EpochEnded(rank=0, split="val", epoch=3, step=1200, values=Metrics(0.5, 0.75)))
+        [line] = capsys.readouterr().out.splitlines()
+        assert "epoch   3/5" in line and "loss 0.2500" in line and "val loss 0.5000" in line and "2,000" in line
+        view(Noted(rank=0, text="global batch 128 = 2 ranks × 64"))
+        assert "global batch 128 = 2 ranks × 64" in capsys.readouterr().out

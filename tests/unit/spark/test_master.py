@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from distributed_cls.spark.master import is_local, is_local_cluster, is_on_this_machine, with_slot_count
+from distributed_cls.spark.master import is_local, is_local_cluster, on_this_machine, with_slots
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from distributed_cls.spark.master import is_local, is_local_cluster, is_on_this_
 def test_what_a_master_means(master: str | None, local: bool, cluster: bool) -> None:
     assert is_local(master) is local
     assert is_local_cluster(master) is cluster
-    assert is_on_this_machine(master) is (local or cluster)
+    assert on_this_machine(master) is (local or cluster)
 
 
 @pytest.mark.parametrize(
@@ -48,4 +48,4 @@ def test_a_local_master_has_a_count_of_slots(
 ) -> None:
     for cores, expected in ((6, six_cores), (1, one_core)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
-        assert with_slot_count(master) == expected
+        assert with_slots(master) == expected

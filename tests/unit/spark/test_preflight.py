@@ -52,7 +52,7 @@ def test_slots_that_are_there_are_not_waited_for(monkeypatch: pytest.MonkeyPatch
             0,
             1,
             7,
-            "Expected 3 slots on spark://node:7077 (cluster.workers). Received: 1 after 7 s. "
+            "Expected 3 slots on spark://node:7077 (cluster.workers). Received: 1 after 7 s (cluster.slot_timeout). "
             "Set cluster.workers=1, or give the cluster more cores.",
         ),
         (
@@ -60,7 +60,8 @@ def test_slots_that_are_there_are_not_waited_for(monkeypatch: pytest.MonkeyPatch
             1,
             0,
             7,
-            "Expected 3 slots with 1 GPU(s) each on local-cluster[1,2,1024] (cluster.workers). Received: 0 after 7 s. "
+            "Expected 3 slots with 1 GPU(s) each on local-cluster[1,2,1024] (cluster.workers). "
+            "Received: 0 after 7 s (cluster.slot_timeout). "
             "Give the cluster more cores.",
         ),
         ("local[2]", 0, 2, 0, "Expected 3 slots on local[2] (cluster.workers). Received: 2. Set cluster.workers=2,"),
@@ -96,7 +97,7 @@ def test_too_few_slots_are_refused_after_the_limit_and_at_once_on_a_local_master
 )
 def test_properties_that_a_barrier_stage_cannot_run_on(properties: dict[str, str], gpus: int, message: str) -> None:
     with pytest.raises(UserError) as raised:
-        preflight.check_properties(session(**properties), ClusterConfig(gpus_per_worker=gpus))
+        preflight.check_properties(properties, ClusterConfig(gpus_per_worker=gpus))
     assert message in str(raised.value)
 
 

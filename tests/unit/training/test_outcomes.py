@@ -7,19 +7,20 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, top_k_accuracy_score
 
-from distributed_cls.training.outcomes import BINS, GALLERY, Outcomes, as_dict
+from distributed_cls.contracts.counts import BINS, Counts
+from distributed_cls.training.outcomes import GALLERY, Predictions
 
 CLASSES = 7
 
 
 def _columns(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, ...]:
-    """What ``Engine.evaluate_call`` gives for these logits, in NumPy; shaped [steps, batch]."""
+    """What ``Evaluator.evaluate_call`` gives for these logits, in NumPy; shaped [steps, batch]."""
     probabilities = softmax(logits, axis=1)
     own = probabilities[np.arange(len(labels)), labels]
     top = (logits > logits[np.arange(len(labels)), labels][:, None]).sum(1) < 5
-    likeliest = np.argsort(-logits, axis=1)[:, :5].astype(np.int32)
-    shares = np.take_along_axis(probabilities, likeliest, 1)
-    columns = labels, weights, likeliest, shares, -np.log(own), top
+    most_probable = np.argsort(-logits, axis=1)[:, :5].astype(np.int32)
+    of_those = np.take_along_axis(probabilities, most_probable, 1)
+    columns = labels, weights, most_probable, of_those, -np.log(own), top
     return tuple(column.reshape(-1, 10, *column.shape[1:]) for column in columns)
 
 
@@ -36,15 +37,15 @@ def examples() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_sums_over_ranks_are_those_of_all_examples(examples: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     labels, logits, weights = examples
     parts = [slice(0, 150), slice(150, 300)]
-    counts = [Outcomes(_columns(labels[part], logits[part], weights[part])).counts(CLASSES) for part in parts]
-    result = as_dict("val", sum(counts), CLASSES)
+    counts = [Predictions(_columns(labels[part], logits[part], weights[part])).counts(CLASSES) for part in parts]
+    summed = Counts.from_vector(counts[0].to_vector() + counts[1].to_vector())
+    result = summed.to_plain()
     real = weights > 0
     labels, logits = labels[real], logits[real]
     probabilities, predicted = softmax(logits, axis=1), logits.argmax(1)
-    assert result["split"] == "val"
     assert result["examples"] == 260
     assert result["correct"] == accuracy_score(labels, predicted, normalize=False)
-    assert result["top5_correct"] == top_k_accuracy_score(labels, logits, k=5, normalize=False)
+    assert result["top_k_correct"] == top_k_accuracy_score(labels, logits, k=5, normalize=False)
     assert result["loss_sum"] == pytest.approx(log_loss(labels, probabilities, normalize=False), rel=1e-9)
     np.testing.assert_array_equal(result["confusion"], confusion_matrix(labels, predicted))
     confidence = probabilities.max(1)
@@ -57,17 +58,16 @@ def test_sums_over_ranks_are_those_of_all_examples(examples: tuple[np.ndarray, n
 
 def test_certain_and_hopeless_confidences_fall_into_the_outer_bins() -> None:
     ones, zeros = np.ones((1, 2)), np.zeros((1, 2), int)
-    outcomes = Outcomes((zeros, ones, zeros[..., None], np.array([[[1.0], [0.0]]]), ones, ones > 0))
-    bins = as_dict("val", outcomes.counts(1), 1)["bins"]
-    assert bins["count"] == [1] + [0] * (BINS - 2) + [1]
+    predictions = Predictions((zeros, ones, zeros[..., None], np.array([[[1.0], [0.0]]]), ones, ones > 0))
+    assert predictions.counts(1).bins.count.tolist() == [1] + [0] * (BINS - 2) + [1]
 
 
-def test_the_surest_mistakes_come_first() -> None:
+def test_the_most_confident_mistakes_come_first() -> None:
     random = np.random.default_rng(1)
     labels, predicted = random.integers(0, 3, 200), random.integers(0, 3, 200)
     confidence = random.random(200)
     ones = np.ones((1, 200))
-    guesses, shares = predicted[None, :, None], confidence[None, :, None]
-    chosen = Outcomes((labels[None], ones, guesses, shares, ones, ones > 0)).surest_mistakes()
+    guesses, probabilities = predicted[None, :, None], confidence[None, :, None]
+    chosen = Predictions((labels[None], ones, guesses, probabilities, ones, ones > 0)).most_confident_errors()
     by_hand = sorted(np.flatnonzero(labels != predicted), key=lambda at: -confidence[at])[:GALLERY]
     assert chosen.tolist() == by_hand

@@ -1,29 +1,39 @@
 """Real ranks in processes of their own: what they compute together equals what one process computes alone."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
 import pytest
 
 from distributed_cls.barrier.rendezvous import held_port
-from distributed_cls.config import ClusterConfig, CnnConfig, Config, DataConfig, DenseConfig, TrainConfig, to_dict
+from distributed_cls.config import ClusterConfig, Config, DataConfig, TrainConfig
+from distributed_cls.contracts import checkpoint, events
+from distributed_cls.contracts.events import EpochEnded, Event, Finished, MistakesFound
+from distributed_cls.contracts.rank_task import RankResult, RankTask, Step, dump_task
 from distributed_cls.errors import UserError
-from distributed_cls.models.registry import build
-from distributed_cls.training import checkpoint, start
+from distributed_cls.models.building import build
+from distributed_cls.models.cnn import CnnConfig
+from distributed_cls.models.dense import DenseConfig
+from distributed_cls.training import run_state, start
 from tests.patience import PATIENCE
 from tests.shards import Record, records, write_dataset
 
 from .rank_program import KEPT_EPOCHS, STEPS
+from .threads import SumOfThreads
+
+E = TypeVar("E", bound=Event)
 
 BATCH = 12
 SEED = 7
@@ -37,10 +47,10 @@ main()
 
 
 @contextlib.contextmanager
-def _ranks(work: str, folder: Path, world: int, order: dict[str, Any]) -> Iterator[None]:
+def _ranks(work: str, folder: Path, world: int, task: RankTask) -> Iterator[None]:
     """Start ``world`` ranks; at the end of the block, wait until all are done."""
     folder.mkdir()
-    (folder / "order.json").write_text(json.dumps(order), encoding="utf-8")
+    (folder / "task.json").write_text(dump_task(task), encoding="utf-8")
     with contextlib.ExitStack() as stack:
         workers = [f"127.0.0.1:{stack.enter_context(held_port())}" for _ in range(world)]
         processes = []
@@ -102,8 +112,8 @@ def left(tmp_path_factory: pytest.TempPathFactory, batches: list[list[Record]]) 
             data = folder / f"data-{world}"
             write_dataset(data, {"train": shards, "val": shards, "test": shards})
             config = Config(data=DataConfig(image_size=8), train=_train_config(), cluster=ClusterConfig(workers=world))
-            order = {"config": to_dict(config), "dataset": str(data)}
-            stack.enter_context(_ranks("steps", folder / f"world-{world}", world, order))
+            task = RankTask(config, str(data), "1", str(folder), (Step.TRAIN,))
+            stack.enter_context(_ranks("steps", folder / f"world-{world}", world, task))
     found = {}
     for name in ("0/2", "1/2", "0/1"):
         rank, world = name.split("/")
@@ -182,25 +192,28 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = Config(
         data=DataConfig(image_size=8), model=CnnConfig(filters=[4], units=8), train=train, cluster=ClusterConfig()
     )
-    order = {"config": to_dict(config), "dataset": str(folder / "data"), "work": ["train", "evaluate"]}
     for name in ("undisturbed", "resumed"):
         run_folder = folder / f"{name}-run"
         run_folder.mkdir()
         if name == "resumed":
             shutil.copytree(folder / "undisturbed-run" / "kept", run_folder / "checkpoints")
-        with _ranks("whole", folder / name, 2, {**order, "run_folder": str(run_folder)}):
+        steps = (Step.TRAIN, Step.EVALUATE)
+        with _ranks("whole", folder / name, 2, RankTask(config, str(folder / "data"), "1", str(run_folder), steps)):
             pass
     return folder
 
 
-def _events(folder: Path, rank: int, kind: str) -> list[dict[str, Any]]:
+def _events(folder: Path, rank: int, kind: type[E]) -> list[E]:
     lines = (folder / f"rank-{rank}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [event for event in map(json.loads, lines) if event["event"] == kind]
+    return [event for event in map(events.loads, lines) if isinstance(event, kind)]
 
 
-def _numbers(event: dict[str, Any]) -> tuple[Any, ...]:
-    values = {name: value for name, value in event["values"].items() if name != "images_per_second"}
-    return event["split"], event["epoch"], event["step"], values
+def _numbers(event: EpochEnded) -> tuple[Any, ...]:
+    return event.split, event.epoch, event.step, dataclasses.replace(event.values, images_per_second=None)
+
+
+def _result(folder: Path, rank: int) -> RankResult:
+    return _events(folder, rank, Finished)[0].result
 
 
 def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(runs: Path) -> None:
@@ -216,7 +229,7 @@ def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(runs: Path) -> None
     for key, value in stored[0].items():
         np.testing.assert_array_equal(value, stored[1][key], err_msg=key)
     undisturbed, resumed = (
-        [_numbers(event) for event in _events(runs / name, 0, "epoch")] for name in ("undisturbed", "resumed")
+        [_numbers(event) for event in _events(runs / name, 0, EpochEnded)] for name in ("undisturbed", "resumed")
     )
     assert [(split, epoch) for split, epoch, *_ in resumed] == [
         (split, epoch) for epoch in range(KEPT_EPOCHS + 1, 5) for split in ("train", "val")
@@ -226,37 +239,73 @@ def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(runs: Path) -> None
 
 def test_the_counts_are_those_of_a_plain_model_over_the_whole_split(runs: Path) -> None:
     model = build(CnnConfig(filters=[4], units=8), 8, 3)
-    checkpoint.load(runs / "undisturbed-run" / "checkpoints" / "best.npz", model.variables)
-    results = [_events(runs / "undisturbed", rank, "result")[0]["result"] for rank in (0, 1)]
-    assert results[0]["test"] == results[1]["test"]
+    run_state.load(runs / "undisturbed-run" / "checkpoints" / "best.npz", model.variables)
+    results = [_result(runs / "undisturbed", rank) for rank in (0, 1)]
+    assert results[0].counts["test"].to_plain() == results[1].counts["test"].to_plain()
+    trained = results[0].train
+    assert trained is not None and trained.best_epoch <= trained.epochs == 4 and trained.steps == 4 * 6
+    assert trained.val_accuracy == results[0].counts["val"].accuracy
     for split, part in (("val", records(21, seed=2)), ("test", records(19, seed=3))):
         images, labels = np.stack([image for image, _, _ in part]), np.array([label for _, label, _ in part])
         logits = model(images.astype(np.float32), training=False)
         losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-        counted = results[0][split]
-        assert counted["examples"] == len(part)
-        assert counted["correct"] == int((np.argmax(logits, 1) == labels).sum())
-        assert counted["loss_sum"] == pytest.approx(float(np.sum(losses)), rel=1e-4)
-        assert np.sum(counted["confusion"], axis=1).tolist() == np.bincount(labels, minlength=3).tolist()
+        counted = results[0].counts[split]
+        assert counted.examples == len(part)
+        assert counted.correct == int((np.argmax(logits, 1) == labels).sum())
+        assert counted.loss_sum == pytest.approx(float(np.sum(losses)), rel=1e-4)
+        assert np.sum(counted.confusion, axis=1).tolist() == np.bincount(labels, minlength=3).tolist()
 
 
-def test_the_surest_mistakes_of_the_ranks_are_the_images_that_were_misread(runs: Path) -> None:
-    counted = _events(runs / "undisturbed", 0, "result")[0]["result"]["test"]
+def test_the_most_confident_mistakes_of_the_ranks_are_the_images_that_were_misread(runs: Path) -> None:
+    counted = _result(runs / "undisturbed", 0).counts["test"]
     items = [
         item
         for rank in (0, 1)
-        for event in _events(runs / "undisturbed", rank, "mistakes")
-        if event["split"] == "test"
-        for item in event["items"]
+        for event in _events(runs / "undisturbed", rank, MistakesFound)
+        if event.split == "test"
+        for item in event.items
     ]
     labels = {key.hex(): label for _, label, key in records(19, seed=3)}
-    assert len(items) == len({item["key"] for item in items}) == counted["examples"] - counted["correct"]
-    assert all(item["true"] == labels[item["key"]] != item["predicted"] for item in items)
+    assert len(items) == len({item.key for item in items}) == counted.examples - counted.correct
+    assert all(item.true == labels[item.key] != item.predicted for item in items)
+
+
+def _resuming(rank: int, total: "SumOfThreads", run_folder: Path, fingerprint: str) -> Any:
+    """As much of a rank as resuming looks at."""
+    replicated = SimpleNamespace(variables=[], gather=lambda value, rank, size: total.gather(value, rank, size))
+    return SimpleNamespace(
+        config=Config(),
+        is_chief=False,
+        replicated=replicated,
+        manifest=SimpleNamespace(fingerprint=fingerprint),
+        rank=rank,
+        world_size=total.world_size,
+    )
 
 
 def test_a_checkpoint_of_another_data_set_is_refused(runs: Path) -> None:
-    # As much of a rank as resuming looks at.
-    manifest = SimpleNamespace(fingerprint="another")
-    rank: Any = SimpleNamespace(chief=False, engine=SimpleNamespace(variables=[]), manifest=manifest)
     with pytest.raises(UserError, match=r"data set another. Received: [0-9a-f]{8}\. Choose an empty run folder"):
-        start._resume(rank, runs / "undisturbed-run" / "checkpoints" / "last.npz")
+        start._resume(
+            _resuming(0, SumOfThreads(1), runs, "another"), runs / "undisturbed-run" / "checkpoints" / "last.npz"
+        )
+
+
+def test_ranks_that_see_different_checkpoints_refuse_to_go_on(runs: Path, tmp_path: Path) -> None:
+    """A shared folder may show one rank the newest file, another an older one, and a third none."""
+    whole = runs / "undisturbed-run"
+    fingerprint = checkpoint.read(whole / "checkpoints" / "last.npz")[1].dataset
+    seen = [whole / "checkpoints" / "last.npz", whole / "kept" / "last.npz", tmp_path / "last.npz"]
+    total, said = SumOfThreads(3), [""] * 3
+
+    def resume(rank: int) -> None:
+        try:
+            start._resume(_resuming(rank, total, tmp_path, fingerprint), seen[rank])
+        except UserError as error:
+            said[rank] = str(error)
+
+    threads = [threading.Thread(target=resume, args=(rank,)) for rank in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert all("Received: step 24 on rank 0, step 12 on rank 1, step 0 on rank 2, from" in text for text in said), said

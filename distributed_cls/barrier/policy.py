@@ -1,0 +1,66 @@
+"""What follows from a failed attempt: a pure function of how it ended and of what happened before."""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from distributed_cls.contracts.events import FailureKind
+
+MAX_LOST_PORTS = 3  # rendezvous that are repeated without counting as an attempt
+
+
+class Decision(str, enum.Enum):
+    """What the supervisor does next."""
+
+    RETRY = "retry"  # start the stage again, from the last checkpoint
+    REFUSE = "refuse"  # the user can fix it: exit code 2
+    FAIL = "fail"  # exit code 1
+
+
+@dataclass(frozen=True)
+class AttemptStatus:
+    """How an attempt ended without a result."""
+
+    kind: FailureKind
+    message: str  # one line for the user, with the remedy where there is one
+    step: int = 0  # finished training steps, of the rank that failed
+    seconds: float = 0.0  # that the attempt took
+    details: tuple[str, ...] = ()  # further lines: the end of the rank's log, where the rest is
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A decision, and why."""
+
+    decision: Decision
+    reason: str
+
+
+def counted(history: Sequence[AttemptStatus]) -> int:
+    """How many of these attempts count against the limit: the first few lost ports do not."""
+    ports = sum(status.kind is FailureKind.PORT for status in history)
+    return len(history) - min(ports, MAX_LOST_PORTS)
+
+
+def decide(status: AttemptStatus, history: Sequence[AttemptStatus], max_attempts: int) -> Verdict:
+    """What to do after ``status``. ``history``: the failed attempts before it, oldest first."""
+    if status.kind is FailureKind.USER:
+        return Verdict(Decision.REFUSE, "the user can fix it")
+    if status.kind is FailureKind.DIVERGED:
+        return Verdict(Decision.FAIL, "another attempt would compute the same loss")
+    if _repeats(status, history):
+        return Verdict(Decision.FAIL, "the same error at the same step: another attempt would not get further")
+    used = counted([*history, status])
+    if used >= max_attempts:
+        return Verdict(Decision.FAIL, f"attempt {used} of {max_attempts}, the last")
+    if status.kind is FailureKind.PORT and used == counted(history):
+        return Verdict(Decision.RETRY, "a port was taken before TensorFlow could bind it; repeating the rendezvous")
+    return Verdict(Decision.RETRY, f"starting the stage again from the last checkpoint ({used + 1} of {max_attempts})")
+
+
+def _repeats(status: AttemptStatus, history: Sequence[AttemptStatus]) -> bool:
+    """Whether a rank's exception is the one that ended the attempt before, at the same step."""
+    if status.kind is not FailureKind.ERROR or not history:
+        return False
+    before = history[-1]
+    return (before.kind, before.step, before.message) == (status.kind, status.step, status.message)

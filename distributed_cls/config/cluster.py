@@ -1,0 +1,47 @@
+"""Which Spark cluster runs the job."""
+
+import re
+from dataclasses import dataclass
+
+from distributed_cls.config.section import Section, setting
+
+
+@dataclass
+class ClusterConfig(Section):
+    """Which Spark cluster runs the job, and the limit of every wait on it."""
+
+    section = "cluster"
+
+    name: str = setting("local", "name of this choice, for logs and reports")
+    master: str | None = setting("local[*]", "Spark master URL; null: the one that spark-submit gives")
+    workers: int = setting(2, "ranks that train together, one barrier task each", at_least=1)
+    gpus_per_worker: int = setting(0, "GPUs of each rank", at_least=0)
+    cores_per_worker: int | None = setting(
+        None, "CPU threads of each rank; null: the cores of its Spark slot", at_least=1
+    )
+    python: str | None = setting(None, "interpreter of the executors; null: the driver's own")
+    spark: dict[str, str] = setting({}, "further Spark properties, by their full names")
+    slot_timeout: float = setting(60.0, "longest wait for the cluster to offer enough slots, seconds", above=0)
+    rendezvous_timeout: float = setting(120.0, "longest wait for all ranks to meet, seconds", above=0)
+    start_timeout: float = setting(
+        300.0, "longest time for TensorFlow's import and for connecting the ranks, seconds", above=0
+    )
+    first_step_timeout: float = setting(
+        900.0,
+        "longest time for loading weights, for decoding images into memory, and for the first step each, seconds",
+        above=0,
+    )
+    stall_timeout: float = setting(
+        600.0, "longest time without progress of any rank before the attempt is ended, seconds", above=0
+    )
+    max_attempts: int = setting(2, "how often a failed stage is started, the first time included", at_least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.master is not None and not re.match(r"local|spark://.|k8s://.|yarn$", self.master):
+            self.refuse(
+                "master",
+                self.master or "(nothing)",
+                "a Spark master: local[N], spark://host:port, yarn, or k8s://https://host:port",
+                "Set cluster.master=….",
+            )

@@ -1,0 +1,63 @@
+"""Where the images come from and how they are prepared."""
+
+import re
+from dataclasses import dataclass
+
+from distributed_cls.config import registry
+from distributed_cls.config.section import Section, setting
+
+
+@dataclass
+class DataConfig(Section):
+    """Where the images come from and how they are prepared."""
+
+    section = "data"
+
+    name: str = setting("digits", "name of the data set; the first part of its prepared folder's name")
+    source: str = setting("digits", "where the images come from", choices=registry.source_names)
+    path: str | None = setting(None, "the images: path or URL; sources that are built in need none")
+    image_size: int = setting(32, "edge of the square prepared images, pixels", at_least=8, at_most=2048)
+    resize: str = setting(
+        "stretch",
+        "how a picture becomes square: stretched, cropped at its centre, or padded with white",
+        choices=("stretch", "crop", "pad"),
+    )
+    split: list[float] = setting([0.7, 0.15, 0.15], "fractions of train, val and test; they sum to 1")
+    split_salt: str = setting("", "any text; another one gives another split of the same images")
+    seed: int = setting(0, "seed of the split and of the order in which classes are mixed into shards")
+    encoding: str = setting("png", "how a prepared image is stored", choices=("png", "jpeg", "raw"))
+    jpeg_quality: int = setting(95, "quality of encoding=jpeg", at_least=1, at_most=100)
+    shards: int | None = setting(
+        None, "TFRecord shards of the train split; null: by size (shard_megabytes)", at_least=1
+    )
+    shard_megabytes: float = setting(64.0, "size of a shard that shards=null aims for, MB", above=0)
+    min_edge: int = setting(8, "images with a shorter edge are rejected, pixels", at_least=1)
+    max_pixels: int = setting(64_000_000, "images with more pixels are rejected before they are decoded", at_least=1)
+    max_bytes: int = setting(64 * 2**20, "image files with more bytes are rejected unread", at_least=1)
+    max_reject_fraction: float = setting(0.05, "more rejects than this stop the run", at_least=0, at_most=1)
+    near_duplicates: int | None = setting(
+        12,
+        "images whose perceptual hashes differ in at most so many of 256 bits share a split; null: do not look",
+        at_least=0,
+        at_most=24,
+    )
+    path_column: str = setting("path", "source=table, parquet: column with the path of an image")
+    label_column: str = setting("label", "source=table, parquet: column with its class")
+    split_column: str = setting("split", "source=table, parquet: column with train, val or test; may be missing")
+    bytes_column: str = setting("image", "source=parquet: column with the encoded image")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.split = [float(part) for part in self.split]
+        if len(self.split) != 3 or min(self.split) <= 0 or abs(sum(self.split) - 1) > 1e-6:
+            self.refuse("split", self.split, "three fractions above 0 (train, val, test) that sum to 1")
+        if not re.fullmatch(r"\w[\w.-]*", self.name):
+            self.refuse("name", self.name, "letters, digits, '.', '_' and '-' (it names a folder)")
+        if self.path and re.match(r"\w+://[^/]*@", self.path):
+            # The path is printed and saved; what stands before the @ must be neither.
+            self.refuse(
+                "path", "…@…", "a URL without credentials", "Set them in the environment, as the store expects."
+            )
+        source = registry.source(self.source)
+        if source is not None and source.needs_path and not self.path:
+            self.refuse("path", self.path, source.expected_path, "Set data.path=/path/to/images.")

@@ -1,0 +1,128 @@
+"""What the driver asks of a rank, and what comes back: both travel as JSON text, never as pickled objects."""
+
+import enum
+import json
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from distributed_cls.config import Config, from_dict, to_dict
+from distributed_cls.contracts import codec
+from distributed_cls.contracts.counts import Counts
+
+SCHEMA_VERSION = 1
+
+T = TypeVar("T")
+
+
+class Step(str, enum.Enum):
+    """A part of a rank's work; those that are asked for are done in this order."""
+
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    EXPORT = "export"
+
+
+@dataclass(frozen=True)
+class RankTask:
+    """What all ranks of a stage do together."""
+
+    config: Config
+    dataset: str  # folder of the prepared data set, as every rank sees it
+    fingerprint: str  # of that data set
+    run_folder: str  # absolute, as every rank sees it
+    steps: tuple[Step, ...]
+    checkpoint: str | None = None  # without Step.TRAIN: the weights to evaluate or export
+    threads: int = 1  # CPU threads of each rank
+    plugins: tuple[str, ...] = ()  # modules that register models from outside the package
+
+
+@dataclass(frozen=True)
+class RankAssignment:
+    """The part of one rank: what its agent hands to its process."""
+
+    task: RankTask
+    rank: int
+    world_size: int
+    parent_pid: int  # of the agent; the rank's process ends with it
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What training came to. The metrics are those of the last epoch over the whole train split."""
+
+    epochs: int
+    steps: int
+    best_epoch: int
+    loss: float
+    accuracy: float
+    learning_rate: float
+    images_per_second: float
+    val_accuracy: float | None = None  # of the best epoch
+    val_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class RankResult:
+    """What a rank returns: the same on every rank, because all of it was summed over the ranks."""
+
+    train: TrainResult | None = None
+    counts: dict[str, Counts] = field(default_factory=dict)  # of each evaluated split
+
+
+@dataclass(frozen=True)
+class StageAnswer:
+    """What a barrier task returns through Spark: a result, or why the ranks must not train together."""
+
+    result: RankResult | None = None
+    refusal: str | None = None
+
+
+codec.register(Config, to_dict, from_dict)
+
+
+def dump_task(task: RankTask) -> str:
+    """The task as JSON text."""
+    return _dump(task)
+
+
+def load_task(text: str) -> RankTask:
+    """The task again, its configuration checked. Raises ValueError: damaged, or of another version."""
+    return _load(RankTask, text)
+
+
+def dump_assignment(assignment: RankAssignment) -> str:
+    """The assignment as one line of JSON."""
+    return _dump(assignment)
+
+
+def load_assignment(text: str | bytes) -> RankAssignment:
+    """The assignment again. Raises ValueError: damaged, or of another version."""
+    return _load(RankAssignment, text)
+
+
+def plugins_of(text: str | bytes) -> list[str]:
+    """The plug-in modules of a task or an assignment: they register its settings, so they are imported first."""
+    content = json.loads(text)
+    return [str(name) for name in content.get("task", content)["plugins"]]
+
+
+def dump_answer(answer: StageAnswer) -> str:
+    """The answer as JSON text."""
+    return _dump(answer)
+
+
+def load_answer(text: str) -> StageAnswer:
+    """The answer again. Raises ValueError: damaged, or of another version."""
+    return _load(StageAnswer, text)
+
+
+def _dump(value: object) -> str:
+    return codec.dumps({"schema_version": SCHEMA_VERSION, **codec.to_plain(value)})
+
+
+def _load(kind: type[T], text: str | bytes) -> T:
+    content = json.loads(text)
+    version = content.pop("schema_version", None) if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"expected a {kind.__name__} of schema version {SCHEMA_VERSION}, received {version!r}")
+    return codec.from_plain(kind, content)

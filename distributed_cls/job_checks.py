@@ -1,0 +1,103 @@
+"""What is refused before Spark has started, which takes seconds, or before the ranks have started, which takes more."""
+
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from distributed_cls import storage
+from distributed_cls.config import Config
+from distributed_cls.contracts import checkpoint
+from distributed_cls.contracts.manifest import Dataset
+from distributed_cls.errors import UserError
+
+log = logging.getLogger(__name__)
+
+PREPARING = ("pipeline", "prepare", "train", "evaluate")
+_RANKS = ("pipeline", "train", "evaluate")  # jobs whose ranks read the prepared data set
+# Settings that a resumed run may change; all others would mix two runs into one.
+_MAY_CHANGE = ("train.epochs", "train.patience", "train.cache_megabytes", "cluster.workers")
+
+
+def check_run_folder(folder: Path) -> None:
+    """Refuse a run folder that cannot be made or written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"Expected a run folder that can be written. Received: {folder} ({error.strerror}). "
+            "Set hydra.run.dir to another folder."
+        ) from None
+
+
+@contextmanager
+def full_disk_named(folder: Path) -> Iterator[None]:
+    """Say in one line that the disk of the run folder is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename or folder
+        raise UserError(
+            f"Expected room for the files of the run. Received: {where} ({os.strerror(error.errno)}). "
+            "Free some space, or set hydra.run.dir to another disk; the same command goes on from the last checkpoint."
+        ) from None
+
+
+def check_paths(config: Config) -> None:
+    """Refuse a job without images, or without a place for prepared ones."""
+    if config.job.name not in PREPARING:
+        return
+    root = storage.absolute(config.dataset_root)
+    if storage.is_url(root) and config.job.name in _RANKS:
+        raise UserError(
+            f"Expected dataset_root on a disk or mount that every worker sees: training reads local files. "
+            f"Received: dataset_root={config.dataset_root}. Set dataset_root=/shared/folder; data.path may be a URL."
+        )
+    if config.data.path:
+        storage.check_readable(storage.absolute(config.data.path), "data.path")
+    if not storage.is_url(root):
+        storage.check_place(root, "dataset_root")
+
+
+def check_resume(config: Config, folder: Path) -> None:
+    """Refuse to go on with a run in ``folder`` under settings that would make it another run."""
+    last = folder / "checkpoints" / "last.npz"
+    if not last.exists():
+        return
+    position = checkpoint.read_position(last)
+    before, now = position.settings, checkpoint.settings_of(config)
+    changed = {name: (before[name], now.get(name)) for name in before if before[name] != now.get(name)}
+    refused = {name: values for name, values in changed.items() if name not in _MAY_CHANGE}
+    if refused:
+        was = ", ".join(f"{name}={values[0]}" for name, values in refused.items())
+        received = ", ".join(f"{name}={values[1]}" for name, values in refused.items())
+        raise UserError(
+            f"Expected the settings of the run that is in {folder}: {was}. Received: {received}. "
+            "Choose another run folder (hydra.run.dir), or the same settings to go on."
+        )
+    if config.train.epochs < position.epoch:
+        raise UserError(
+            f"Expected train.epochs of at least {position.epoch}, which are finished in {folder}. "
+            f"Received: train.epochs={config.train.epochs}. Choose another run folder (hydra.run.dir)."
+        )
+    log.info("Going on after epoch %d of the run in %s", position.epoch, folder)
+    for name, (old, new) in changed.items():
+        note = ": the learning-rate schedule now spans all of them" if name == "train.epochs" else ""
+        log.warning("%s=%s was %s when this run began%s", name, new, old, note)
+
+
+def check_enough_images(config: Config, dataset: Dataset) -> None:
+    """Refuse a train split with fewer images than there are ranks: some would have none."""
+    images, ranks = dataset.manifest.records("train"), config.cluster.workers
+    if images < ranks:
+        raise UserError(
+            f"Expected at least one train image per worker. Received: {images} train images for cluster.workers="
+            f"{ranks}. Set cluster.workers={max(1, images)}, or add images."
+        )

@@ -1,0 +1,36 @@
+"""From a model's settings to a Keras model, and the parts that several models share."""
+
+from typing import TYPE_CHECKING
+
+from distributed_cls.config.registry import ModelSettings
+
+if TYPE_CHECKING:
+    import keras
+
+# Keras's 0.99 needs hundreds of steps to forget the initial statistics; small data sets end before that.
+NORM_MOMENTUM = 0.9
+
+
+def build(settings: ModelSettings, image_size: int, classes: int) -> "keras.Model":
+    """Build a model: images [N, image_size, image_size, 3] with values 0 to 255 → float32 logits [N, classes]."""
+    import keras
+
+    pixels = keras.Input((image_size, image_size, 3), name="image")
+    return keras.Model(pixels, settings.build(pixels, classes), name=settings.name)
+
+
+def normalised(pixels: "keras.KerasTensor") -> "keras.KerasTensor":
+    """Values 0 to 255 as -1 to 1."""
+    import keras
+
+    return keras.layers.Rescaling(1 / 127.5, offset=-1, name="normalise")(pixels)
+
+
+def head(features: "keras.KerasTensor", classes: int, dropout: float) -> "keras.KerasTensor":
+    """Logits of pooled or flat features [N, D], after dropout."""
+    import keras
+
+    if dropout:
+        features = keras.layers.Dropout(dropout, name="dropout")(features)
+    # float32 whatever the compute policy: half-precision logits cost accuracy in the softmax.
+    return keras.layers.Dense(classes, dtype="float32", name="logits")(features)

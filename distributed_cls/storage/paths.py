@@ -1,0 +1,77 @@
+"""Paths and fsspec URLs as text. Inside the program every path is valid text (``text.from_file_name``)."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from fsspec.core import url_to_fs
+
+from distributed_cls.errors import UserError
+from distributed_cls.text import from_file_name, to_file_name
+
+StrPath = str | os.PathLike[str]
+
+# Spark names its S3 and local file systems differently from everyone else.
+_SPARK_SCHEMES = {"s3a://": "s3://", "s3n://": "s3://", "file://localhost/": "/", "file:///": "/", "file:/": "/"}
+
+
+def is_url(path: StrPath) -> bool:
+    """Whether ``path`` names a remote store (s3://…, gs://…) and not a local file."""
+    text = os.fspath(path)
+    return "://" in text and not text.startswith("file:")
+
+
+def plain(path: str) -> str:
+    """A path or URL as fsspec (and people) write it, also when Spark wrote it."""
+    for theirs, ours in _SPARK_SCHEMES.items():
+        if path.startswith(theirs):
+            return ours + path[len(theirs) :]
+    return path
+
+
+def absolute(path: str) -> str:
+    """A path that means the same on every machine of the cluster: absolute, or the URL without a trailing slash."""
+    if is_url(path):
+        return path.rstrip("/")
+    return from_file_name(str(local(plain(path)).expanduser().resolve()))
+
+
+def local(path: StrPath) -> Path:
+    """The file or folder of this machine that a path means."""
+    return Path(to_file_name(os.fspath(path)))
+
+
+def for_spark(path: str) -> str:
+    """A path or URL as Spark's writers want it. Local paths become absolute."""
+    if not is_url(path):
+        return f"file://{absolute(path)}"
+    return path.replace("s3://", "s3a://", 1) if path.startswith("s3://") else path
+
+
+def for_spark_reader(path: str) -> str:
+    """A path or URL as Spark's readers want it, which take ``[1]`` and the like for a pattern otherwise."""
+    return re.sub(r"([\[\]{}*?\\])", r"\\\1", for_spark(path))
+
+
+def join(folder: str, *names: str) -> str:
+    """``folder/name/…`` for paths and URLs alike."""
+    return "/".join([folder.rstrip("/"), *names])
+
+
+def filesystem(path: StrPath) -> tuple[Any, str]:
+    """The fsspec filesystem of a path or URL, and the path inside it. Credentials come from the environment only."""
+    text = os.fspath(path)
+    try:
+        store, inside = url_to_fs(text if is_url(text) else to_file_name(text))
+    except (ImportError, ValueError) as error:
+        raise UserError(
+            f"Expected a path or a URL that an installed fsspec driver can open. Received: {text} ({error}). "
+            "Install the driver, for example s3fs for s3://."
+        ) from None
+    return store, str(inside)
+
+
+def is_s3(store: Any) -> bool:
+    """Whether an fsspec filesystem is s3fs itself (and not, for example, a cache in front of it)."""
+    return "s3" in ([store.protocol] if isinstance(store.protocol, str) else store.protocol)

@@ -1,0 +1,277 @@
+"""The training loop of a rank, from ``train`` down to the single step.
+
+Every rank runs this same code and takes the same number of steps. ``Model.fit`` does not work for Keras 3 under
+MultiWorkerMirroredStrategy (keras#20585), so the loop is our own, on Keras's public API: per-example losses, summed and
+divided by the GLOBAL batch, so that the gradients that the optimizer sums over the replicas are those of the mean loss
+over the global batch.
+"""
+
+import dataclasses
+import time
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from distributed_cls.config import TrainConfig
+from distributed_cls.contracts.checkpoint import Position
+from distributed_cls.contracts.counts import Counts
+from distributed_cls.contracts.events import EpochEnded, FailureKind, Metrics, Noted, Phase, TrainProgressed
+from distributed_cls.contracts.rank_task import TrainResult
+from distributed_cls.training import run_state
+from distributed_cls.training.context import RankContext
+from distributed_cls.training.evaluator import Evaluator
+from distributed_cls.training.input import train_batches
+from distributed_cls.training.replicated import ReplicatedModel
+from distributed_cls.training.sharding import train_steps
+from distributed_cls.training.steps_per_call import StepsPerCall
+
+
+class Diverged(ArithmeticError):
+    """The loss is no longer finite."""
+
+    failure = FailureKind.DIVERGED
+
+
+def train(ctx: RankContext, position: Position) -> TrainResult:
+    """Train from ``position`` to the last epoch, or until the validation accuracy no longer rises."""
+    config, replicated = ctx.config.train, ctx.replicated
+    steps = train_steps(ctx.records("train"), ctx.world_size, config.batch_size)
+    if ctx.is_chief:
+        ctx.reporter.send(Noted(text=batch_arithmetic(ctx, steps)))
+
+    ctx.reporter.phase(Phase.INPUT)
+    batches = train_batches(
+        ctx.sources["train"],
+        config,
+        rank=ctx.rank,
+        batch=ctx.replica_batch_size,
+        steps=steps * replicated.local_replicas,
+        first_epoch=position.epoch,
+        threads=ctx.threads,
+    )
+    iterator = iter(replicated.distribute(batches))
+    validation = Evaluator(ctx, "val")
+    # Destroying a distributed iterator waits for its prefetching threads, seconds to minutes, while the other ranks
+    # stand in the next collective. They live as long as the process, which ends without tearing anything down.
+    ctx.kept_alive += [iterator, validation]
+
+    ctx.reporter.phase(Phase.TRACE)
+    epochs = EpochRunner(ctx, iterator, steps)
+    while position.epoch < config.epochs:
+        if config.patience and position.epoch - position.best_epoch >= config.patience:
+            break
+        metrics = epochs.run(position)
+        replicated.average_statistics()
+        position = _end_epoch(ctx, position, steps, metrics, validation.run())
+    return _result(position, epochs.images_per_second)
+
+
+def batch_arithmetic(ctx: RankContext, steps: int) -> str:
+    """The one line that says how the global batch is made and how many steps follow from it."""
+    config, per_rank = ctx.config.train, ctx.config.train.batch_size // ctx.world_size
+    ranks = f"{ctx.world_size} rank{'s' if ctx.world_size > 1 else ''}"
+    local = ctx.replicated.local_replicas
+    gpus = f" ({local} GPUs × {ctx.replica_batch_size})" if local > 1 else ""
+    records = sum(ctx.records("train"))
+    left_out = max(0, records - steps * config.batch_size)
+    rest = f", {left_out:,} images left out of each epoch, others every time" if left_out else ""
+    return (
+        f"global batch {config.batch_size} = {ranks} × {per_rank} images{gpus}; {records:,} train images = {steps:,} "
+        f"steps an epoch{rest}; {config.epochs} epochs = {steps * config.epochs:,} steps"
+    )
+
+
+def _end_epoch(ctx: RankContext, position: Position, steps: int, metrics: Metrics, counts: Counts) -> Position:
+    """Note the validation, and let rank 0 write the checkpoints and report the epoch."""
+    position = dataclasses.replace(position, epoch=position.epoch + 1, step=position.step + steps, values=metrics)
+    better = position.is_better(counts.accuracy, counts.loss)
+    if better:
+        position = dataclasses.replace(
+            position, best_epoch=position.epoch, best_accuracy=counts.accuracy, best_loss=counts.loss
+        )
+    if ctx.is_chief:
+        # An epoch that is reported is also safe: first the checkpoints, then the events.
+        for name in ["best", "last"] if better else ["last"]:
+            run_state.save(ctx.checkpoints / f"{name}.npz", ctx.replicated.variables, position)
+        validated = Metrics(counts.loss, counts.accuracy)
+        for split, values in (("train", metrics), ("val", validated)):
+            ctx.reporter.send(EpochEnded(split=split, epoch=position.epoch, step=position.step, values=values))
+    return position
+
+
+def _result(position: Position, images_per_second: float) -> TrainResult:
+    values = position.values
+    assert values is not None, "training ends after an epoch"
+    return TrainResult(
+        epochs=position.epoch,
+        steps=position.step,
+        best_epoch=position.best_epoch,
+        loss=values.loss,
+        accuracy=values.accuracy,
+        learning_rate=values.learning_rate or 0.0,
+        # A run that was resumed after its last epoch has timed nothing; that epoch's own rate is in its values.
+        images_per_second=images_per_second or values.images_per_second or 0.0,
+        val_accuracy=position.best_accuracy,
+        val_loss=position.best_loss,
+    )
+
+
+class EpochRunner:
+    """Runs the steps of an epoch in graph calls of a few seconds, and reports after each."""
+
+    def __init__(self, ctx: RankContext, iterator: Any, steps: int) -> None:
+        self._ctx, self._iterator, self._steps = ctx, iterator, steps
+        self._graph = TrainGraph(ctx.replicated, ctx.config.train)
+        self._size = StepsPerCall(ctx.config.train.steps_per_call)
+        self._traced = False
+        self._timed = np.zeros(2)  # steps and their seconds on this rank, without the first step
+
+    @property
+    def images_per_second(self) -> float:
+        """Images of all ranks per second, over all steps but the first, which traces the graph."""
+        return self._rate(self._timed)
+
+    def _rate(self, timed: NDArray[np.float64]) -> float:
+        steps, seconds = timed
+        return float(steps * self._ctx.config.train.batch_size / max(seconds, 1e-9))
+
+    def run(self, position: Position) -> Metrics:
+        """Take one epoch of steps; its loss and accuracy over all ranks, and the throughput."""
+        ctx, replicated = self._ctx, self._ctx.replicated
+        sums, done, before = np.zeros(2), 0, self._timed.copy()
+        while done < self._steps:
+            # The first call traces the graph: one step, so that the time to it can be told.
+            number = self._size.next(self._steps - done) if self._traced else 1
+            own = self._call(number)
+            sums, done = sums + own, done + number
+            means = own / (number * ctx.replica_batch_size * replicated.local_replicas)
+            self._check_finite(position, done, means[0])
+            ctx.reporter.at_step(position.step + done)
+            if ctx.is_chief:
+                self._report(position, done, means)
+            if self._timed[0] and not self._size.calibrated:
+                self._calibrate(replicated.sum_over_ranks(self._timed))
+        loss, correct, *timed = replicated.sum_over_ranks(np.concatenate([sums, self._timed]))
+        self._calibrate(np.array(timed))
+        examples = self._steps * ctx.config.train.batch_size
+        return Metrics(
+            loss=float(loss / examples),
+            accuracy=float(correct / examples),
+            images_per_second=self._rate(self._timed - before),
+            learning_rate=self._graph.learning_rate(),
+        )
+
+    def _calibrate(self, timed: NDArray[np.float64]) -> None:
+        """Size the calls by the steps and seconds of all ranks together, the same numbers on each."""
+        if timed[0]:
+            self._size.calibrate(float(timed[1] / timed[0]))
+
+    def _call(self, steps: int) -> NDArray[np.float64]:
+        began = time.perf_counter()
+        own: NDArray[np.float64] = self._graph.train_call(self._iterator, tf.constant(steps)).numpy()
+        if self._traced:
+            self._timed += (steps, time.perf_counter() - began)
+        else:
+            self._traced = True
+            self._ctx.reporter.phase(Phase.TRAIN)
+        return own
+
+    def _check_finite(self, position: Position, done: int, loss: float) -> None:
+        """Stop before a checkpoint, or a report, holds what no longer means anything."""
+        if np.isfinite(loss):
+            return
+        kept = "none yet"
+        if position.epoch:
+            kept = f"{self._ctx.checkpoints / 'last.npz'} (after epoch {position.epoch})"
+        raise Diverged(
+            f"Expected a finite loss. Received: {loss} on rank {self._ctx.rank} within the steps up to "
+            f"{position.step + done} (epoch {position.epoch + 1}), at train.learning_rate="
+            f"{self._ctx.config.train.learning_rate:g} (now {self._graph.learning_rate():.3g}). "
+            f"Last good checkpoint: {kept}. Set a lower train.learning_rate, and an empty run folder."
+        )
+
+    def _report(self, position: Position, done: int, means: NDArray[np.float64]) -> None:
+        # The numbers of rank 0's own images: the exact ones over all ranks follow at the end of the epoch.
+        self._ctx.reporter.send(
+            TrainProgressed(
+                epoch=position.epoch + 1,
+                epochs=self._ctx.config.train.epochs,
+                step=position.step + done,
+                steps=self._steps * self._ctx.config.train.epochs,
+                values=Metrics(
+                    float(means[0]), float(means[1]), self.images_per_second or None, self._graph.learning_rate()
+                ),
+            )
+        )
+
+
+class TrainGraph:
+    """The graph functions of training: a call of several steps, and the step."""
+
+    def __init__(self, replicated: ReplicatedModel, config: TrainConfig) -> None:
+        self._replicated, self._config = replicated, config
+        self._global_batch = tf.constant(float(self._config.batch_size))
+        self.train_call = tf.function(self._train_call)
+
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        return float(np.asarray(self._replicated.optimizer.learning_rate))  # mirrored, where it is constant
+
+    def _train_call(self, iterator: Any, steps: tf.Tensor) -> tf.Tensor:
+        """Take ``steps`` training steps; float64 [2]: loss sum and correct count over this rank's own examples.
+
+        Several steps a call: the loop runs inside the graph, which saves a Python round trip per step.
+        """
+        step_function = self.train_step
+        if self._config.jit_compile:
+            step_function = tf.function(step_function, jit_compile=True)
+        # In float64 the sum is the same however the steps are cut into calls, which follows the clock.
+        sums = tf.zeros([2], tf.float64)
+        for _ in tf.range(steps):
+            images, labels = next(iterator)
+            results = self._replicated.strategy.run(step_function, (images, labels, self._global_batch))
+            sums += tf.cast(tf.stack([tf.add_n(self._replicated.local_results(part)) for part in results]), tf.float64)
+        return sums
+
+    def train_step(self, images: tf.Tensor, labels: tf.Tensor, global_batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """One step of a replica. ``images`` uint8 [N, S, S, 3], ``labels`` int64 [N]; loss sum and correct count."""
+        model, optimizer = self._replicated.model, self._replicated.optimizer
+        with tf.GradientTape() as tape:
+            logits = model(tf.cast(images, tf.float32), training=True)
+            losses = example_losses(logits, labels, self._config.label_smoothing)
+            loss = tf.reduce_sum(losses) / global_batch
+            if model.losses:  # regularisers: once in all, not once per replica
+                loss += tf.add_n(model.losses) / self._replicated.replicas
+            scaled = optimizer.scale_loss(loss)
+        variables = model.trainable_variables
+        gradients = tape.gradient(scaled, [v.value for v in variables])
+        if self._config.mixed_precision:
+            gradients = _overflow_together(gradients)
+        optimizer.apply(gradients, variables)
+        correct = tf.reduce_sum(tf.cast(tf.argmax(logits, -1) == labels, tf.float32))
+        return tf.reduce_sum(losses), correct
+
+
+def example_losses(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float) -> tf.Tensor:
+    """Cross-entropy of each example, float32 [N]. ``logits`` float32 [N, classes], ``labels`` int64 [N]."""
+    if label_smoothing:
+        targets = keras.ops.one_hot(labels, logits.shape[-1])
+        targets = targets * (1 - label_smoothing) + label_smoothing / logits.shape[-1]
+        return keras.ops.categorical_crossentropy(targets, logits, from_logits=True)
+    return keras.ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+
+
+def _overflow_together(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Gradients that are NaN on every replica once they overflow on one.
+
+    The loss-scaling optimizer skips such a step, and looks at its own replica's gradients alone: ranks that skip and
+    ranks that do not would wait for each other in the next all-reduce.
+    """
+    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
+    context = tf.distribute.get_replica_context()
+    overflows = context.all_reduce(tf.distribute.ReduceOp.SUM, 1.0 - tf.cast(finite, tf.float32))
+    factor = tf.where(overflows > 0, float("nan"), 1.0)
+    return [gradient * tf.cast(factor, gradient.dtype) for gradient in gradients]

@@ -1,0 +1,106 @@
+"""A model whose variables are mirrored over all replicas of all ranks, and what the ranks compute together."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from distributed_cls.config import TrainConfig
+from distributed_cls.training.optimizer import make_optimizer
+
+
+class ReplicatedModel:
+    """This rank's part of a distributed model: the Keras model, its optimizer, and sums over all ranks."""
+
+    def __init__(
+        self, strategy: tf.distribute.Strategy, build: Callable[[], keras.Model], config: TrainConfig, total_steps: int
+    ) -> None:
+        self.strategy = strategy
+        with strategy.scope():
+            self.model = build()
+            self.optimizer = make_optimizer(config, total_steps)
+            self.optimizer.build(self.model.trainable_variables)
+        self.replicas: int = strategy.num_replicas_in_sync  # of all ranks
+        self._statistics = _moving_statistics(self.model)
+        self._all_reduce = tf.function(self._sum_over_replicas)
+        self.average_statistics = tf.function(self._average_statistics)
+
+    @property
+    def local_replicas(self) -> int:
+        """The replicas of this rank: one, or one per GPU."""
+        return len(self.strategy.extended.worker_devices)
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """Everything that a resumed run needs: weights, statistics, dropout seeds, optimizer slots, step count."""
+        return [*self.model.variables, *self.optimizer.variables]
+
+    def distribute(self, dataset: tf.data.Dataset) -> tf.distribute.DistributedDataset:
+        """This rank's own batches (one element per local replica), as the strategy's input."""
+        return self.strategy.distribute_datasets_from_function(lambda _: dataset)
+
+    def local_results(self, value: Any) -> tuple[tf.Tensor, ...]:
+        """What ``strategy.run`` gave on each replica of this rank."""
+        return tuple(self.strategy.experimental_local_results(value))
+
+    def sum_over_ranks(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sum of ``values`` (float64, any shape) over the ranks: exact for whole numbers below 2^53."""
+
+        def once_per_rank(context: Any) -> tf.Tensor:
+            own = context.replica_id_in_sync_group % self.local_replicas == 0
+            return tf.constant(values if own else np.zeros_like(values), tf.float64)
+
+        distributed = self.strategy.experimental_distribute_values_from_function(once_per_rank)
+        summed: NDArray[np.float64] = self._all_reduce(distributed).numpy()
+        return summed
+
+    def gather(self, value: float, rank: int, world_size: int) -> list[float]:
+        """``value`` of every rank, in their order."""
+        own = np.zeros(world_size)
+        own[rank] = value
+        return [float(part) for part in self.sum_over_ranks(own)]
+
+    def barrier(self) -> None:
+        """Return when every rank has come here."""
+        self.sum_over_ranks(np.zeros(1))
+
+    def _sum_over_replicas(self, values: Any) -> tf.Tensor:
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
+
+    def _average_statistics(self) -> None:
+        """Set BatchNorm's moving statistics to their mean over all replicas.
+
+        In a custom loop under Keras 3 each replica keeps its own; without this, ranks evaluate different models.
+        """
+        if not self._statistics:
+            return
+
+        def average() -> None:
+            context = tf.distribute.get_replica_context()
+            means = context.all_reduce(tf.distribute.ReduceOp.MEAN, [tf.identity(v.value) for v in self._statistics])
+            for variable, mean in zip(self._statistics, means, strict=True):
+                variable.assign(mean)
+
+        self.strategy.run(average)
+
+    def vary_dropout(self, rank: int) -> None:
+        """Give each rank dropout masks of its own. All start from the seeds of rank 0, which checkpoints hold."""
+        for variable in self.model.non_trainable_variables:
+            if variable.name == "seed_generator_state":
+                seed = np.array(variable)
+                seed[0] += rank
+                variable.assign(seed)
+
+
+def _moving_statistics(model: keras.Model) -> list[keras.Variable]:
+    """What training changes without the optimizer: BatchNorm's moving statistics, not those of frozen layers."""
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found += _moving_statistics(layer)
+        elif layer.trainable:
+            found += [v for v in layer.non_trainable_variables if v.dtype.startswith(("float", "bfloat"))]
+    return found

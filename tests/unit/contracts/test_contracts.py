@@ -1,0 +1,213 @@
+"""Every contract is written and read again, unchanged; what is damaged or newer is refused; what is older is read."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distributed_cls.config import Config, TrainConfig
+from distributed_cls.contracts import checkpoint, codec, events, rank_predictions, rank_task, summary
+from distributed_cls.contracts.counts import BINS, ConfidenceBins, Counts
+from distributed_cls.contracts.events import Event, Metrics, Mistake, Phase
+from distributed_cls.contracts.rank_task import RankAssignment, RankResult, RankTask, StageAnswer, Step, TrainResult
+from distributed_cls.errors import RunError, UserError
+
+TRAINED = TrainResult(3, 27, 2, loss=0.5, accuracy=0.75, learning_rate=1e-4, images_per_second=2000.0, val_accuracy=0.9)
+
+
+def some_counts(seed: int, classes: int = 3) -> Counts:
+    """Counts of random predictions, as an evaluation would make them."""
+    rng = np.random.default_rng(seed)
+    true, predicted, confidence = rng.integers(0, classes, 50), rng.integers(0, classes, 50), rng.random(50)
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (true, predicted), 1)
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    filled = ConfidenceBins(
+        np.bincount(bins, minlength=BINS),
+        np.bincount(bins, weights=true == predicted, minlength=BINS).astype(np.int64),
+        np.bincount(bins, weights=confidence, minlength=BINS),
+    )
+    return Counts(confusion, loss_sum=float(rng.random()), top_k_correct=50, bins=filled)
+
+
+EVENTS: list[Event] = [
+    events.AttemptStarted(number=1, of=3),
+    events.PhaseStarted(rank=1, phase=Phase.RENDEZVOUS, host="10.0.0.7"),
+    events.PhaseProgressed(rank=0, done=5, total=2**40),
+    events.ProcessStarted(rank=1, host="10.0.0.7", pid=4711),
+    events.Heartbeat(rank=0, step=12),
+    events.LogLine(rank=0, line="W tensorflow \u2028 Citro\u00ebn \udce9".encode("utf-8", "replace").decode()),
+    events.Noted(rank=0, text="global batch 128 = 2 ranks × 64"),
+    events.TrainProgressed(rank=0, epoch=1, epochs=2, step=3, steps=18, values=Metrics(0.5, 0.75, 1234.5)),
+    events.EpochEnded(rank=0, split="val", epoch=1, step=9, values=Metrics(0.25, 1.0)),
+    events.MistakesFound(rank=1, split="test", items=(Mistake("iVBOR", "ab" * 16, 3, 8, 0.99),)),
+    events.Failed(rank=1, failure=events.FailureKind.DIVERGED, message="loss nan"),
+    events.Finished(rank=0, result=RankResult(TRAINED)),
+    events.Disconnected(rank=1),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.kind)
+def test_an_event_is_one_line_and_the_same_again(event: Event) -> None:
+    line = events.dumps(event)
+    assert "\n" not in line
+    assert events.loads(line) == event
+    kept = events.received(events.loads(line), rank=5, now=12.5)
+    assert (kept.rank, kept.time) == (5, 12.5)
+    assert dataclasses.replace(kept, rank=event.rank, time=event.time) == event
+
+
+def test_every_kind_of_event_is_tried_above() -> None:
+    assert {event.kind for event in EVENTS} == set(events._KINDS)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("[1]", "an event"),
+        ('{"event": "melt"}', "melt"),
+        ('{"event": "heartbeat", "v": 3, "step": 1}', "version"),
+        ('{"event": "heartbeat", "v": 2}', "step"),
+        ('{"event": "heartbeat", "v": 2, "step": "1"}', "a whole number"),
+        ('{"event": "heartbeat", "v": 2, "step": true}', "a whole number"),
+        ('{"event": "phase", "v": 2, "phase": "lunch"}', "one of starting"),
+        ('{"event": "heartbeat", "v": 2, "step": 1, "pulse": 60}', "pulse"),
+        ('{"event": "hea', "Unterminated"),
+    ],
+)
+def test_a_line_that_is_no_event_is_refused(line: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        events.loads(line)
+
+
+def test_a_measurement_of_the_first_version_is_read() -> None:
+    line = (
+        '{"event": "progress", "time": 1.5, "split": "train", "epoch": 1, "epochs": 2, "step": 9, "steps": 18, '
+        '"values": {"loss": 1, "accuracy": 0.5, "images_per_second": 900.0}, "rank": 0}'
+    )
+    read = events.loads(line)
+    assert isinstance(read, events.TrainProgressed)
+    assert (read.values.loss, read.values.images_per_second, read.time) == (1.0, 900.0, 1.5)
+
+
+def test_nan_is_no_number_of_a_contract() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        events.dumps(events.EpochEnded(split="val", epoch=1, step=9, values=Metrics(float("nan"), 0.0)))
+
+
+def test_counts_add_up_over_ranks_as_over_images() -> None:
+    parts = [some_counts(seed) for seed in range(4)]
+    whole = parts[0] + parts[1] + parts[2] + parts[3]
+    summed = Counts.from_vector(sum(part.to_vector() for part in parts))  # type: ignore[arg-type]
+    assert whole.examples == 200 and whole.correct == sum(part.correct for part in parts)
+    for one, other in ((whole, summed), (whole, Counts.from_plain(json.loads(codec.dumps(whole))))):
+        assert one.examples == other.examples
+        np.testing.assert_array_equal(one.confusion, other.confusion)
+        np.testing.assert_array_equal(one.bins.count, other.bins.count)
+        np.testing.assert_array_equal(one.bins.correct, other.bins.correct)
+        np.testing.assert_allclose(one.bins.confidence, other.bins.confidence, rtol=1e-12)
+        assert one.loss_sum == pytest.approx(other.loss_sum) and one.top_k_correct == other.top_k_correct
+    assert (Counts.of_nothing(3) + parts[0]).to_plain() == parts[0].to_plain()
+    assert Counts.of_nothing(3).accuracy == Counts.of_nothing(3).loss == 0.0
+
+
+def test_counts_of_the_first_version_are_read_and_damaged_ones_refused() -> None:
+    plain = some_counts(1).to_plain()
+    older = {**plain, "top5_correct": plain["top_k_correct"], "split": "test"}
+    del older["top_k"], older["top_k_correct"]
+    assert Counts.from_plain(older).to_plain() == plain
+    for name, value in (
+        ("examples", 49),
+        ("correct", 1000),
+        ("confusion", [[1, 2]]),
+        ("top_k_correct", 51),
+        ("bins", {}),
+    ):
+        with pytest.raises(ValueError, match="expected"):
+            Counts.from_plain({**plain, name: value})
+
+
+def test_a_task_travels_with_its_configuration() -> None:
+    config = Config(train=TrainConfig(epochs=7))
+    task = RankTask(config, "/data/digits-1", "1", "/runs/a", (Step.TRAIN, Step.EXPORT), threads=3, plugins=("mine",))
+    assert rank_task.load_task(rank_task.dump_task(task)) == task
+    assignment = RankAssignment(task, 1, 2, 99)
+    line = rank_task.dump_assignment(assignment)
+    assert "\n" not in line and rank_task.load_assignment(line) == assignment and rank_task.plugins_of(line) == ["mine"]
+    with pytest.raises(ValueError, match="version"):
+        rank_task.load_task(line.replace('"schema_version": 1', '"schema_version": 2', 1))
+
+
+def test_a_result_travels_with_its_counts() -> None:
+    result = RankResult(TRAINED, {"val": some_counts(1)})
+    answer = rank_task.load_answer(rank_task.dump_answer(StageAnswer(result)))
+    assert rank_task.load_answer(rank_task.dump_answer(StageAnswer(refusal="no"))) == StageAnswer(refusal="no")
+    again = answer.result
+    assert (
+        again is not None
+        and again.train == TRAINED
+        and again.counts["val"].to_plain() == result.counts["val"].to_plain()
+    )
+
+
+def test_a_checkpoint_is_the_same_again_and_an_older_one_is_read(tmp_path: Path) -> None:
+    arrays = {"00000:kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    position = checkpoint.Position(2, 18, 1, 0.5, 1.5, "1", Metrics(0.5, 0.75), {"train.seed": 3})
+    checkpoint.write(tmp_path / "c" / "last.npz", arrays, position)
+    read, stood = checkpoint.read(tmp_path / "c" / "last.npz")
+    np.testing.assert_array_equal(read["00000:kernel"], arrays["00000:kernel"])
+    assert stood == position and position.is_better(0.5, 1.0) and not position.is_better(0.5, 2.0)
+
+    older = {"epoch": 1, "step": 9, "best_epoch": 0, "best_accuracy": -1.0, "best_loss": float("inf"), "dataset": "1"}
+    text = json.dumps({**older, "values": {"loss": 0.5, "accuracy": 0.75}, "schema_version": 1})
+    with (tmp_path / "old.npz").open("wb") as stream:
+        np.savez(stream, **{"position.json": np.frombuffer(text.encode(), np.uint8)})  # type: ignore[arg-type]
+    assert checkpoint.read(tmp_path / "old.npz")[1] == checkpoint.Position(1, 9, dataset="1", values=Metrics(0.5, 0.75))
+    with (tmp_path / "new.npz").open("wb") as stream:
+        np.savez(stream, **{"position.json": np.frombuffer(b'{"schema_version": 99}', np.uint8)})  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="version 99"):
+        checkpoint.read(tmp_path / "new.npz")
+
+
+def test_predictions_of_a_rank_are_read_only_for_their_data_set(tmp_path: Path) -> None:
+    made = rank_predictions.RankPredictions(
+        "val",
+        0,
+        2,
+        "1",
+        np.array([[0, 0, 2]]),
+        np.array([[1, 0], [0, 1]]),
+        np.array([[0.9, 0.1], [0.8, 0.2]], np.float32),
+    )
+    rank_predictions.write(tmp_path, made)
+    read = rank_predictions.read(tmp_path, "val", 0, 2, "1")
+    for name in ("ranges", "classes", "probabilities"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(made, name))
+    with pytest.raises(RunError, match="data set 2"):
+        rank_predictions.read(tmp_path, "val", 0, 2, "2")
+    with pytest.raises(RunError, match="rank 1"):
+        rank_predictions.read(tmp_path, "val", 1, 2, "1")
+
+
+def test_a_summary_is_the_same_again_and_leaves_out_what_it_does_not_know(tmp_path: Path) -> None:
+    made = summary.Summary("train", {"total": 3.5}, {"train": {"seed": 1}}, model="cnn", attempts=2, train=TRAINED)
+    summary.write(tmp_path, made)
+    assert summary.read(tmp_path, "") == made
+    assert "verified" not in json.loads((tmp_path / "summary.json").read_text())
+
+
+def test_a_summary_of_the_first_version_is_read(tmp_path: Path) -> None:
+    entry = {"examples": 10, "correct": 9, "accuracy": 0.9, "accuracy_interval": [0.5, 1.0], "loss": None}
+    entry |= {"top5_accuracy": 1.0, "balanced_accuracy": 0.9, "macro_f1": 0.9, "calibration_error": 0.1}
+    train = {"epochs": 1, "steps": 9, "best_epoch": 1, "loss": 1.0, "accuracy": 0.5, "images_per_second": 9.0}
+    older = {"job": "pipeline", "seconds": {"total": 1.0}, "config": {}, "command": "python", "test": entry}
+    older |= {"train": {**train, "learning_rate": 0.1}, "workers": 2, "attempts": 1}
+    (tmp_path / "summary.json").write_text(json.dumps(older))
+    read = summary.read(tmp_path, "")
+    assert read.test is not None and (read.test.top_k, read.test.top_k_accuracy) == (5, 1.0)
+    assert read.train is not None and read.train.val_accuracy is None
+    (tmp_path / "summary.json").write_text(json.dumps({**older, "schema_version": 3}))
+    with pytest.raises(UserError, match="newer"):
+        summary.read(tmp_path, "Use it.")

@@ -1,0 +1,88 @@
+"""What is refused before Spark or the ranks start."""
+
+import dataclasses
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distributed_cls import job_checks
+from distributed_cls.config import ClusterConfig, Config, JobConfig, TrainConfig
+from distributed_cls.contracts import checkpoint
+from distributed_cls.contracts.checkpoint import Position
+from distributed_cls.contracts.manifest import Dataset
+from distributed_cls.errors import UserError
+from tests.shards import records, write_dataset
+
+
+def _begun(folder: Path, config: Config, epoch: int = 2) -> None:
+    position = Position(epoch=epoch, settings=checkpoint.settings_of(config))
+    checkpoint.write(folder / "checkpoints" / "last.npz", {"w": np.zeros(1)}, position)
+
+
+def _with(config: Config, **train: object) -> Config:
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, **train))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"learning_rate": 0.5}, {"seed": 7}, {"batch_size": 64}, {"learning_rate": 0.5, "epochs": 9}]
+)
+def test_a_run_goes_on_under_its_own_settings_only(tmp_path: Path, changed: dict[str, object]) -> None:
+    config = Config()
+    _begun(tmp_path, config)
+    job_checks.check_resume(config, tmp_path)
+    name, value = next(iter(changed.items()))
+    with pytest.raises(UserError) as raised:
+        job_checks.check_resume(_with(config, **changed), tmp_path)
+    assert f"train.{name}={getattr(config.train, name)}. Received: train.{name}={value}." in str(raised.value)
+
+
+def test_more_epochs_go_on_and_fewer_than_are_done_do_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = Config(train=TrainConfig(epochs=5))
+    _begun(tmp_path, config, epoch=5)
+    with caplog.at_level("INFO"):
+        job_checks.check_resume(_with(config, epochs=9), tmp_path)
+    assert "Going on after epoch 5" in caplog.text and "train.epochs=9 was 5" in caplog.text
+    with pytest.raises(UserError, match=r"train\.epochs of at least 5.*Received: train\.epochs=3"):
+        job_checks.check_resume(_with(config, epochs=3), tmp_path)
+
+
+def test_an_empty_run_folder_has_nothing_to_compare(tmp_path: Path) -> None:
+    job_checks.check_resume(Config(), tmp_path)
+
+
+def test_every_rank_needs_a_train_image(tmp_path: Path) -> None:
+    parts = {"train": [records(3)], "val": [records(3)], "test": [records(3)]}
+    dataset = Dataset(str(tmp_path / "d"), write_dataset(tmp_path / "d", parts), reused=True)
+
+    def config(workers: int) -> Config:
+        return Config(cluster=ClusterConfig(workers=workers), train=TrainConfig(batch_size=12))
+
+    job_checks.check_enough_images(config(3), dataset)
+    with pytest.raises(UserError, match=r"3 train images for cluster\.workers=4\. Set cluster\.workers=3"):
+        job_checks.check_enough_images(config(4), dataset)
+
+
+@pytest.mark.parametrize("root", ["s3://bucket/datasets", "hdfs://host/datasets", "gs://bucket/x"])
+@pytest.mark.parametrize("job", ["pipeline", "train"])
+def test_shards_in_a_store_are_refused_before_they_are_prepared(root: str, job: str) -> None:
+    with pytest.raises(UserError, match=r"dataset_root on a disk or mount.*dataset_root=/shared/folder"):
+        job_checks.check_paths(Config(job=JobConfig(name=job), dataset_root=root))
+
+
+def test_a_full_disk_is_one_line_and_other_errors_are_not_touched(tmp_path: Path) -> None:
+    named = r"room for the files of the run\. Received: /run/x \(No space left"
+    with pytest.raises(UserError, match=named), job_checks.full_disk_named(tmp_path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/run/x")
+    with pytest.raises(FileNotFoundError), job_checks.full_disk_named(tmp_path):
+        raise FileNotFoundError(errno.ENOENT, "x")
+
+
+def test_a_run_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match=r"a run folder that can be written\. Received: .*file/run \("):
+        job_checks.check_run_folder(tmp_path / "file" / "run")
+    job_checks.check_run_folder(tmp_path / "new" / "run")
+    assert list((tmp_path / "new" / "run").iterdir()) == []

@@ -1,0 +1,143 @@
+"""The loop on one process: the schedule by its formula, the steps by NumPy."""
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.special import log_softmax
+
+from distributed_cls.config import TrainConfig
+from distributed_cls.models.building import build
+from distributed_cls.models.dense import DenseConfig
+from distributed_cls.training.evaluator import Evaluator
+from distributed_cls.training.loop import TrainGraph, batch_arithmetic
+from distributed_cls.training.optimizer import make_optimizer
+from distributed_cls.training.replicated import ReplicatedModel
+
+
+def _rate(config: TrainConfig, total: int, step: int) -> float:
+    optimizer = make_optimizer(config, total)
+    optimizer.build([keras.Variable(1.0)])
+    optimizer.iterations.assign(step)
+    return float(optimizer.learning_rate)
+
+
+@pytest.mark.parametrize("step", [0, 1, 9, 10, 11, 55, 99, 100])
+def test_cosine_schedule_with_warm_up(step: int) -> None:
+    """A straight line to the peak in the first tenth, half a cosine wave to 0 over the rest."""
+    config = TrainConfig(learning_rate=0.2, schedule="cosine", warmup_fraction=0.1)
+    expected = 0.2 * step / 10 if step < 10 else 0.1 * (1 + math.cos(math.pi * (step - 10) / 90))
+    assert _rate(config, 100, step) == pytest.approx(expected, abs=1e-7)
+
+
+def test_schedules_without_warm_up() -> None:
+    assert _rate(TrainConfig(learning_rate=0.2, schedule="cosine", warmup_fraction=0), 100, 0) == pytest.approx(0.2)
+    assert _rate(TrainConfig(learning_rate=0.2, schedule="constant"), 100, 73) == pytest.approx(0.2)
+    assert _rate(TrainConfig(learning_rate=0.2, schedule="cosine", warmup_fraction=0.5), 1, 0) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("adam", keras.optimizers.Adam), ("adamw", keras.optimizers.AdamW), ("sgd", keras.optimizers.SGD)],
+)
+def test_optimizers(name: str, kind: type[keras.optimizers.Optimizer]) -> None:
+    optimizer = make_optimizer(TrainConfig(optimizer=name, momentum=0.7, weight_decay=0.01), 10)
+    assert type(optimizer) is kind
+    settings = optimizer.get_config()
+    assert settings.get("momentum", 0.7) == 0.7
+    assert settings["weight_decay"] == (0.01 if name == "adamw" else None)
+
+
+def _graph(batch_size: int, **settings: object) -> tuple[ReplicatedModel, TrainGraph]:
+    defaults = {"schedule": "constant", "optimizer": "sgd", "momentum": 0.0, "batch_size": batch_size}
+    config = TrainConfig(**{**defaults, **settings})  # type: ignore[arg-type]
+    model = DenseConfig(units=[], dropout=0.0)
+    replicated = ReplicatedModel(tf.distribute.get_strategy(), lambda: build(model, 8, 3), config, 10)
+    return replicated, TrainGraph(replicated, config)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_a_training_step_is_the_textbooks(smoothing: float) -> None:
+    """A linear softmax classifier: loss and gradient are known in closed form."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    labels = random.integers(0, 3, 6)
+    replicated, graph = _graph(6, learning_rate=0.1, label_smoothing=smoothing)
+    weights, bias = (np.asarray(v, np.float64) for v in replicated.model.trainable_variables)
+    batches = iter(replicated.distribute(tf.data.Dataset.from_tensors((images, labels))))
+    loss, correct = graph.train_call(batches, tf.constant(1)).numpy()
+
+    x = images.reshape(6, -1) / 127.5 - 1
+    logits = x @ weights + bias
+    targets = np.eye(3)[labels] * (1 - smoothing) + smoothing / 3
+    assert loss == pytest.approx(-(targets * log_softmax(logits, axis=1)).sum(), rel=1e-5)
+    assert correct == (logits.argmax(1) == labels).sum()
+    error = (np.exp(log_softmax(logits, axis=1)) - targets) / 6
+    after, bias_after = (np.asarray(v) for v in replicated.model.trainable_variables)
+    np.testing.assert_allclose(after, weights - 0.1 * x.T @ error, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(bias_after, bias - 0.1 * error.sum(0), rtol=1e-4, atol=1e-6)
+
+
+def test_evaluation_gives_each_example_its_own_row() -> None:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    labels, weights = np.array([0, 1, 2, 0]), np.array([1, 1, 1, 0], np.float32)
+    replicated, _ = _graph(4)
+    batches = iter(replicated.distribute(tf.data.Dataset.from_tensor_slices((images, labels, weights)).batch(2)))
+    evaluator = Evaluator.__new__(Evaluator)  # without a rank's data
+    evaluator._ctx = SimpleNamespace(replicated=replicated)  # type: ignore[assignment]
+    columns = tf.function(evaluator._evaluate_call)(batches, tf.constant(2))
+    assert [column.shape for column in columns] == [(2, 2), (2, 2), (2, 2, 3), (2, 2, 3), (2, 2), (2, 2)]
+    logits = replicated.model(images.astype(np.float32)).numpy()
+    found_labels, found_weights, losses, top = (columns[number].numpy().ravel() for number in (0, 1, 4, 5))
+    classes, probabilities = (column.numpy().reshape(4, 3) for column in columns[2:4])
+    assert found_labels.tolist() == labels.tolist()
+    assert found_weights.tolist() == weights.tolist()
+    assert classes.tolist() == np.argsort(-logits, axis=1).tolist()
+    expected = -np.sort(-np.exp(log_softmax(logits, axis=1)), axis=1)
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-5)
+    np.testing.assert_allclose(losses, -log_softmax(logits, axis=1)[range(4), labels], rtol=1e-4, atol=1e-6)
+    assert top.all()  # three classes: the label is always among the first five
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_several_steps_in_one_call_are_the_steps_one_by_one(jit_compile: bool) -> None:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
+    data = tf.data.Dataset.from_tensor_slices((images, random.integers(0, 3, 12))).batch(4)
+    weights = []
+    for calls in ([3], [1, 1, 1]):
+        keras.utils.set_random_seed(0)
+        replicated, graph = _graph(4, optimizer="adam", jit_compile=jit_compile)
+        batches = iter(replicated.distribute(data))
+        for steps in calls:
+            graph.train_call(batches, tf.constant(steps))
+        assert int(replicated.optimizer.iterations) == 3
+        weights.append([np.asarray(v) for v in replicated.model.variables])
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
+
+
+def test_the_arithmetic_of_the_batch_is_said_once_and_right() -> None:
+    def context(records: list[int], world_size: int, local_replicas: int) -> Any:
+        train = TrainConfig(batch_size=128, epochs=15)
+        return SimpleNamespace(
+            config=SimpleNamespace(train=train),
+            world_size=world_size,
+            replicated=SimpleNamespace(local_replicas=local_replicas),
+            replica_batch_size=128 // world_size // local_replicas,
+            records=lambda split: records,
+        )
+
+    assert batch_arithmetic(context([630, 629], 2, 1), 9) == (
+        "global batch 128 = 2 ranks × 64 images; 1,259 train images = 9 steps an epoch, 107 images left out of each "
+        "epoch, others every time; 15 epochs = 135 steps"
+    )
+    assert batch_arithmetic(context([64, 64], 1, 4), 1) == (
+        "global batch 128 = 1 rank × 128 images (4 GPUs × 32); 128 train images = 1 steps an epoch; "
+        "15 epochs = 15 steps"
+    )
