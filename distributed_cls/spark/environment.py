@@ -20,6 +20,9 @@ CLASSIC: dict[str, str | None] = dict.fromkeys(
     ("SPARK_REMOTE", "SPARK_API_MODE", "SPARK_CONNECT_MODE", "SPARK_CONNECT_MODE_ENABLED")
 )
 
+# PySpark sets these for its own Python code when a session starts.
+_SET_BY_PYSPARK = ("SPARK_AUTH_SOCKET_TIMEOUT", "SPARK_BUFFER_SIZE")
+
 
 @contextlib.contextmanager
 def changed(variables: Mapping[str, str | None]) -> Iterator[None]:
@@ -50,7 +53,6 @@ def of_own_jvm(master: str | None, scratch: Path) -> dict[str, str | None]:
         "SPARK_HOME": str(home),
         # Of the driver alone: the executors' own scratch space is their cluster's business.
         "SPARK_LOCAL_DIRS": str(scratch),
-        **without_connect(),
     }
     if on_this_machine(master):
         variables["SPARK_LOCAL_IP"] = "127.0.0.1"
@@ -60,12 +62,13 @@ def of_own_jvm(master: str | None, scratch: Path) -> dict[str, str | None]:
     return variables
 
 
-def without_connect() -> dict[str, str | None]:
-    """Unset what would make PySpark connect to a remote server, and say so."""
+def of_driver(python: str) -> dict[str, str | None]:
+    """What this process needs for a session whose executors run ``python``; a name that is not used is said."""
     found = [name for name in CLASSIC if name in os.environ]
     if found:
         log.warning("%s is not used: barrier stages need a driver of their own, not Spark Connect.", ", ".join(found))
-    return CLASSIC
+    unchanged = {name: os.environ.get(name) for name in _SET_BY_PYSPARK}
+    return {**CLASSIC, **unchanged, "PYSPARK_PYTHON": python}
 
 
 def spark_home() -> Path:

@@ -137,13 +137,11 @@ class Session:
         assert self._scratch is not None
         wanted = self._wanted(self.cluster, self._scratch)
         submitted = os.environ.get("PYSPARK_PYTHON") if _is_submitted() else None
-        variables: dict[str, str | None] = {"PYSPARK_PYTHON": self.cluster.python or submitted or sys.executable}
+        variables = environment.of_driver(self.cluster.python or submitted or sys.executable)
         starts_jvm = internals.gateway() is None
         if starts_jvm:
             wanted |= jvm_properties(self.cluster, master, self._scratch)
             variables |= environment.of_own_jvm(master, self._scratch)
-        else:
-            variables |= environment.without_connect()
         self._environment.enter_context(environment.changed(variables))
         if not starts_jvm:
             return _create(wanted, f"Spark did not start on {master}")

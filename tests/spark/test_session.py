@@ -123,7 +123,8 @@ def _on_a_terminal(command: list[str], **options: Any) -> tuple[int, str]:
 def test_any_folder_locale_and_environment_will_do(tmp_path: Path) -> None:
     folder = tmp_path / "run 1 (ü) 車, 'x' \"y\""
     folder.mkdir()
-    environment = {name: value for name, value in os.environ.items() if name not in ("LANG", "LC_CTYPE", "JAVA_HOME")}
+    inherited = ("LANG", "LC_CTYPE", "JAVA_HOME", "SPARK_BUFFER_SIZE", "SPARK_AUTH_SOCKET_TIMEOUT")
+    environment = {name: value for name, value in os.environ.items() if name not in inherited}
     environment |= {
         "LC_ALL": "C",
         "SPARK_HOME": "/opt/no-spark",

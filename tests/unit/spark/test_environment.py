@@ -76,8 +76,17 @@ def test_a_stale_spark_home_is_named_and_not_used(
 
 
 def test_spark_connect_is_named_and_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    assert environment.without_connect() == environment.CLASSIC and caplog.messages == []
+    assert environment.CLASSIC.items() <= environment.of_driver("python3").items() and caplog.messages == []
     monkeypatch.setenv("SPARK_REMOTE", "sc://host")
-    with environment.changed(environment.without_connect()):
-        assert "SPARK_REMOTE" not in os.environ
+    with environment.changed(environment.of_driver("python3")):
+        assert "SPARK_REMOTE" not in os.environ and os.environ["PYSPARK_PYTHON"] == "python3"
     assert len(caplog.messages) == 1 and caplog.messages[0].startswith("SPARK_REMOTE is not used")
+
+
+def test_what_pyspark_sets_itself_does_not_stay_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARK_BUFFER_SIZE", "1")
+    monkeypatch.delenv("SPARK_AUTH_SOCKET_TIMEOUT", raising=False)
+    with environment.changed(environment.of_driver("python3")):
+        assert os.environ["SPARK_BUFFER_SIZE"] == "1"
+        os.environ.update(SPARK_BUFFER_SIZE="65536", SPARK_AUTH_SOCKET_TIMEOUT="15")
+    assert os.environ["SPARK_BUFFER_SIZE"] == "1" and "SPARK_AUTH_SOCKET_TIMEOUT" not in os.environ
