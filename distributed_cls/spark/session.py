@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 120.0
+# What Spark 4 does without the properties that jobs set.
+_SPARK_DEFAULTS = {
+    "spark.dynamicAllocation.enabled": "false",
+    "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "15s",
+    "spark.scheduler.barrier.maxConcurrentTasksCheck.maxFailures": "40",
+    "spark.barrier.sync.timeout": "365d",
+    "spark.task.maxFailures": "4",
+    "spark.python.worker.reuse": "true",
+}
 _ANYWHERE = Path("scratch")  # in the place of the scratch folder when two sessions are compared
 
 
@@ -79,6 +88,7 @@ class Session:
             else:
                 shutil.rmtree(self._scratch, ignore_errors=True)
         self._scratch = None
+        self._found = False
 
     # ── a session that was there before ──────────────────────────────────────────────────────────────────────────────
 
@@ -165,7 +175,9 @@ def differences(spark: "SparkSession", cluster: ClusterConfig) -> list[str]:
     context = spark.sparkContext
     wanted = job_properties(cluster, chosen_master(cluster))
     conf = dict(context.getConf().getAll())
-    given = {key: conf.get(key) for key in wanted} | {"spark.master": with_slots(context.master or "")}
+    given = {key: conf.get(key, _SPARK_DEFAULTS.get(key, "unset")) for key in wanted} | {
+        "spark.master": with_slots(context.master or "")
+    }
     if cluster.python:
         wanted["cluster.python"], given["cluster.python"] = cluster.python, context.pythonExec
     return [f"{key}={given[key]} (wanted {value})" for key, value in wanted.items() if given[key] != value]

@@ -41,7 +41,8 @@ def test_a_session_that_was_there_before_is_used_and_left_as_it_was(
         assert session.spark is before
         assert "Using the Spark session that was there before" in caplog.text
         told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-        assert len(told) == 1 and "spark.barrier.sync.timeout=None (wanted 45)" in told[0]
+        assert len(told) == 1 and "spark.barrier.sync.timeout=365d (wanted 45)" in told[0]
+        assert "dynamicAllocation" not in told[0], "off is Spark's default"
         assert session.fits(cluster) and session.fits(
             ClusterConfig(master="local[2]", rendezvous_timeout=45, workers=1)
         )
