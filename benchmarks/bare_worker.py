@@ -1,7 +1,7 @@
 """The other side of the training benchmark: the same loop, written by hand for two processes, without Spark.
 
 ``python -m benchmarks.bare_worker dataset-folder epochs``, once per rank, with TF_CONFIG set. Rank 0 prints JSON.
-It shares no code with the framework: reading, model, loop and optimizer are spelled out here.
+It shares no code with the framework: reading, loop and optimizer are spelled out here, the model in ``keras_cnn``.
 """
 
 import json
@@ -12,6 +12,8 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
+
+from benchmarks.keras_cnn import cnn
 
 GLOBAL_BATCH = 128
 STEPS_PER_CALL = 50
@@ -28,19 +30,6 @@ def read(folder: Path, rank: int, world: int, size: int) -> tuple[tf.Tensor, tf.
     return next(iter(tf.data.TFRecordDataset(files).map(decode).batch(100_000)))
 
 
-def make_model(size: int, classes: int) -> keras.Model:
-    layers = [keras.Input((size, size, 3)), keras.layers.Rescaling(1 / 127.5, offset=-1)]
-    for filters in (32, 64, 128):
-        layers += [
-            keras.layers.Conv2D(filters, 3, padding="same", use_bias=False),
-            keras.layers.BatchNormalization(momentum=0.9),
-            keras.layers.ReLU(),
-            keras.layers.MaxPooling2D(),
-        ]
-    layers += [keras.layers.Flatten(), keras.layers.Dense(128, activation="relu"), keras.layers.Dropout(0.3)]
-    return keras.Sequential([*layers, keras.layers.Dense(classes)])
-
-
 def main() -> None:
     folder, epochs = Path(sys.argv[1]), int(sys.argv[2])
     cluster = json.loads(os.environ["TF_CONFIG"])
@@ -55,7 +44,7 @@ def main() -> None:
     batch = GLOBAL_BATCH // world
     steps = sum(shard["records"] for shard in manifest["shards"]["train"]) // world // batch
     with strategy.scope():
-        model = make_model(size, classes)
+        model = cnn(keras, size, classes)
         rate = keras.optimizers.schedules.CosineDecay(1e-3, epochs * steps)
         optimizer = keras.optimizers.Adam(rate)
         optimizer.build(model.trainable_variables)

@@ -1,26 +1,62 @@
-"""What the benchmarks share: a run of the launcher, medians, a table."""
+"""What the benchmarks share: a run of the launcher, a Spark session, medians, a table."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
 _SECONDS = 600.0
+_ROOT = Path(__file__).resolve().parents[1]
 
 
 def launch(folder: Path, *arguments: str) -> dict[str, Any]:
     """Run ``python -m launch`` with its run folder at ``folder``; its summary.json."""
     command = [sys.executable, "-m", "launch", *arguments, f"hydra.run.dir={folder}", "job.console=lines"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    run(command)
+    return dict(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
+
+
+def run(command: Sequence[str]) -> None:
+    """Run ``command`` on this machine's CPUs to its end. Raises RuntimeError with its output when it fails.
+
+    The processes that Spark starts for it can import ``benchmarks``, from any folder.
+    """
+    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "CUDA_VISIBLE_DEVICES": "",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, env=environment, check=False)
     if ended.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
-    return dict(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
+
+
+@contextmanager
+def spark(slots: int) -> Iterator["SparkSession"]:
+    """A session on ``local[slots]``, as the launcher starts it; it is stopped at the end."""
+    from distributed_cls.config import ClusterConfig
+    from distributed_cls.spark.session import Session
+
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        session = Session(ClusterConfig(master=f"local[{slots}]", workers=slots), Path(folder))
+        try:
+            yield session.spark
+        finally:
+            session.stop()
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
