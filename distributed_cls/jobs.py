@@ -13,7 +13,7 @@ from distributed_cls import job_checks
 from distributed_cls.config import Config, plugins, to_dict
 from distributed_cls.contracts import summary as summaries
 from distributed_cls.contracts.events import Event
-from distributed_cls.contracts.manifest import Dataset
+from distributed_cls.contracts.manifest import PAGE_FILE, Dataset
 from distributed_cls.contracts.rank_task import RankTask, Step
 from distributed_cls.contracts.summary import DatasetEntry, Summary
 from distributed_cls.run import progress
@@ -171,7 +171,7 @@ def _serve(run: Run, display: Display) -> Summary:
 
 
 def _prepare(run: Run, get_spark: Callable[[], "SparkSession"], display: Display) -> Dataset:
-    from distributed_cls.dataset import class_table, dataset_page, prepare
+    from distributed_cls.dataset import class_table, prepare
 
     display.begin("preparing the images")
     with run.timed("prepare"):
@@ -184,7 +184,7 @@ def _prepare(run: Run, get_spark: Callable[[], "SparkSession"], display: Display
     display.end()
     if not dataset.reused or run.config.job.name == "prepare":
         progress.console.print(class_table.table(dataset))
-        for what, where in (("data set", dataset.path), ("report", f"{dataset.path}/{dataset_page.FILE}")):
+        for what, where in (("data set", dataset.path), ("report", f"{dataset.path}/{PAGE_FILE}")):
             progress.console.print(f"{what}  {where}", highlight=False, markup=False, soft_wrap=True)
     return dataset
 

@@ -61,10 +61,19 @@ def write(path: Path, arrays: Mapping[str, Any], position: Position) -> None:
 
 def read(path: Path) -> tuple[Arrays, Position]:
     """The arrays and the position of a checkpoint. Raises UserError: damaged, or of a newer version."""
+    return _read(path, with_arrays=True)
+
+
+def read_position(path: Path) -> Position:
+    """Where the run of a checkpoint stood, without reading its arrays. Raises UserError as ``read`` does."""
+    return _read(path, with_arrays=False)[1]
+
+
+def _read(path: Path, with_arrays: bool) -> tuple[Arrays, Position]:
     try:
         with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        content = json.loads(arrays.pop(_POSITION).tobytes())
+            arrays = {name: stored[name] for name in stored.files if with_arrays and name != _POSITION}
+            content = json.loads(stored[_POSITION].tobytes())
         version = content.pop("schema_version")
         position = _position(content, version) if version in (1, SCHEMA_VERSION) else None
     except Exception as error:  # a damaged zip file raises whatever its changed bytes ask for
@@ -78,19 +87,6 @@ def read(path: Path) -> tuple[Arrays, Position]:
             "Train again with this release."
         )
     return arrays, position
-
-
-def read_position(path: Path) -> Position:
-    """Where the run of a checkpoint stood, without reading its arrays. Raises UserError as ``read`` does."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            content = json.loads(stored[_POSITION].tobytes())
-        return _position(content, content.pop("schema_version"))
-    except Exception as error:  # as in ``read``
-        raise UserError(
-            f"Expected a checkpoint at {path}. Received: {type(error).__name__}: {error}. "
-            "Remove the file to start over, or restore it."
-        ) from error
 
 
 def _position(content: dict[str, Any], version: int) -> Position:

@@ -60,6 +60,14 @@ def _field_types(kind: type) -> dict[str, Any]:
     return {item.name: hints[item.name] for item in dataclasses.fields(kind)}
 
 
+def take_version(content: dict[str, Any], newest: int) -> int:
+    """Take ``schema_version`` out of a file's content: 1 where none was written. Raises ValueError for a later one."""
+    version: int = content.pop("schema_version", 1)
+    if version not in range(1, newest + 1):
+        raise ValueError(f"schema version {version}, which is newer than this release's {newest}")
+    return version
+
+
 def _build(kind: Any, value: Any, where: str) -> Any:
     origin = typing.get_origin(kind)
     if kind in _CONVERSIONS:

@@ -33,9 +33,7 @@ def read(folder: Path, remedy: str) -> dict[str, EvaluatedSplit]:
     path = folder / FILE
     content = storage.read_json(path, "the counts of an evaluation", remedy)
     try:
-        version = content.get("schema_version", 1)
-        if version not in (1, SCHEMA_VERSION):
-            raise ValueError(f"schema version {version}, which is newer than this release's {SCHEMA_VERSION}")
+        version = codec.take_version(content, SCHEMA_VERSION)
         plain = _upgraded(content) if version == 1 else content["splits"]
         splits = {name: codec.from_plain(EvaluatedSplit, split, name) for name, split in plain.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:

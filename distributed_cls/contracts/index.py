@@ -97,10 +97,19 @@ def from_bytes(message: bytes) -> pa.Table:
     return pa.ipc.open_stream(message).read_all()
 
 
+def kept(table: pa.Table) -> pa.Table:
+    """The rows of the images that are in the dataset: those without a reason to leave them out."""
+    return table.filter(pc.is_null(table["reason"]))
+
+
+def _may_pass(table: pa.Table) -> pa.ChunkedArray:
+    """Which rows have an outcome that is no property of the image, bool [n]."""
+    return pc.is_in(table["reason"], pa.array(rejects.NOT_REMEMBERED))
+
+
 def remembered(known: pa.Table) -> pa.Table:
     """The rows that another run may take over: those whose outcome is a property of the image."""
-    passing = pc.is_in(known["reason"], pa.array(rejects.NOT_REMEMBERED))
-    return known.filter(pc.invert(passing))
+    return known.filter(pc.invert(_may_pass(known)))
 
 
 def missing(listed: pa.Table, known: pa.Table) -> pa.Table:
@@ -116,8 +125,7 @@ def describe(listed: pa.Table, known: pa.Table) -> pa.Table:
 
     Where two runs decoded the same image, one of the two equal answers is taken, and rather one that is remembered.
     """
-    passing = pc.is_in(known["reason"], pa.array(rejects.NOT_REMEMBERED))
-    known = pa.concat_tables([known.filter(pc.invert(passing)), known.filter(passing)])
+    known = pa.concat_tables([remembered(known), known.filter(_may_pass(known))])
     facts = [name for name in SCHEMA.names if name not in LISTING_SCHEMA.names]
     known = known.select([*IDENTITY, *facts])
     first = known.append_column("n", pa.array(range(known.num_rows), pa.int64()))

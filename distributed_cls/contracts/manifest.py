@@ -13,6 +13,7 @@ from distributed_cls.errors import UserError
 
 SCHEMA_VERSION = 2  # 1 had one field "source" with the text <source>:<root>
 FILE = "manifest.json"
+PAGE_FILE = "dataset.html"  # beside it, for people
 SPLITS = ("train", "val", "test")
 NAMED_REJECTS = 20  # rejects that the manifest itself names; rejects.parquet holds all
 

@@ -92,9 +92,7 @@ def read(folder: Path, remedy: str) -> Summary:
     path = folder / FILE
     content = storage.read_json(path, "the summary of a run", remedy)
     try:
-        version = content.pop("schema_version", 1)
-        if version not in (1, SCHEMA_VERSION):
-            raise ValueError(f"schema version {version}, which is newer than this release's {SCHEMA_VERSION}")
+        version = codec.take_version(content, SCHEMA_VERSION)
         return codec.from_plain(Summary, _upgraded(content) if version == 1 else content, FILE)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"Expected the summary of a run at {path}. Received: {error}. {remedy}") from None

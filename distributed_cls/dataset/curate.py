@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from distributed_cls.config import DataConfig
+from distributed_cls.contracts import index
 from distributed_cls.contracts.index import KEY_BYTES
 from distributed_cls.contracts.manifest import SPLITS
 from distributed_cls.contracts.rejects import CONFLICT, DUPLICATE, LEAK
@@ -31,7 +32,7 @@ class Curated:
 
     def kept(self) -> pa.Table:
         """The images of the dataset."""
-        return self.table.filter(pc.is_null(self.table["reason"]))
+        return index.kept(self.table)
 
     def rejected(self) -> pa.Table:
         """The images that are left out for a fault; being a duplicate is none."""

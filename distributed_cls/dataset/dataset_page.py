@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from distributed_cls import storage
+from distributed_cls.contracts import index
 from distributed_cls.contracts.manifest import SPLITS, Manifest
 from distributed_cls.dataset import class_table, curate, reading
 from distributed_cls.dataset.listing import Listing
@@ -20,7 +21,6 @@ from distributed_cls.images import headers
 from distributed_cls.images.decode import Prepared, Reject, Spec, prepare_image
 from distributed_cls.text import printable
 
-FILE = "dataset.html"
 _SHEETS = 60  # classes that get a contact sheet
 _SAMPLES = 12  # pictures in one
 _TILE = 72  # edge of a picture in it, pixels
@@ -43,7 +43,7 @@ class Bar:
 def render(content: Manifest, table: pa.Table, folder: str, listing: Listing) -> str:
     """The page of a dataset. table: its finished index; folder: where its shards lie."""
     rows = class_table.class_rows(table, content.classes)
-    kept = table.filter(pc.is_null(table["reason"]))
+    kept = index.kept(table)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("distributed_cls.dataset", "."),
         autoescape=True,

@@ -241,7 +241,7 @@ class Preparation:
             content = self._manifest(curated, shards, results)
             placed = publish.write_tables(folder, curated, shards, results)
             html = dataset_page.render(content, placed, folder, self.listing)
-            storage.write_text(storage.join(folder, dataset_page.FILE), html)
+            storage.write_text(storage.join(folder, manifest.PAGE_FILE), html)
             manifest.write(folder, content)
         _log_rejects(content)
         return Dataset(self.target, manifest.load(self.target), reused=False)

@@ -78,8 +78,7 @@ def reusable_rows(base: Dataset) -> pa.Table:
 
 def assignments(base: Dataset) -> pa.Table:
     """Key and split of every image that a finished dataset keeps."""
-    table = index.of_dataset(base.path)
-    return table.filter(pc.is_null(table["reason"])).select(["key", "split"])
+    return index.kept(index.of_dataset(base.path)).select(["key", "split"])
 
 
 @contextlib.contextmanager

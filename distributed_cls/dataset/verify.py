@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import pyarrow.compute as pc
 
 from distributed_cls import storage
 from distributed_cls.contracts import index, manifest
@@ -92,7 +91,7 @@ def _check_image(content: Manifest, image: bytes, key: bytes) -> None:
 def _check_index(path: str, content: Manifest, keys: dict[bytes, str]) -> None:
     """The index names the same images in the same shards; it, the table of rejects and the manifest count alike."""
     table = index.of_dataset(path)
-    kept = table.filter(pc.is_null(table["reason"]))
+    kept = index.kept(table)
     named = dict(zip(kept["key"].to_pylist(), kept["file"].to_pylist(), strict=True))
     if named != keys:
         raise _wrong(path, f"{index.FILE} and the shards to hold the same images, found {len(named)} and {len(keys)}")

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from distributed_cls.config import section
 from distributed_cls.contracts.codec import Json
+from distributed_cls.contracts.manifest import PAGE_FILE, SPLITS
 from distributed_cls.contracts.summary import DatasetEntry
 from distributed_cls.evaluation.labels import plural, readable
 
-_SPLITS = ("train", "val", "test")
 # Settings of jobs that did not run would be most of the page.
 _JOB_SECTIONS = {"predict": ("predict",), "stream": ("predict", "stream"), "serve": ("serve",)}
 
@@ -17,7 +18,7 @@ def dataset_facts(dataset: DatasetEntry | None, names: Sequence[str]) -> dict[st
     if dataset is None:
         nothing: dict[str, object] = dict.fromkeys(("splits", "totals", "rows", "reasons", "rejects"), ())
         return {**nothing, "total": 0, "page": None, "rejected": None}
-    splits = [split for split in _SPLITS if split in dataset.counts]
+    splits = [split for split in SPLITS if split in dataset.counts]
     totals = [sum(dataset.counts[split].values()) for split in splits]
     rows = [
         (shown, [dataset.counts[split].get(name, 0) for split in splits])
@@ -42,7 +43,7 @@ def dataset_facts(dataset: DatasetEntry | None, names: Sequence[str]) -> dict[st
 
 def _dataset_page(dataset: DatasetEntry) -> str | None:
     """The link to the page that shows the prepared images, where this machine has it."""
-    page = Path(dataset.path, "dataset.html")
+    page = Path(dataset.path, PAGE_FILE)
     return page.as_uri() if page.is_absolute() and page.is_file() else None
 
 
@@ -60,6 +61,4 @@ def settings(config: Mapping[str, Json], job: str) -> list[tuple[str, list[tuple
 
 def shown(value: Json) -> str:
     """A value as YAML would spell it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return readable(value)
+    return readable(section.shown(value))

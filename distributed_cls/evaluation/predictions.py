@@ -62,8 +62,7 @@ def with_paths(stored: pa.Table, mistakes: Sequence[Mistake]) -> list[Mistake]:
 
 def stored_images(dataset: Dataset) -> pa.Table:
     """Path, true class and key of each kept image: shard after shard by name, each in the order that it holds them."""
-    table = index.of_dataset(dataset.path)
-    table = table.filter(pc.is_null(table["reason"])).sort_by([("file", "ascending"), ("offset", "ascending")])
+    table = index.kept(index.of_dataset(dataset.path)).sort_by([("file", "ascending"), ("offset", "ascending")])
     root = dataset.manifest.source_root
     origins = pc.binary_join_element_wise(root, table["path"], "/")
     # A table of images has many in one file: its row tells them apart.

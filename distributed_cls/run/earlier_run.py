@@ -6,19 +6,18 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from distributed_cls.config import Config, DataConfig, from_saved
 from distributed_cls.contracts import index
 from distributed_cls.contracts import summary as summaries
-from distributed_cls.contracts.manifest import Dataset
+from distributed_cls.contracts.manifest import SPLITS, Dataset
 from distributed_cls.contracts.summary import DatasetEntry
 from distributed_cls.errors import UserError
 
 log = logging.getLogger(__name__)
 
-_TRAIN, _EVALUATED = 0, (1, 2)  # numbers of the splits in the index
+_TRAIN = SPLITS.index("train")  # its number in the index
 _REMEDY = "Set model_dir to the run folder of a finished training."
 # How a picture becomes the model's input: another data set is prepared alike, unless the user says otherwise.
 _OF_THE_MODEL = ("image_size", "resize")
@@ -79,15 +78,13 @@ def check_data(earlier: EarlierRun, dataset: Dataset) -> None:
         dataset.path,
     )
     try:
-        known = index.of_dataset(earlier.dataset.path)
+        known = index.kept(index.of_dataset(earlier.dataset.path))
     except UserError as error:
         log.warning("Whether the evaluated images were trained on cannot be checked: %s", error)
         return
-    seen = known.filter(pc.and_(pc.is_null(known["reason"]), pc.equal(known["split"], _TRAIN)))["key"]
-    own = index.of_dataset(dataset.path)
-    evaluated = own.filter(
-        pc.and_(pc.is_null(own["reason"]), pc.is_in(own["split"], value_set=pa.array(_EVALUATED, pa.int8())))
-    )
+    seen = known.filter(pc.equal(known["split"], _TRAIN))["key"]
+    own = index.kept(index.of_dataset(dataset.path))
+    evaluated = own.filter(pc.not_equal(own["split"], _TRAIN))
     overlap = evaluated.filter(pc.is_in(evaluated["key"], value_set=seen.combine_chunks()))
     if overlap.num_rows:
         raise UserError(

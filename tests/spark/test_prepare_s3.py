@@ -9,30 +9,21 @@ from prepare_support import folder_config, image_folder, small_spark, splits, wr
 from pyspark.sql import SparkSession
 
 pytest.importorskip("s3fs")
-moto_server = pytest.importorskip("moto.server")
+pytest.importorskip("moto.server")
 
-from distributed_cls import storage  # noqa: E402 - after the skips
-from distributed_cls.contracts import index, manifest  # noqa: E402 - after the skips
-from distributed_cls.dataset import prepare, verify  # noqa: E402 - after the skips
-from distributed_cls.errors import UserError  # noqa: E402
+from distributed_cls import storage
+from distributed_cls.contracts import index, manifest
+from distributed_cls.dataset import prepare, verify
+from distributed_cls.errors import UserError
+from tests.unit.storage import moto_bucket
 
 BUCKET = "s3://pictures"
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "a-key-for-tests")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-for-tests")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        store, _ = storage.filesystem(BUCKET)
-        store.mkdir("pictures")
+    with moto_bucket.bucket("pictures"):
         yield BUCKET
-    server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -179,19 +178,3 @@ def test_threads_of_a_rank_are_its_share_of_the_slots(spark: Any) -> None:
     assert preflight.threads_per_rank(spark, CLUSTER) == 1
     assert preflight.threads_per_rank(spark, ClusterConfig(workers=1)) == 2
     assert preflight.threads_per_rank(spark, ClusterConfig(workers=2, cores_per_worker=5)) == 5
-
-
-@pytest.mark.parametrize(
-    ("properties", "gpus", "message"),
-    [
-        ({"spark.dynamicAllocation.enabled": "TRUE"}, 0, "Set spark.dynamicAllocation.enabled=false."),
-        ({"spark.ssl.enabled": "true"}, 0, "set spark.ssl.enabled=false."),
-        ({}, 1, "Expected spark.task.resource.gpu.amount=1 (cluster.gpus_per_worker). Received: "),
-        ({"spark.task.resource.gpu.amount": "0.5"}, 1, "Received: spark.task.resource.gpu.amount=0.5."),
-    ],
-)
-def test_properties_that_a_barrier_stage_cannot_run_on(properties: dict[str, str], gpus: int, message: str) -> None:
-    spark = SimpleNamespace(sparkContext=SimpleNamespace(getConf=lambda: properties))
-    with pytest.raises(UserError) as raised:
-        preflight.check(spark, ClusterConfig(gpus_per_worker=gpus))
-    assert message in str(raised.value)

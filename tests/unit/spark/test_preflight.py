@@ -97,7 +97,7 @@ def test_too_few_slots_are_refused_after_the_limit_and_at_once_on_a_local_master
 )
 def test_properties_that_a_barrier_stage_cannot_run_on(properties: dict[str, str], gpus: int, message: str) -> None:
     with pytest.raises(UserError) as raised:
-        preflight.check_properties(properties, ClusterConfig(gpus_per_worker=gpus))
+        preflight.check(session(**properties), ClusterConfig(gpus_per_worker=gpus))
     assert message in str(raised.value)
 
 

@@ -13,8 +13,8 @@ URL = f"s3://{NAME}"
 
 
 @contextlib.contextmanager
-def bucket() -> Iterator[Any]:
-    """A client of its own for the bucket ``URL``, which ``storage`` reaches by the environment."""
+def bucket(name: str = NAME) -> Iterator[Any]:
+    """A client of its own for the bucket ``s3://<name>``, which ``storage`` reaches by the environment."""
     pytest.importorskip("s3fs")
     moto_server = pytest.importorskip("moto.server")
     import boto3
@@ -29,6 +29,6 @@ def bucket() -> Iterator[Any]:
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         type(storage.filesystem(URL)[0]).clear_instance_cache()
         client = boto3.client("s3")
-        client.create_bucket(Bucket=NAME)
+        client.create_bucket(Bucket=name)
         yield client
     server.stop()
