@@ -24,7 +24,7 @@ def write_classes(root: Path, classes: dict[str, int]) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "telling"),
     [
-        (["train.epocs=3"], ["train.epocs", "train.epochs"]),
+        (["-m", "train.epocs=3,4"], ["train.epocs", "train.epochs"]),
         (["job=evaluate", "model_dir=/nowhere"], ["model_dir", "no such file"]),
         (["hydra.run.dir=/proc/nowhere/run"], ["run folder", "hydra.run.dir"]),
         (["model=resnet", "cluster=gpu4"], ["4 GPU", "Received", "0"]),
