@@ -11,8 +11,8 @@ from distributed_cls.config.registry import models
 from distributed_cls.errors import UserError
 from launch import schema
 from launch.__main__ import CONF
-from launch.composition_errors import settings
 from launch.help import print_help, wanted
+from launch.suggestions import settings
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +58,20 @@ def test_defaults_are_those_that_would_run(capsys: pytest.CaptureFixture[str]) -
 def test_one_section_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     text = _shown(capsys, "train")
     assert "train.learning_rate" in text and "data.name" not in text and "python -m launch" not in text
-    with pytest.raises(UserError, match=r"Expected a section: cluster, data, .*Received: --help trian"):
+    with pytest.raises(UserError, match=r"Expected a section \(data, model, .*Received: --help trian"):
         _shown(capsys, "trian")
+
+
+@pytest.mark.parametrize("name", ["output", "train.epochs"])
+def test_one_setting_can_be_asked_for(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    rows = [line.split()[0] for line in _shown(capsys, name).splitlines()[1:] if line.strip().startswith(name)]
+    assert rows == [name]
+
+
+@pytest.mark.parametrize("columns", ["wide", "20", "300"])
+def test_any_width_is_taken(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert 50 < max(len(line.rstrip()) for line in _shown(capsys, "train").splitlines()) <= 100
 
 
 def test_help_is_asked_for() -> None:
