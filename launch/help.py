@@ -16,18 +16,18 @@ from distributed_cls.config.registry import models
 from distributed_cls.config.section import choices_of, shown
 from distributed_cls.errors import UserError
 
-_EXAMPLES = """[bold]python -m launch[/bold] trains, evaluates and exports an image classifier on a Spark cluster.
+_EXAMPLES = """[bold]python -m launch[/bold] trains and evaluates an image classifier on a Spark cluster.
 
-  python -m launch                                        digits, a small CNN, two workers here
-  python -m launch data=folder data.path=/images data.image_size=64 train.epochs=20
-  python -m launch data=folder data.path=/images model=resnet model.weights=imagenet
-  python -m launch job=serve model_dir=runs/latest        a web page for the trained model
-  python -m launch -m model=dense,cnn train.learning_rate=1e-2,1e-3
-  python -m launch --help train                           one section of the settings
-  python -m launch data=folder --help data                with the defaults of that choice
-  python -m launch --cfg job                              the whole configuration, run nothing
-  python -m launch --version                              the release
-  spark-submit $(distributed-cls --main-file) …           through spark-submit, after pip install
+  python -m launch                                  digits, two workers
+  python -m launch data=folder data.path=/images    a folder for each class
+  python -m launch experiment=cars data.path=/cars  fine-tunes a ResNet50
+  python -m launch job=serve model_dir=runs/latest  a web page for the model
+  python -m launch -m model=dense,cnn               a sweep, with a table
+  python -m launch --help train                     one section of the settings
+  python -m launch data=folder --help data          defaults of that choice
+  python -m launch --cfg job                        prints the configuration
+  python -m launch --version                        prints the release
+  spark-submit $(distributed-cls --main-file) …     on a cluster, after pip
 """
 _HYDRA = [
     ("hydra.run.dir", "runs/<date>/<time>-…", "folder of the run; give it again to resume after an interruption"),

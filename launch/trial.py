@@ -51,7 +51,7 @@ class Launcher:
         self._session: Session | None = None
 
     def run(self, composed: DictConfig) -> float | None:
-        """Do the job of ``composed``. In a sweep: the val accuracy, None for a trial that failed."""
+        """Do the job of ``composed``. In a sweep: the validation accuracy, None for a trial that failed."""
         hydra = HydraConfig.get()
         self.folder = folder = Path(hydra.runtime.output_dir)
         if hydra.mode is RunMode.MULTIRUN:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from distributed_cls.config import Config
 from distributed_cls.config.registry import models
 from distributed_cls.errors import UserError
-from launch import schema
+from launch import help, schema
 from launch.__main__ import CONF
 from launch.help import print_help, wanted
 from launch.suggestions import settings
@@ -60,6 +61,16 @@ def test_one_section_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> Non
     assert "train.learning_rate" in text and "data.name" not in text and "python -m launch" not in text
     with pytest.raises(UserError, match=r"Expected a section \(data, model, .*Received: --help trian"):
         _shown(capsys, "trian")
+
+
+def test_the_examples_fit_a_narrow_terminal_and_can_be_composed(capsys: pytest.CaptureFixture[str]) -> None:
+    examples = [line for line in help._EXAMPLES.splitlines() if line.startswith("  python -m launch ")]
+    assert len(examples) > 5 and max(map(len, help._EXAMPLES.splitlines()[1:])) <= 80
+    for line in examples:
+        words = shlex.split(line[2:52])[3:]
+        if not any(word in ("-m", "--version") for word in words):
+            print_help(CONF, [word for word in words if not word.startswith("-") and "=" in word])
+            assert "python -m launch" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["output", "train.epochs"])
