@@ -39,8 +39,8 @@ class Config(Section):
     """The whole configuration of a run."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    # One of the registered models; a union of dataclasses is beyond OmegaConf.
-    model: Any = field(default_factory=lambda: registry.models()[DEFAULT_MODEL]())
+    # One of the registered models, each of which is a class of its own.
+    model: registry.ModelSettings = field(default_factory=lambda: registry.models()[DEFAULT_MODEL]())
     train: TrainConfig = field(default_factory=TrainConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     job: JobConfig = field(default_factory=JobConfig)

@@ -41,6 +41,15 @@ def test_a_wrong_setting_is_one_line(launch: Launcher, arguments: list[str], tel
     assert ended.folder is None  # nothing is left of a command that was refused
 
 
+def test_a_search_without_one_good_trial_ends_with_its_table(launch: Launcher) -> None:
+    """And off a terminal without escape codes or lines of the sweeper's own."""
+    ended = launch("-m", "experiment=search", "hydra.sweeper.n_trials=2", "data=folder", "data.path=/nowhere")
+    assert ended.code == 2, ended.output
+    assert ["/nowhere" in row["reason"] for row in ended.trials] == [True, True]
+    for noise in ("\x1b", "Failed experiment", "No trials are completed", "Sampler", "A new study"):
+        assert noise not in ended.output
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Image folders that cannot be prepared, by what is wrong with them."""
