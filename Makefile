@@ -40,10 +40,10 @@ bench: $(READY) ## Measure what the README claims, both sides in one run (ARGS="
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove the environment, the caches and what was built; trained models and prepared data stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . \( -path ./runs -o -path ./datasets -o -path ./.git \) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-runs: ## Remove runs/ and datasets/, every trained model among them; asks first
 	@du -sh runs datasets 2>/dev/null || true
-	@printf "Remove runs/ and datasets/ with every trained model? [y/N] "; read answer; [ "$$answer" = y ]
-	rm -rf runs datasets
+	@printf "Remove runs/ and datasets/ with every trained model? [y/N] "; read -r answer || true; \
+	if [ "$$answer" = y ]; then rm -rf runs datasets; else echo "Nothing was removed."; fi

@@ -32,7 +32,7 @@ def _launch(arguments: list[str]) -> int:
     import hydra
     from omegaconf import DictConfig
 
-    from launch import exit_codes, help, logs, schema, trial
+    from launch import exit_codes, help, logs, schema, text_values, trial
 
     launcher = trial.Launcher()
 
@@ -42,6 +42,7 @@ def _launch(arguments: list[str]) -> int:
             help.print_help(CONF, arguments)
             return
         logs.quiet_sweepers(arguments)
+        sys.argv[1:] = text_values.kept_as_written(arguments)
         hydra.main(version_base="1.3", config_path=CONF, config_name="config")(job)()
 
     def job(composed: DictConfig) -> float | None:

@@ -46,6 +46,10 @@ def code_of(command: Callable[[], object], launcher: Launcher) -> int:
     with _signals_raise(), _redeliver_lost_signals():
         try:
             code = _run(command, launcher)
+        except _Terminated:  # once more, while the line of the first was printed: a closed terminal sends two signals
+            code = TERMINATED
+        except KeyboardInterrupt:
+            code = INTERRUPTED
         finally:
             with _signals_ignored():
                 launcher.close()
@@ -56,7 +60,7 @@ def code_of(command: Callable[[], object], launcher: Launcher) -> int:
 
 def _run(command: Callable[[], object], launcher: Launcher) -> int:
     try:
-        command()
+        _do(command, launcher)
         if launcher.sweep_folder is not None:
             return _end_sweep(launcher)
         for error in launcher.errors:
@@ -76,6 +80,15 @@ def _run(command: Callable[[], object], launcher: Launcher) -> int:
         return FAILED
     except Exception as error:
         return _unexpected(error, launcher)
+
+
+def _do(command: Callable[[], object], launcher: Launcher) -> None:
+    try:
+        command()
+    except ValueError as error:
+        # Optuna's, at the end of a search in which no trial has an accuracy; the table of trials says why.
+        if not launcher.rows or "No trials are completed" not in str(error):
+            raise
 
 
 def _unexpected(error: Exception, launcher: Launcher) -> int:
@@ -99,7 +112,9 @@ def _unexpected(error: Exception, launcher: Launcher) -> int:
 
 
 def _print_error(message: str) -> None:
-    console.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    # Where nobody reads any more (a closed pipe, which rich answers with SystemExit), the exit code still counts.
+    with contextlib.suppress(OSError, SystemExit):
+        console.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
 
 
 def _end_sweep(launcher: Launcher) -> int:
@@ -118,17 +133,36 @@ def _end_sweep(launcher: Launcher) -> int:
 
 @contextlib.contextmanager
 def _signals_raise() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP (a terminal that was closed) end the run as Ctrl-C does."""
+    """Let SIGTERM and SIGHUP (a terminal that was closed) end the run as Ctrl-C does, unless nohup has them ignored."""
+    terminals = [descriptor for descriptor in (0, 1, 2) if _is_terminal(descriptor)]
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
+        _leave_closed(terminals)
         raise _Terminated
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    wanted = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in wanted}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _is_terminal(descriptor: int) -> bool:
+    try:
+        return os.isatty(descriptor)
+    except OSError:  # closed
+        return False
+
+
+def _leave_closed(terminals: list[int]) -> None:
+    """Replace terminals that are gone by the null device: a line for nobody would fail, and the clean-up with it."""
+    for descriptor in terminals:
+        if not _is_terminal(descriptor):
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, descriptor)
+            os.close(null)
 
 
 @contextlib.contextmanager

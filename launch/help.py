@@ -1,7 +1,6 @@
 """``python -m launch --help [section]``: the groups, the settings with their meanings, and commands to begin with."""
 
 import dataclasses
-import os
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -17,20 +16,22 @@ from distributed_cls.config.registry import models
 from distributed_cls.config.section import choices_of, shown
 from distributed_cls.errors import UserError
 
-_EXAMPLES = """[bold]python -m launch[/bold] trains, evaluates and exports an image classifier on a Spark cluster.
+_EXAMPLES = """[bold]python -m launch[/bold] trains and evaluates an image classifier on a Spark cluster.
 
-  python -m launch                                        digits, a small CNN, two workers here
-  python -m launch data=folder data.path=/images data.image_size=64 train.epochs=20
-  python -m launch data=folder data.path=/images model=resnet model.weights=imagenet
-  python -m launch job=serve model_dir=runs/latest        a web page for the trained model
-  python -m launch -m model=dense,cnn train.learning_rate=1e-2,1e-3
-  python -m launch --help train                           one section of the settings
-  python -m launch data=folder --help data                with the defaults of that choice
-  python -m launch --cfg job                              the whole configuration, run nothing
+  python -m launch                                  digits, two workers
+  python -m launch data=folder data.path=/images    a folder for each class
+  python -m launch experiment=cars data.path=/cars  fine-tunes a ResNet50
+  python -m launch job=serve model_dir=runs/latest  a web page for the model
+  python -m launch -m model=dense,cnn               a sweep, with a table
+  python -m launch --help train                     one section of the settings
+  python -m launch data=folder --help data          defaults of that choice
+  python -m launch --cfg job                        prints the configuration
+  python -m launch --version                        prints the release
+  spark-submit $(distributed-cls --main-file) …     on a cluster, after pip
 """
 _HYDRA = [
-    ("hydra.run.dir", "runs/<date>/<time>-…", "folder of the run; give it again to go on after an interruption"),
-    ("hydra.sweep.dir", "runs/<date>/<time>-sweep", "folder of a sweep (-m)"),
+    ("hydra.run.dir", "runs/<date>/<time>-…", "folder of the run; give it again to resume after an interruption"),
+    ("hydra.sweep.dir", "runs/<date>/<time>-…", "folder of a sweep (-m)"),
     ("hydra.sweeper.n_trials", "12", "experiment=search: number of trials"),
 ]
 GROUPS = ("data", "model", "train", "cluster", "job", "experiment")
@@ -44,17 +45,19 @@ def wanted(arguments: list[str]) -> bool:
 def print_help(conf: str, arguments: list[str]) -> None:
     """Print the help; ``conf`` is where the YAML files are, ``arguments`` the command line.
 
-    Defaults are those of the choices that the command line makes. Raises UserError for a section that is not there.
+    Defaults are those of the choices that the command line makes. Raises UserError for a section or a setting that is
+    not there.
     """
-    columns = int(os.environ.get("COLUMNS") or shutil.get_terminal_size((_MAX_COLUMNS, 24)).columns)
+    columns = shutil.get_terminal_size((_MAX_COLUMNS, 24)).columns  # COLUMNS, where it is a number, decides
     console = Console(width=max(_MIN_COLUMNS, min(columns, _MAX_COLUMNS)), highlight=False)
     chosen = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     asked = [argument for argument in arguments if "=" not in argument and not argument.startswith("-")]
-    sections = {item.name for item in dataclasses.fields(Config) if item.name != "model_dir"}
-    for name in asked:
-        if name not in sections:
-            raise UserError(f"Expected a section: {', '.join(sorted(sections))}. Received: --help {name}.")
     options, composed = _composed(conf, chosen)
+    tables = dict(_settings(composed))
+    known = {*tables, *(row[0] for rows in tables.values() for row in rows)}
+    for name in asked:
+        if name not in known:
+            raise UserError(f"Expected a section ({', '.join(tables)}) or a setting. Received: --help {name}.")
     if not asked:
         console.print(_EXAMPLES)
         groups = Table("choose with", "one of", title="Choices", title_justify="left", box=None)
@@ -62,9 +65,10 @@ def print_help(conf: str, arguments: list[str]) -> None:
             groups.add_row(f"{group}=…", ", ".join(options[group]))
         console.print(groups)
         console.print()
-    for section, rows in _settings(composed):
-        if not asked or section in asked:
-            console.print(_table(section, rows))
+    for section, rows in tables.items():
+        shown_rows = [row for row in rows if not asked or section in asked or row[0] in asked]
+        if shown_rows:
+            console.print(_table(section, shown_rows))
     if not asked:
         console.print(_table("folders and sweeps", _HYDRA))
 

@@ -1,5 +1,6 @@
 """One run of the launcher: a single job, or one trial of a sweep, which shares its Spark session with the others."""
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -9,10 +10,11 @@ import sys
 import time
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -28,7 +30,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_OF_HYDRA = {".hydra", "launch.log"}  # what is in a run folder before the job has begun
+_OF_HYDRA = (".hydra", "launch.log", "multirun.yaml")  # what is in a folder before any job has begun
+
+
+class SweepBegins(Callback):
+    """Lets ``HydraConfig`` know a sweep before its first trial, which may be refused."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        HydraConfig.instance().set_config(config)
 
 
 class Launcher:
@@ -42,7 +51,7 @@ class Launcher:
         self._session: Session | None = None
 
     def run(self, composed: DictConfig) -> float | None:
-        """Do the job of ``composed``. In a sweep: the val accuracy, None for a trial that failed."""
+        """Do the job of ``composed``. In a sweep: the validation accuracy, None for a trial that failed."""
         hydra = HydraConfig.get()
         self.folder = folder = Path(hydra.runtime.output_dir)
         if hydra.mode is RunMode.MULTIRUN:
@@ -102,14 +111,21 @@ class Launcher:
         self._session = None
 
     def remove_empty_folder(self) -> None:
-        """Remove the run folder of a command that was refused, where Hydra alone has written into it."""
-        if self.sweep_folder is None and self.folder is not None and self.folder.is_dir():
-            if {path.name for path in self.folder.iterdir()} <= _OF_HYDRA:
-                shutil.rmtree(self.folder, ignore_errors=True)
-            for parent in (self.folder.parent, self.folder.parent.parent):
-                if not parent.is_dir() or any(parent.iterdir()):
-                    break
-                parent.rmdir()
+        """Remove the folder of a command that was refused, where Hydra alone has written into it."""
+        folder = self.folder
+        if folder is None and HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:
+            folder = Path(HydraConfig.get().sweep.dir)  # of a sweep whose first trial was refused
+        if folder is None or not folder.is_dir() or self.rows:
+            return
+        if any(path.name not in _OF_HYDRA for path in folder.iterdir()):
+            return
+        for name in _OF_HYDRA:
+            shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(missing_ok=True)
+        # Folders above a folder that the user has chosen are the user's; rmdir leaves those that hold something.
+        ours = folder.absolute().parents[1].name == "runs"
+        with contextlib.suppress(OSError):
+            for empty in (folder, *(folder.absolute().parents[:2] if ours else ())):
+                empty.rmdir()
 
 
 def _val_accuracy(summary: Summary) -> float | None:

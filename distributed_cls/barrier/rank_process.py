@@ -11,6 +11,7 @@ from pathlib import Path
 
 import distributed_cls
 from distributed_cls.barrier.relay import DriverConnection
+from distributed_cls.config.plugins import module_root
 from distributed_cls.contracts import events
 from distributed_cls.contracts.events import Failed, Finished, LogLine
 from distributed_cls.contracts.rank_task import RankResult
@@ -120,7 +121,7 @@ def environment(tf_config: str, threads: int, hosts: Sequence[str], plugins: Seq
     imported already.
     """
     places = [str(Path(distributed_cls.__file__).parent.parent)]
-    places += [str(Path(str(sys.modules[name].__file__)).parent) for name in plugins]
+    places += [module_root(name) for name in plugins]
     path = os.environ.get("PYTHONPATH", "")
     direct = ",".join(dict.fromkeys([*hosts, "127.0.0.1", "localhost"]))
     given = {name: os.environ.get(name, "") for name in _NO_PROXY}

@@ -39,8 +39,8 @@ class Config(Section):
     """The whole configuration of a run."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    # One of the registered models; a union of dataclasses is beyond OmegaConf.
-    model: Any = field(default_factory=lambda: registry.models()[DEFAULT_MODEL]())
+    # One of the registered models, each of which is a class of its own.
+    model: registry.ModelSettings = field(default_factory=lambda: registry.models()[DEFAULT_MODEL]())
     train: TrainConfig = field(default_factory=TrainConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     job: JobConfig = field(default_factory=JobConfig)
@@ -95,7 +95,7 @@ def from_dict(values: dict[str, Any]) -> Config:
     sections: dict[str, Any] = {item.name: item.type for item in dataclasses.fields(Config)}
     made: dict[str, Any] = {}
     for name, value in values.items():
-        kind: Any = registry.models()[value["name"]] if name == "model" else sections[name]
+        kind: Any = registry.model(value["name"]) if name == "model" else sections[name]
         made[name] = kind(**value) if isinstance(value, dict) else value
     return Config(**made)
 
@@ -112,7 +112,7 @@ def from_saved(values: dict[str, Any]) -> tuple[Config, list[str]]:
         if name not in sections:
             dropped.append(name)
         elif isinstance(value, dict):
-            kind: Any = registry.models()[value["name"]] if name == "model" else sections[name]
+            kind: Any = registry.model(value["name"]) if name == "model" else sections[name]
             fields = {item.name for item in dataclasses.fields(kind)}
             known[name] = {key: part for key, part in value.items() if key in fields}
             dropped += [f"{name}.{key}" for key in value if key not in fields]

@@ -21,20 +21,22 @@ class ClusterConfig(Section):
     )
     python: str | None = setting(None, "interpreter of the executors; null: the driver's own")
     spark: dict[str, str] = setting({}, "further Spark properties, by their full names")
-    slot_timeout: float = setting(60.0, "longest wait for the cluster to offer enough slots, seconds", above=0)
-    rendezvous_timeout: float = setting(120.0, "longest wait for all ranks to meet, seconds", above=0)
+    slot_timeout: float = setting(60.0, "maximum wait for enough free slots, seconds", above=0)
+    rendezvous_timeout: float = setting(
+        120.0, "maximum time for all ranks to exchange their addresses, seconds", above=0
+    )
     start_timeout: float = setting(
-        300.0, "longest time for TensorFlow's import and for connecting the ranks, seconds", above=0
+        300.0, "maximum time for TensorFlow's import and for connecting the ranks, seconds", above=0
     )
     first_step_timeout: float = setting(
         900.0,
-        "longest time for loading weights, for decoding images into memory, and for the first step each, seconds",
+        "maximum time for each of loading weights, decoding images into memory, and the first step, seconds",
         above=0,
     )
     stall_timeout: float = setting(
-        600.0, "longest time without progress of any rank before the attempt is ended, seconds", above=0
+        600.0, "maximum time without progress of any rank before the attempt is ended, seconds", above=0
     )
-    max_attempts: int = setting(2, "how often a failed stage is started, the first time included", at_least=1)
+    max_attempts: int = setting(2, "maximum attempts per training stage, including the first", at_least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,25 +19,27 @@ class DataConfig(Section):
     image_size: int = setting(32, "edge of the square prepared images, pixels", at_least=8, at_most=2048)
     resize: str = setting(
         "stretch",
-        "how a picture becomes square: stretched, cropped at its centre, or padded with white",
+        "how an image becomes square: stretched, cropped at its centre, or padded with white",
         choices=("stretch", "crop", "pad"),
     )
     split: list[float] = setting([0.7, 0.15, 0.15], "fractions of train, val and test; they sum to 1")
-    split_salt: str = setting("", "any text; another one gives another split of the same images")
-    seed: int = setting(0, "seed of the split and of the order in which classes are mixed into shards")
+    split_salt: str = setting("", "text mixed into the hash that decides the split; change it for another split")
+    seed: int = setting(0, "seed of the split and of the order in which classes are mixed in the shards")
     encoding: str = setting("png", "how a prepared image is stored", choices=("png", "jpeg", "raw"))
     jpeg_quality: int = setting(95, "quality of encoding=jpeg", at_least=1, at_most=100)
     shards: int | None = setting(
         None, "TFRecord shards of the train split; null: by size (shard_megabytes)", at_least=1
     )
-    shard_megabytes: float = setting(64.0, "size of a shard that shards=null aims for, MB", above=0)
+    shard_megabytes: float = setting(64.0, "target size of a shard with shards=null, MB", above=0)
     min_edge: int = setting(8, "images with a shorter edge are rejected, pixels", at_least=1)
     max_pixels: int = setting(64_000_000, "images with more pixels are rejected before they are decoded", at_least=1)
     max_bytes: int = setting(64 * 2**20, "image files with more bytes are rejected unread", at_least=1)
-    max_reject_fraction: float = setting(0.05, "more rejects than this stop the run", at_least=0, at_most=1)
+    max_reject_fraction: float = setting(
+        0.05, "maximum fraction of rejected images; more stop the run", at_least=0, at_most=1
+    )
     near_duplicates: int | None = setting(
         12,
-        "images whose perceptual hashes differ in at most so many of 256 bits share a split; null: do not look",
+        "images whose perceptual hashes differ in at most this many of 256 bits stay in one split; null: off",
         at_least=0,
         at_most=24,
     )

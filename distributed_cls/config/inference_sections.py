@@ -12,12 +12,12 @@ class PredictConfig(Section):
 
     section = "predict"
 
-    batch_size: int = setting(64, "images per call of the model", at_least=1)
-    top_k: int = setting(5, "how many of the likeliest classes a row holds", at_least=1)
+    batch_size: int = setting(64, "batch size of the model", at_least=1)
+    top_k: int = setting(5, "number of most probable classes in each row", at_least=1)
     part_images: int = setting(
-        2000, "most images of one output file; a restarted job loses at most such a part", at_least=1
+        2000, "maximum images per output file; a restarted job repeats at most one file per task", at_least=1
     )
-    part_megabytes: int = setting(512, "most bytes of images behind one output file, 2**20 bytes", at_least=1)
+    part_megabytes: int = setting(512, "maximum input size per output file, MiB", at_least=1)
     threads: int = setting(
         1, "threads of the model in each Python worker; a Spark slot is usually one core", at_least=1
     )
@@ -29,9 +29,9 @@ class StreamConfig(Section):
 
     section = "stream"
 
-    once: bool = setting(False, "classify what is there and end; false: wait for more")
-    batch_images: int = setting(512, "most images of one micro-batch", at_least=1)
-    interval: float = setting(1.0, "time between two looks for new images, seconds", above=0)
+    once: bool = setting(False, "classify the images that are there and end; false: wait for more")
+    batch_images: int = setting(512, "maximum images per micro-batch", at_least=1)
+    interval: float = setting(1.0, "polling interval for new images, seconds", above=0)
     checkpoint: str | None = setting(None, "folder of Spark's progress log; null: _checkpoint in the output")
 
 
@@ -43,21 +43,19 @@ class ServeConfig(Section):
 
     host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 opens the service to the network")
     port: int = setting(8000, "port to listen on; 0: any free one", at_least=0, at_most=65535)
-    root_path: str = setting("", "path below which a proxy shows the service, such as /cars")
+    root_path: str = setting("", "path under which a proxy serves the page, such as /cars")
     threads: int | None = setting(None, "threads of the model; null: every core", at_least=1)
-    max_batch: int = setting(32, "most images per call of the model", at_least=1)
-    max_wait: float = setting(
-        0.02, "longest wait of a batch for images that are being decoded, seconds", at_least=0, at_most=1
-    )
-    queue: int = setting(256, "images that may wait for the model; beyond it requests get 503", at_least=1)
-    timeout: float = setting(30.0, "longest time from a request's last byte to its answer, seconds", above=0)
-    receive_timeout: float = setting(30.0, "longest time for a request's body to arrive, seconds", above=0)
-    max_requests: int = setting(512, "requests handled at one time; beyond it 503", at_least=1)
-    max_body_megabytes: float = setting(16.0, "largest request body, 2**20 bytes", above=0)
-    max_bodies_megabytes: float = setting(256.0, "largest sum of the bodies held at one time, 2**20 bytes", above=0)
-    max_images: int = setting(32, "most images in one request", at_least=1)
-    reload: float = setting(2.0, "time between two looks for a new model version, seconds", above=0)
-    drain: float = setting(20.0, "longest time to finish open requests after SIGTERM, seconds", above=0)
+    max_batch: int = setting(32, "maximum batch size of the model", at_least=1)
+    max_wait: float = setting(0.02, "maximum batching delay, seconds", at_least=0, at_most=1)
+    queue: int = setting(256, "maximum images waiting for the model; beyond it requests get 503", at_least=1)
+    timeout: float = setting(30.0, "maximum time from a request's last byte to its response, seconds", above=0)
+    receive_timeout: float = setting(30.0, "maximum time to receive a request body, seconds", above=0)
+    max_requests: int = setting(512, "maximum concurrent requests; beyond it 503", at_least=1)
+    max_body_megabytes: float = setting(16.0, "maximum size of a request body, MiB", above=0)
+    max_bodies_megabytes: float = setting(256.0, "maximum total size of all request bodies in memory, MiB", above=0)
+    max_images: int = setting(32, "maximum images per request", at_least=1)
+    reload: float = setting(2.0, "polling interval for a new model version, seconds", above=0)
+    drain: float = setting(20.0, "maximum time to finish open requests after SIGTERM, seconds", above=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()

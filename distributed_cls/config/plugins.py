@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from distributed_cls.config import registry
 from distributed_cls.errors import UserError
 from distributed_cls.text import first_line
 
@@ -34,22 +35,55 @@ def conf_folders() -> list[Path]:
 
 
 def files() -> list[Path]:
-    """The modules of the plug-in folders: they travel with the package to where the ranks run."""
-    return [path for folder in folders() for path in sorted(folder.glob("*.py"))]
+    """The modules of the plug-in folders: they travel with the package to where the ranks run.
+
+    Those with a leading underscore are helpers that the others import.
+    """
+    found = [path for folder in folders() for path in sorted(folder.glob("*.py")) if path.name != "__init__.py"]
+    for index, path in enumerate(found):
+        for other in found[:index]:
+            if other.name == path.name:
+                raise UserError(
+                    f"Expected plug-ins with names of their own. Received: {other} and {path}. Rename one of them."
+                )
+    return found
 
 
 def load() -> tuple[str, ...]:
     """Import every plug-in; the names of their modules, which a rank's process imports as well.
 
-    Raises UserError naming the module that cannot be imported.
+    Raises UserError naming the module that cannot be imported, or whose name another module has.
     """
     for folder in folders():
         if str(folder) not in sys.path:
             sys.path.append(str(folder))
-    names = [path.stem for path in files()]
-    names += [entry.module for entry in importlib.metadata.entry_points(group=GROUP)]
+    # The models of this package first: a plug-in whose model has the name of one of them is then the one to be named.
+    registry.models()
+    paths = {path.stem: path for path in files() if not path.name.startswith("_")}
+    names = [*paths, *(entry.module for entry in importlib.metadata.entry_points(group=GROUP))]
     import_all(names)
+    for name, path in paths.items():
+        _check_origin(name, path)
     return tuple(dict.fromkeys(names))
+
+
+def _check_origin(name: str, path: Path) -> None:
+    """An installed module, or one of Python's own, would be found instead of a plug-in of the same name."""
+    found = getattr(sys.modules[name], "__file__", None)
+    if found is None or Path(found).resolve() != path.resolve():
+        raise UserError(
+            f"Expected plug-ins with names of their own. Received: {path}, but there is a module {name} already "
+            f"({found or 'built in'}). Rename the file."
+        )
+
+
+def module_root(name: str) -> str:
+    """The folder or zip file from which another process imports a module that is imported here."""
+    module = sys.modules[name]
+    file = Path(str(module.__file__))
+    if hasattr(module, "__path__"):  # a package: its file is the __init__.py in its folder
+        file = file.parent
+    return str(file.parents[name.count(".")])
 
 
 def import_all(names: Iterable[str]) -> None:
@@ -57,8 +91,9 @@ def import_all(names: Iterable[str]) -> None:
     for name in names:
         try:
             importlib.import_module(name)
-        except Exception as error:  # whatever a module of somebody else's raises
+        except (Exception, SystemExit) as error:  # whatever a module of somebody else's raises
+            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}."
             raise UserError(
-                f"Expected the plug-in {name} to be importable. Received: {type(error).__name__}: {first_line(error)}. "
-                f"Repair it, or take it out of {VARIABLE}."
+                f"Expected the plug-in {name} to be importable. Received: {reason} Repair it, or take it out of "
+                f"{VARIABLE} (or uninstall it)."
             ) from error

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from distributed_cls.config.section import Section
+from distributed_cls.errors import UserError
 
 if TYPE_CHECKING:
     import keras
@@ -42,6 +43,7 @@ class SourceSpec:
     name: str
     needs_path: bool = True
     expected_path: str = "the images"  # what data.path should be, for the error
+    origin: str = ""  # the module that registers it
 
 
 Model = TypeVar("Model", bound=type[ModelSettings])
@@ -51,12 +53,40 @@ _SOURCES: dict[str, SourceSpec] = {}
 
 
 def register_model(kind: Model) -> Model:
-    """Make a model known by the default of its field ``name``; a class decorator, outside of ``@dataclass``."""
-    name = next(str(item.default) for item in fields(kind) if item.name == "name")  # type: ignore[arg-type]
-    known = _MODELS.get(name)
-    assert known is None or known.__qualname__ == kind.__qualname__, f"two models are called {name}"
+    """Make a model known by the default of its field ``name``; a class decorator, above ``@dataclass``.
+
+    Raises UserError for a class that is no complete ``ModelSettings``, or whose name is taken.
+    """
+    _check_fields(kind)
+    name = str(kind.name)
+    known = _MODELS.get(name, kind)
+    if _origin(known) != _origin(kind):
+        raise UserError(f"Expected one model of each name. Received: {name} in {_origin(known)} and {_origin(kind)}.")
     _MODELS[name] = kind
     return kind
+
+
+def _origin(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _check_fields(kind: type) -> None:
+    """A mistake in a plug-in is named where it is made, not when the help or a rank first meets it."""
+    wrong = ""
+    if not issubclass(kind, ModelSettings) or kind.build is ModelSettings.build:
+        wrong = "no ModelSettings with a build of its own"
+    elif "__dataclass_fields__" not in vars(kind):
+        wrong = "no dataclass"
+    elif not isinstance(getattr(kind, "name", None), str):
+        wrong = "no field name with the model's name as its default"
+    else:
+        bare = [item.name for item in fields(kind) if "doc" not in item.metadata]  # type: ignore[arg-type]
+        wrong = f"no setting(…) for {', '.join(bare)}" if bare else ""
+    if wrong:
+        raise UserError(
+            f"Expected {_origin(kind)} to be a model's settings. Received: {wrong}. "
+            "Write @register_model above @dataclass, and each field as name: type = setting(default, meaning)."
+        )
 
 
 def models() -> dict[str, type[ModelSettings]]:
@@ -65,10 +95,24 @@ def models() -> dict[str, type[ModelSettings]]:
     return dict(sorted(_MODELS.items()))
 
 
+def model(name: str) -> type[ModelSettings]:
+    """The settings class of a model. Raises UserError when none of that name is registered."""
+    known = models()
+    if name not in known:
+        raise UserError(
+            f"Expected model.name to be one of {', '.join(known)}. Received: model.name={name}. "
+            "A model of a plug-in needs DISTRIBUTED_CLS_PLUGINS as its training did."
+        )
+    return known[name]
+
+
 def register_source(spec: SourceSpec) -> None:
-    """Make a data source known."""
-    known = _SOURCES.get(spec.name)
-    assert known is None or known == spec, f"two data sources are called {spec.name}"
+    """Make a data source known. Raises UserError when its name is taken."""
+    known = _SOURCES.get(spec.name, spec)
+    if known != spec:
+        raise UserError(
+            f"Expected one data source of each name. Received: {spec.name} in {known.origin} and {spec.origin}."
+        )
     _SOURCES[spec.name] = spec
 
 

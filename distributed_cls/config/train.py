@@ -18,7 +18,9 @@ class TrainConfig(Section):
     momentum: float = setting(0.9, "momentum of optimizer=sgd", at_least=0, below=1)
     weight_decay: float = setting(0.0, "decoupled weight decay of optimizer=adamw", at_least=0)
     schedule: str = setting("cosine", "learning rate over the run, after warm-up", choices=("constant", "cosine"))
-    warmup_fraction: float = setting(0.05, "fraction of all steps in which the rate rises from 0", at_least=0, below=1)
+    warmup_fraction: float = setting(
+        0.05, "fraction of all steps in which the learning rate rises from 0", at_least=0, below=1
+    )
     label_smoothing: float = setting(0.0, "probability mass spread over the other classes", at_least=0, below=1)
     flip: bool = setting(False, "augmentation: mirror half of the training images left to right")
     shift: float = setting(
@@ -27,15 +29,13 @@ class TrainConfig(Section):
     seed: int = setting(
         0, "seed of initialisation, data order, augmentation and dropout", at_least=0, at_most=2**32 - 1
     )
-    shuffle_buffer: int = setting(
-        16384, "images of a rank that are shuffled together; 0 keeps the stored order", at_least=0
-    )
+    shuffle_buffer: int = setting(16384, "shuffle buffer of each rank, images; 0 keeps the stored order", at_least=0)
     cache_megabytes: int = setting(
         1024, "memory per rank for decoded images; a split that needs more is decoded again each epoch", at_least=0
     )
-    steps_per_call: int = setting(50, "most training steps inside one graph call", at_least=1)
+    steps_per_call: int = setting(50, "maximum training steps per graph call", at_least=1)
     patience: int | None = setting(
-        None, "stop after this many epochs without a better val accuracy; null: never", at_least=1
+        None, "early stopping: epochs without a better validation accuracy; null: off", at_least=1
     )
     deterministic: bool = setting(False, "bit-for-bit repeatable kernels, somewhat slower")
     mixed_precision: bool = setting(False, "compute in float16 or bfloat16 (GPUs)")

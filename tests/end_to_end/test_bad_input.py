@@ -24,7 +24,7 @@ def write_classes(root: Path, classes: dict[str, int]) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "telling"),
     [
-        (["train.epocs=3"], ["train.epocs", "train.epochs"]),
+        (["-m", "train.epocs=3,4"], ["train.epocs", "train.epochs"]),
         (["job=evaluate", "model_dir=/nowhere"], ["model_dir", "no such file"]),
         (["hydra.run.dir=/proc/nowhere/run"], ["run folder", "hydra.run.dir"]),
         (["model=resnet", "cluster=gpu4"], ["4 GPU", "Received", "0"]),
@@ -39,6 +39,15 @@ def test_a_wrong_setting_is_one_line(launch: Launcher, arguments: list[str], tel
     for words in telling:
         assert words in ended.errors[0]
     assert ended.folder is None  # nothing is left of a command that was refused
+
+
+def test_a_search_without_one_good_trial_ends_with_its_table(launch: Launcher) -> None:
+    """And off a terminal without escape codes or lines of the sweeper's own."""
+    ended = launch("-m", "experiment=search", "hydra.sweeper.n_trials=2", "data=folder", "data.path=/nowhere")
+    assert ended.code == 2, ended.output
+    assert ["/nowhere" in row["reason"] for row in ended.trials] == [True, True]
+    for noise in ("\x1b", "Failed experiment", "No trials are completed", "Sampler", "A new study"):
+        assert noise not in ended.output
 
 
 @pytest.fixture(scope="module")

@@ -29,5 +29,5 @@ SOURCES: dict[str, Source] = {}
 
 def register(source: Source) -> None:
     """Make ``source`` a choice of data.source."""
-    register_source(SourceSpec(source.name, source.needs_path, source.layout))
+    register_source(SourceSpec(source.name, source.needs_path, source.layout, source.list.__module__))
     SOURCES[source.name] = source

@@ -1,13 +1,17 @@
 """One line for whatever Hydra and OmegaConf raise."""
 
+import re
 import shlex
 from collections.abc import Iterator
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import MissingConfigException
+from omegaconf import OmegaConf
 
-from launch import composition_errors, schema
+from distributed_cls.errors import UserError
+from launch import composition_errors, schema, text_values
 from launch.__main__ import CONF
 
 from .conftest import Composed
@@ -27,6 +31,20 @@ from .conftest import Composed
         ("lr=0.1", ["Unknown setting lr. Did you mean train.learning_rate?"]),
         ("epochs=3", ["Unknown setting epochs. Did you mean train.epochs?"]),
         ("workers=3", ["Did you mean cluster.workers?"]),
+        ("seed=3", ["Did you mean data.seed or train.seed?"]),
+        ("batch_size=3", ["Did you mean train.batch_size or predict.batch_size?"]),
+        ("train.path=3", ["Did you mean data.path?"]),
+        ("name=cars", ["Did you mean data.name?"]),
+        ("train.epochs.most=3", ["Unknown setting train.epochs.most. Did you mean train.epochs?"]),
+        ("model.weights=a", ["model.weights is a setting of model=resnet. The chosen model=cnn has model.batch_norm,"]),
+        ("hydra.run.dri=x", ["Did you mean hydra.run.dir?"]),
+        ("hydra.sweeper.n_trials=3", ["add -m experiment=search"]),
+        ("data.split=0.5", ["data.split must be a list, such as [1,2]; got 0.5."]),
+        ("cluster.spark=4", ["cluster.spark must be a mapping, such as {key:value}; got 4."]),
+        ("~train.epochs", ["train.epochs cannot be removed."]),
+        ("data.path=${nothing}", ["data.path refers to another setting", "'nothing' not found"]),
+        ("data.path=range(1,2)", ["Add -m for several trials, or write \"data.path='range(1,2)'\"."]),
+        ("hydra/sweeper=basik", ["Expected hydra/sweeper to be one of basic"]),
         ("modell=cnn", ["Unknown setting modell. Did you mean model?"]),
         ("dataset_rot=/data", ["Unknown setting dataset_rot. Did you mean dataset_root?"]),
         ("cluster.spark.spark.executor.memory=4g", ["one mapping"]),
@@ -65,7 +83,23 @@ def hydra() -> Iterator[None]:
 
 @pytest.mark.parametrize(
     "value",
-    ["/pics/Citroën", "a#1", "a,b", "it's", "C:\\pics\\new", "a b(1)", "local[2]", "x=$HOME", 'say "hi"', "`ls`"],
+    [
+        *("/pics/Citroën", "a#1", "a,b", "it's", "C:\\pics\\new", "a b(1)", "local[2]", "x=$HOME", 'say "hi"', "`ls`"),
+        *(
+            "[2020]",
+            "{x}",
+            "[",
+            "{a:1}",
+            "[x]y",
+            "'x'y",
+            'it\'s \\ "x" $y',
+            "a\\'b",
+            "(ü)\\",
+            "range(1,2)",
+            "a=b!",
+            "車",
+        ),
+    ],
 )
 @pytest.mark.usefixtures("hydra")
 def test_a_value_with_special_characters_is_quoted_so_that_it_works(value: str) -> None:
@@ -76,7 +110,30 @@ def test_a_value_with_special_characters_is_quoted_so_that_it_works(value: str) 
         return
     except Exception as error:
         line = composition_errors.one_line(error)
-    assert f"Received: data.path={value}." in line
-    advice = line.split(" Write ")[1].split(" For several trials")[0].removesuffix(".")
+    assert f"Received: data.path={value}." in line or f"got {value}." in line
+    advice = re.split(" [Ww]rite ", line)[1].split(" For several trials")[0].removesuffix(".")
     [word] = shlex.split(advice)
     assert compose("config", overrides=[word]).data.path == value
+
+
+def test_a_line_stays_one_line() -> None:
+    assert composition_errors.one_line(UserError("Expected a.\nReceived: b.")) == "Expected a.\\nReceived: b."
+
+
+def test_a_sweeper_that_is_not_installed_names_its_extra() -> None:
+    error = MissingConfigException("no such file", "hydra/sweeper/optuna", ["basic"])
+    assert "pip install 'distributed-cls[sweep]'" in composition_errors.one_line(error)
+
+
+@pytest.mark.parametrize("key", ["data.path", "data.name", "model_dir", "model.weights"])
+@pytest.mark.parametrize("value", ["1e3", "1_0", "true", "007", "-1.50", "nan", "2024", "a1"])
+@pytest.mark.usefixtures("hydra")
+def test_a_text_that_looks_like_a_number_stays_as_it_is_written(key: str, value: str) -> None:
+    arguments = text_values.kept_as_written(["model=resnet", f"{key}={value}", "train.learning_rate=1e-3", "-m"])
+    assert arguments[::2] == ["model=resnet", "train.learning_rate=1e-3"] and arguments[-1] == "-m"
+    assert OmegaConf.select(compose("config", overrides=arguments[:3]), key) == value
+
+
+def test_null_and_several_values_of_a_text_are_left_alone() -> None:
+    arguments = ["data.path=null", "data.path=1e3,2e3", "data.path=[", "data.path=${output}", "train.epochs=1_0"]
+    assert text_values.kept_as_written(arguments) == arguments

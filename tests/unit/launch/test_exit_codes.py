@@ -1,9 +1,13 @@
 """The exit code and the line of each ending, and what a refused command leaves."""
 
 import errno
+import fcntl
 import os
+import pty
 import signal
+import subprocess
 import sys
+import termios
 import threading
 from pathlib import Path
 from typing import Any
@@ -104,6 +108,56 @@ def test_what_else_is_raised_in_a_finalizer_is_told_as_ever(
     assert [what.exc_type for what in told] == [ZeroDivisionError]
 
 
+_PROGRAM = """
+import sys, time
+from launch import exit_codes, trial
+from distributed_cls.errors import UserError
+
+def command():
+    print("begun", flush=True)
+    sys.stdin.readline()
+    time.sleep(float(sys.argv[1]))
+    raise UserError("Expected a. Received: b.")
+
+sys.exit(exit_codes.code_of(command, trial.Launcher()))
+"""
+
+
+def _start(seconds: float, **settings: Any) -> "subprocess.Popen[bytes]":
+    root = str(Path(__file__).resolve().parents[3])
+    return subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, str(seconds)],
+        env={**os.environ, "PYTHONPATH": root},
+        stderr=subprocess.PIPE,
+        **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, **settings},
+    )
+
+
+def test_nohup_keeps_a_run_alive_and_a_closed_pipe_keeps_its_exit_code() -> None:
+    """Behind ``nohup`` SIGHUP is ignored from the start; behind ``| head`` nobody reads the last line."""
+    process = _start(0.0, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    assert process.stdout is not None and process.stdout.readline() == b"begun\n"
+    process.send_signal(signal.SIGHUP)
+    process.stdout.close()
+    _, errors = process.communicate(b"go on\n", timeout=PATIENCE)
+    assert (process.returncode, errors) == (2, b"")
+
+
+def test_a_terminal_that_is_closed_ends_the_run_with_its_code() -> None:
+    """Every further line to such a terminal is an error of its own."""
+    ours, theirs = pty.openpty()
+
+    def take_terminal() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    process = _start(PATIENCE, stdin=theirs, stdout=theirs, start_new_session=True, preexec_fn=take_terminal)
+    os.close(theirs)
+    assert b"begun" in os.read(ours, 100)
+    os.close(ours)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (143, b"")
+
+
 def _refused() -> None:
     raise UserError("Expected a. Received: b.")
 
@@ -128,6 +182,15 @@ def test_a_refused_command_leaves_no_folder(tmp_path: Path) -> None:
     (tmp_path / "runs" / "2026-01-01" / "another").mkdir()
     assert exit_codes.code_of(_refused, launcher) == 2
     assert [path.name for path in (tmp_path / "runs" / "2026-01-01").iterdir()] == ["another"]
+
+
+def test_of_a_folder_that_the_user_has_chosen_nothing_above_is_removed(tmp_path: Path) -> None:
+    launcher = trial.Launcher()
+    launcher.folder = folder = tmp_path / "mine" / "run"
+    folder.mkdir(parents=True)
+    (folder / "multirun.yaml").touch()
+    assert exit_codes.code_of(_refused, launcher) == 2
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
 
 
 def test_a_folder_with_anything_of_a_run_stays(tmp_path: Path) -> None:

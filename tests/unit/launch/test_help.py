@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,10 @@ import pytest
 from distributed_cls.config import Config
 from distributed_cls.config.registry import models
 from distributed_cls.errors import UserError
-from launch import schema
+from launch import help, schema
 from launch.__main__ import CONF
-from launch.composition_errors import settings
 from launch.help import print_help, wanted
+from launch.suggestions import settings
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +59,30 @@ def test_defaults_are_those_that_would_run(capsys: pytest.CaptureFixture[str]) -
 def test_one_section_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     text = _shown(capsys, "train")
     assert "train.learning_rate" in text and "data.name" not in text and "python -m launch" not in text
-    with pytest.raises(UserError, match=r"Expected a section: cluster, data, .*Received: --help trian"):
+    with pytest.raises(UserError, match=r"Expected a section \(data, model, .*Received: --help trian"):
         _shown(capsys, "trian")
+
+
+def test_the_examples_fit_a_narrow_terminal_and_can_be_composed(capsys: pytest.CaptureFixture[str]) -> None:
+    examples = [line for line in help._EXAMPLES.splitlines() if line.startswith("  python -m launch ")]
+    assert len(examples) > 5 and max(map(len, help._EXAMPLES.splitlines()[1:])) <= 80
+    for line in examples:
+        words = shlex.split(line[2:52])[3:]
+        if not any(word in ("-m", "--version") for word in words):
+            print_help(CONF, [word for word in words if not word.startswith("-") and "=" in word])
+            assert "python -m launch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["output", "train.epochs"])
+def test_one_setting_can_be_asked_for(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    rows = [line.split()[0] for line in _shown(capsys, name).splitlines()[1:] if line.strip().startswith(name)]
+    assert rows == [name]
+
+
+@pytest.mark.parametrize("columns", ["wide", "20", "300"])
+def test_any_width_is_taken(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert 50 < max(len(line.rstrip()) for line in _shown(capsys, "train").splitlines()) <= 100
 
 
 def test_help_is_asked_for() -> None:
