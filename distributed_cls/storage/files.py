@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import fsspec
 import google_crc32c
 
 from distributed_cls.errors import UserError
@@ -51,14 +50,18 @@ def size(path: StrPath) -> int:
 
 def open_read(path: StrPath) -> IO[bytes]:
     """A file opened for reading bytes."""
-    return local(path).open("rb") if not is_url(path) else fsspec.open(os.fspath(path), "rb").open()
+    if not is_url(path):
+        return local(path).open("rb")
+    store, inside = _fresh(path)
+    stream: IO[bytes] = store.open(inside, "rb")
+    return stream
 
 
 def read_bytes(path: StrPath) -> bytes:
     """A whole file."""
     if not is_url(path):
         return local(path).read_bytes()
-    store, inside = filesystem(path)
+    store, inside = _fresh(path)
     return bytes(store.cat_file(inside))
 
 
