@@ -56,6 +56,13 @@ class ServeConfig(Section):
     max_body_megabytes: float = setting(16.0, "largest request body, 2**20 bytes", above=0)
     max_bodies_megabytes: float = setting(256.0, "largest sum of the bodies held at one time, 2**20 bytes", above=0)
     max_images: int = setting(32, "most images in one request", at_least=1)
+    unclear_below: float = setting(
+        0.5,
+        "confidence below which the page calls a picture unclear; the API tells the same either way",
+        at_least=0,
+        at_most=1,
+    )
+    access_log: bool = setting(False, "print a line per request: time, caller, method, path, status, duration")
     reload: float = setting(2.0, "time between two looks for a new model version, seconds", above=0)
     drain: float = setting(20.0, "longest time to finish open requests after SIGTERM, seconds", above=0)
 

@@ -38,12 +38,12 @@ def run(config: Config) -> None:
             versions = Versions(config.model_dir, (1, settings.max_batch), metrics.on_load)
         app = create_app(lambda: Service(settings, versions, metrics))
         server = _Server(
-            _said(versions.current.export, versions.name, listener),
+            _banner(versions.current.export, versions.name, listener),
             uvicorn.Config(
                 app,
                 lifespan="on",
                 log_level="warning",
-                access_log=False,  # /metrics counts them; names of visitors' pictures belong in no log
+                access_log=False,  # the guard has one of its own, without names of visitors' pictures
                 server_header=False,
                 proxy_headers=False,
                 ws="none",
@@ -56,19 +56,19 @@ def run(config: Config) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Says ``words`` once it answers: whoever reads them may send requests, or a signal."""
+    """Prints ``banner`` once it answers: whoever reads it may send requests, or a signal."""
 
-    def __init__(self, words: str, config: uvicorn.Config) -> None:
+    def __init__(self, banner: str, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._words = words
+        self._banner = banner
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept."""
         await super().startup(sockets)
-        print(self._words, flush=True)
+        print(self._banner, flush=True)
 
 
-def _said(export: Export, name: str, listener: socket.socket) -> str:
+def _banner(export: Export, name: str, listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     address = f"[{host}]" if ":" in host else host
     return (

@@ -103,7 +103,7 @@ def test_choosing_several_pictures_shows_class_confidence_and_bars(visit: Visit,
     assert sum(label == str(truth[index]) for index, label in enumerate(labels)) >= 2
     share = page.locator("#results .confidence strong").first.inner_text()
     assert share.endswith("%")
-    expect(page.locator("#said")).to_contain_text("%")
+    expect(page.locator("#announcement")).to_contain_text("%")
     page.set_input_files("#pick", pictures[3])
     expect(page.locator("#tiles .tile")).to_have_count(3)
     page.locator("#tiles .tile").nth(2).click()
@@ -163,7 +163,7 @@ def test_a_bad_file_gets_a_friendly_message(visit: Visit, pictures: list[Path], 
 def test_the_heat_map_lies_on_the_picture(visit: Visit, pictures: list[Path]) -> None:
     page = visit.page
     page.set_input_files("#pick", pictures[5])
-    button = page.get_by_role("button", name="What did it look at?")
+    button = page.get_by_role("button", name="Show heat map")
     button.click()
     expect(button).to_have_attribute("aria-pressed", "true")
     heat, picture = page.locator(".heat").bounding_box(), page.locator(".picture").bounding_box()
@@ -192,7 +192,7 @@ def test_by_keyboard_alone(visit: Visit, pictures: list[Path]) -> None:
         page.keyboard.press("Enter")
     chooser.value.set_files(pictures[2])
     expect(found(page)).to_have_count(1)
-    page.get_by_role("button", name="What did it look at?").focus()
+    page.get_by_role("button", name="Show heat map").focus()
     page.keyboard.press("Space")
     expect(page.locator(".heat")).to_be_visible()
 
@@ -231,7 +231,7 @@ def test_axe_finds_no_serious_fault(visit: Visit, pictures: list[Path], tmp_path
     page.set_input_files("#pick", [pictures[2], bad])
     expect(found(page)).to_have_count(1)
     expect(page.locator("#results .problem:visible")).to_have_count(1)
-    page.get_by_role("button", name="What did it look at?").click()
+    page.get_by_role("button", name="Show heat map").click()
     expect(page.locator(".heat").first).to_be_visible()
     page.locator(".about summary").click()
     assert faults(page) == []
