@@ -1,34 +1,41 @@
-"""Parts of PySpark that are not public API, in one place: what a new release may break breaks here.
+"""The parts of PySpark without a public API that this package needs, all of them, so that a new release is one file.
 
-No public call counts the free slots of a cluster as Spark's own barrier check does, ends the JVM that this process has
-started, or says where that JVM's output goes.
+Why each is needed: Spark publishes neither the number of tasks that it can run at once (its own barrier check counts
+it by ``maxNumConcurrentTasks``), nor the JVM that a Python process is connected to, nor a way to let go of one.
 """
 
-from collections.abc import Mapping
-from pathlib import Path
-from subprocess import TimeoutExpired
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from py4j.java_gateway import JavaGateway
+    from pyspark import SparkContext
     from pyspark.sql import SparkSession
-
-_GATEWAY_SECONDS = 30.0
 
 
 def max_concurrent_tasks(spark: "SparkSession") -> int:
-    """Tasks that the cluster can run at once now, cores and GPUs considered: what Spark's own barrier check counts."""
+    """Tasks of the default resource profile that can run at once now, with their cores and their GPUs."""
     context = spark.sparkContext._jsc.sc()
     return int(context.maxNumConcurrentTasks(context.resourceProfileManager().defaultResourceProfile()))
 
 
-def start_jvm(properties: Mapping[str, str], output: Path) -> None:
-    """Start the JVM of this process with standard output and error in the file ``output``."""
-    from pyspark import SparkConf, SparkContext
-    from pyspark.java_gateway import launch_gateway
+def active_context() -> "SparkContext | None":
+    """The running ``SparkContext`` of this process, whoever started it."""
+    from pyspark import SparkContext
 
-    conf = SparkConf(loadDefaults=False).setAll(list(properties.items()))
-    with output.open("ab") as stream:
-        gateway = launch_gateway(conf, popen_kwargs={"stdout": stream, "stderr": stream})
+    return SparkContext._active_spark_context
+
+
+def gateway() -> "JavaGateway | None":
+    """The connection of this process to a JVM, whoever started it."""
+    from pyspark import SparkContext
+
+    return SparkContext._gateway
+
+
+def connect(gateway: "JavaGateway") -> None:
+    """Let PySpark use a JVM that was started for it."""
+    from pyspark import SparkContext
+
     SparkContext._ensure_initialized(gateway=gateway)
 
 
@@ -40,28 +47,13 @@ def submitted_properties() -> dict[str, str]:
     return dict(SparkConf().getAll())
 
 
-def running_session() -> "SparkSession | None":
-    """A session that is there already: in a notebook, or on a platform that starts Spark itself."""
+def forget_jvm() -> None:
+    """Let the next session start a JVM: PySpark itself keeps one for as long as the process lives."""
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
-    return SparkSession.builder.getOrCreate() if SparkContext._active_spark_context is not None else None
-
-
-def end_jvm() -> None:
-    """End the JVM that this process has started, if there is one, and wait for it."""
-    from pyspark import SparkContext
-
-    gateway = SparkContext._gateway
-    process = getattr(gateway, "proc", None)
-    if gateway is None or process is None:
-        return
-    if process.poll() is None:
-        gateway.shutdown()
-    process.stdin.close()  # its end is the JVM's sign to exit
-    try:
-        process.wait(_GATEWAY_SECONDS)
-    except TimeoutExpired:
-        process.kill()
-        process.wait()
     SparkContext._gateway = SparkContext._jvm = None
+    # Left behind when stopping was cut short; the next session would take it for one that runs.
+    SparkContext._active_spark_context = None
+    SparkSession._instantiatedSession = None
+    SparkSession._activeSession = None

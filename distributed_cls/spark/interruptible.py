@@ -1,8 +1,8 @@
-"""Waiting for Spark where a signal can end the wait.
+"""Waiting for Spark in a way that a signal can end.
 
-Ctrl-C and SIGTERM reach the main thread. If they interrupt it in the middle of a call into the JVM, the answer of that
-call is still to come on this thread's connection, and the next call, such as the one that stops Spark, waits behind it:
-until the whole job is done, or for ever when the call was to await the end of a stream.
+Ctrl-C and SIGTERM reach the main thread. When one interrupts a call of that thread into the JVM, the reply to the call
+is still outstanding on the thread's connection, and the thread's next call, such as the one that stops Spark, waits
+behind it: until the whole job is done, or forever when the call was to await the end of a stream.
 """
 
 import logging
@@ -16,38 +16,38 @@ T = TypeVar("T")
 
 
 def silence_py4j() -> None:
-    """Keep Py4J from writing of every call that is cut off and every connection that is closed.
+    """Suppress Py4J's log lines on interrupted calls and closed connections.
 
-    It does so to a logger of its own and to the root logger; the caller gets an exception anyway.
+    Py4J writes them to its own logger and to the root logger; the exceptions that it raises say the same.
     """
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
-    logging.getLogger().addFilter(_not_of_py4j)  # once, however often it is added
+    logging.getLogger().addFilter(_is_not_from_py4j)  # a filter is added once, however often this is called
 
 
-def _not_of_py4j(record: logging.LogRecord) -> bool:
+def _is_not_from_py4j(record: logging.LogRecord) -> bool:
     return "py4j" not in Path(record.pathname).parts
 
 
 def run_interruptibly(
     work: Callable[[], T], on_stop: Callable[[], None] = lambda: None, limit: float | None = None
 ) -> T:
-    """Do ``work`` in a thread, which has a connection of its own, and wait here for what it gives or raises.
+    """Run ``work`` in a thread, which has its own connection to the JVM; return its result or raise its exception.
 
     When a signal ends the wait, ``on_stop`` is called (its calls into the JVM are answered) and the signal's exception
-    goes on; whatever ``work`` still does is not waited for. After ``limit`` seconds the same, with
+    is raised; the rest of ``work`` is not waited for. After ``limit`` seconds likewise, with
     ``concurrent.futures.TimeoutError``.
     """
     outcome: Future[T] = Future()
 
-    def do() -> None:
+    def run() -> None:
         try:
             outcome.set_result(work())
-        except BaseException as error:  # told to the caller, whatever it is
+        except BaseException as error:  # raised again in the waiting thread, whatever it is
             outcome.set_exception(error)
 
     try:
         # A daemon: it may be in a call that ends only with the JVM, and must not keep the process alive.
-        threading.Thread(target=do, name="spark-job", daemon=True).start()
+        threading.Thread(target=run, name="spark-job", daemon=True).start()
         return outcome.result(limit)
     except BaseException:
         if not outcome.done():

@@ -1,6 +1,7 @@
 """A Java that Spark can run on: the machine's own when it is new enough, a wheel's otherwise."""
 
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from distributed_cls.errors import UserError
 from distributed_cls.storage import replacing
+
+log = logging.getLogger(__name__)
 
 OLDEST = 17  # what Spark 4 needs
 _SECONDS = 60.0
@@ -30,6 +33,9 @@ def java_home() -> str:
         version = _version(candidate)
         if version is not None and version >= OLDEST:
             return str(candidate.resolve().parent.parent)
+        if os.environ.get("JAVA_HOME") and candidate == Path(os.environ["JAVA_HOME"], "bin", "java"):
+            found = f"Java {version}" if version is not None else "no Java that runs"
+            log.warning("JAVA_HOME=%s is not used: it holds %s, Spark needs %d.", candidate.parents[1], found, OLDEST)
     return _wheel_home()
 
 

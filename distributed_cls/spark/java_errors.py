@@ -3,32 +3,42 @@
 import re
 
 _MAX_CHARACTERS = 500
-# Py4J's text is "An error occurred while calling …\n: <exception>"; causes follow as "Caused by: <exception>".
-_EXCEPTION = re.compile(r"^(?:: |Caused by: )(.+)$", re.MULTILINE)
-# What a Python worker raised; the last line of its traceback says what.
-_RAISED = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception|Failed): (?!Traceback ).+$", re.MULTILINE)
-_PACKAGE = re.compile(r"^(?:[a-z_$][\w$]*\.)+(?=[A-Z])")
-_LOGGED = re.compile(r"^.*(?:Exception|Error)\b.*: .+$", re.MULTILINE)
+
+# "pkg.Class: message", as Py4J (": "), Java ("Exception in thread …") and a chain of causes ("Caused by: ") write it.
+_EXCEPTION = re.compile(
+    r"^(?P<lead>: |Caused by: |Exception in thread \"[^\"\n]*\" )?(?:[a-z_$][\w$]*\.)+"
+    r"(?P<said>[A-Z][\w$]*(?:Exception|Error)[\w$]*(?:: .*)?)$",
+    re.MULTILINE,
+)
+# What a Python worker raised: the line of its traceback that is not indented.
+_RAISED = re.compile(r"Traceback \(most recent call last\):\n(?:[ \t].*\n)+(?P<raised>\S.*)$", re.MULTILINE)
+# Lines of a log that say nothing about a failure.
+_NOTE = re.compile(r"\s*$|\s+at |WARNING: |NOTE: |Picked up \w+: |\d\d:\d\d:\d\d (?:INFO|WARN) ")
 
 
 def java_reason(error: BaseException | str | None) -> str:
-    """The exception of Java and its root cause on one line, without packages and stack."""
+    """The exception of Java and its root cause on one line, without packages and stack.
+
+    Of several exceptions the last one counts. Without any: the first line that is more than a note of a log.
+    """
     text = str(error or "")
-    found = [_PACKAGE.sub("", match.strip()) for match in _EXCEPTION.findall(text)]
-    if not found:
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return (lines or ["no reason given"])[0][:_MAX_CHARACTERS]
-    first, root = found[0], found[-1]
-    return (first if first == root else f"{first}; caused by {root}")[:_MAX_CHARACTERS]
+    first = root = ""
+    for match in _EXCEPTION.finditer(text):
+        root = match["said"].strip()
+        if match["lead"] != "Caused by: " or not first:
+            first = root
+    if not first:
+        first = root = next((line.strip() for line in text.splitlines() if not _NOTE.match(line)), "no reason given")
+    # An exception that has no message of its own repeats its cause's.
+    repeats = root in first or (": " in root and root.partition(": ")[2] in first)
+    return _shortened(first if repeats else f"{first}; caused by {root}")
 
 
 def task_reason(error: BaseException | None) -> str:
     """What a Python worker raised, out of a Spark error; otherwise what Java says."""
-    raised = _RAISED.findall(str(error or ""))
-    return str(raised[0])[:_MAX_CHARACTERS] if raised else java_reason(error)
+    raised = [match["raised"].strip() for match in _RAISED.finditer(str(error or ""))]
+    return _shortened(raised[-1]) if raised else java_reason(error)
 
 
-def logged_reason(log: str) -> str | None:
-    """The last line of a log of Spark's that names an exception; None when no line does."""
-    lines = _LOGGED.findall(log)
-    return _PACKAGE.sub("", str(lines[-1]).strip())[:_MAX_CHARACTERS] if lines else None
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_CHARACTERS else text[: _MAX_CHARACTERS - 1] + "…"

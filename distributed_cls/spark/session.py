@@ -1,169 +1,234 @@
-"""The Spark session of the chosen cluster: its Java, its properties, its temporary files, and its end."""
+"""The Spark session of the chosen cluster: started when it is needed, or found; stopped when it is ours."""
 
+import atexit
 import concurrent.futures
 import contextlib
 import importlib.metadata
 import logging
 import os
-import re
 import shutil
-import subprocess
 import sys
-import tempfile
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import distributed_cls
-from distributed_cls.config import ClusterConfig, plugins
+from distributed_cls.config import ClusterConfig
 from distributed_cls.errors import RunError, UserError
-from distributed_cls.spark import internals, java_errors
+from distributed_cls.spark import environment, internals, java_errors, jvm, local_gpus, scratch
 from distributed_cls.spark.interruptible import run_interruptibly, silence_py4j
-from distributed_cls.spark.java import java_home
-from distributed_cls.spark.master import on_this_machine, with_slots
-from distributed_cls.storage import replacing
+from distributed_cls.spark.master import with_slots
+from distributed_cls.spark.properties import chosen_master, job_properties, jvm_properties, properties
 
 if TYPE_CHECKING:
+    from py4j.java_gateway import JavaGateway
     from pyspark.sql import SparkSession
 
 log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 120.0
-
-# On a local master Java hands work to Python processes on the same cores, and should leave these to them: the quick
-# compiler and the collector without threads of its own. Spark's start and two small jobs then take 0.5 to 0.6 of the
-# CPU time that they take with Java's defaults.
-LOCAL_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-
-# Prints the GPUs of a machine in the form that Spark's resource discovery reads.
-_GPU_SCRIPT = """#!/bin/sh
-printf '{"name": "gpu", "addresses": ["%s"]}\\n' \\
-  "$(nvidia-smi --query-gpu=index --format=csv,noheader | paste -sd, - | sed 's/,/","/g')"
-"""
-
-_LOG4J = """status = error
-rootLogger.level = warn
-rootLogger.appenderRef.file.ref = file
-appender.file.type = File
-appender.file.name = file
-appender.file.fileName = {path}
-appender.file.layout.type = PatternLayout
-appender.file.layout.pattern = %d{{HH:mm:ss}} %p %c{{1}}: %m%n%ex
-"""
-
-# Java reads names outside of ASCII by the locale, Spark splits lists at commas, and its shell scripts split at spaces.
-_PLAIN_PATH = re.compile(r"[\w./+@~-]+", re.ASCII)
+# What Spark 4 does without the properties that jobs set.
+_SPARK_DEFAULTS = {
+    "spark.dynamicAllocation.enabled": "false",
+    "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "15s",
+    "spark.scheduler.barrier.maxConcurrentTasksCheck.maxFailures": "40",
+    "spark.barrier.sync.timeout": "365d",
+    "spark.task.maxFailures": "4",
+    "spark.python.worker.reuse": "true",
+}
+_ANYWHERE = Path("scratch")  # in the place of the scratch folder when two sessions are compared
 
 
 class Session:
     """One Spark session, started when it is first needed and stopped with everything that belongs to it.
 
-    ``folder`` takes Spark's log and, while it runs, its temporary files. A session that was there before (a notebook's,
-    or that of a platform which starts Spark itself) is used as it is, and never stopped.
+    A session that was there before (a notebook's, Databricks') is used instead and never stopped, nor is its JVM.
+    ``folder`` takes Spark's log and, while it runs, its temporary files.
     """
 
     def __init__(self, cluster: ClusterConfig, folder: Path) -> None:
         self.cluster = cluster
         self._folder = folder.absolute()
-        self._scratch = self._folder / ".spark"
         self._spark: SparkSession | None = None
-        self._owned = True
-        self._environment: dict[str, str | None] = {}  # what was there before this session changed it
+        self._found = False  # it was there before
+        self._jvm: JavaGateway | None = None  # the one that this session has started
+        self._submitted: dict[str, str] = {}  # the properties that spark-submit was given: they win
+        self._scratch: Path | None = None
+        self._environment = contextlib.ExitStack()
+        self._reported: set[str] = set()
 
     @property
     def spark(self) -> "SparkSession":
         """The ``SparkSession``."""
         if self._spark is None:
-            self._spark = self._start()
+            try:
+                self._spark = self._find() or self._start()
+            except BaseException:  # also Ctrl-C: nothing of a start that failed half-way is left
+                self.stop()
+                raise
         return self._spark
 
     def fits(self, cluster: ClusterConfig) -> bool:
-        """Whether a session of ``cluster`` would have the same properties and interpreter as this one."""
-        return identity(self.cluster) == identity(cluster)
-
-    def _start(self) -> "SparkSession":
-        _check_local_gpus(self.cluster)
-        logs = self._folder / "logs"
-        if not _PLAIN_PATH.fullmatch(str(self._folder)):
-            self._scratch = Path(tempfile.mkdtemp(prefix="distributed_cls-"))
-        for folder in (self._scratch, logs):
-            folder.mkdir(parents=True, exist_ok=True)
-        silence_py4j()
-        running = internals.running_session() if "pyspark" in sys.modules else None
-        if running is not None:
-            self._owned = False
-            log.info("Spark %s on %s was running already; it is used as it is", running.version, _master_of(running))
-            running.sparkContext.addPyFile(str(_package_zip(self._scratch)))
-            return running
-        submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # spark-submit has started the JVM already
-        self._set({"PYSPARK_PYTHON": self.cluster.python or os.environ.get("PYSPARK_PYTHON") or sys.executable})
-        spark = self._attach() if submitted else self._launch()
-        spark.sparkContext.addPyFile(str(_package_zip(self._scratch)))
-        return spark
-
-    def _attach(self) -> "SparkSession":
-        """A session in the JVM that spark-submit has started; what was submitted wins, the master as well."""
-        given = internals.submitted_properties()
-        wanted = properties(self.cluster, self._scratch, given.get("spark.master"))
-        wanted = {key: value for key, value in wanted.items() if key not in given}
-        self._owned = "DATABRICKS_RUNTIME_VERSION" not in os.environ  # its sessions belong to the platform
-        spark = _build(wanted, given.get("spark.master", "the submitted master"), None)
-        spark.sparkContext.setLogLevel("WARN")  # its JVM writes to the terminal, as spark-submit's own settings say
-        log.info("Spark %s on %s", spark.version, _master_of(spark))
-        return spark
-
-    def _launch(self) -> "SparkSession":
-        """A session in a JVM of our own."""
-        plain = self._scratch.parent == self._folder
-        spark_log = self._folder / "logs" / "spark.log" if plain else self._scratch / "spark.log"
-        self._set({"JAVA_HOME": java_home(), "SPARK_HOME": _spark_home()})
-        # Of the driver alone: the executors' own scratch space is their cluster's business.
-        self._set({"SPARK_LOCAL_DIRS": str(self._scratch)})
-        if on_this_machine(self.cluster.master):
-            self._set({"SPARK_LOCAL_IP": "127.0.0.1"})
-        (self._scratch / "log4j2.properties").write_text(_LOG4J.format(path=spark_log), encoding="utf-8")
-        wanted = properties(self.cluster, self._scratch)
-        target = wanted.get("spark.master", "local")
-        try:
-            internals.start_jvm(wanted, spark_log)
-        except Exception as error:
-            raise RunError(_not_started(target, error, spark_log)) from error
-        spark = _build(wanted, target, spark_log)
-        log.info("Spark %s on %s, its log in %s", spark.version, _master_of(spark), self._folder / "logs" / "spark.log")
-        return spark
-
-    def _set(self, variables: Mapping[str, str]) -> None:
-        """Set environment variables for this session; ``stop`` puts back what was there."""
-        for name, value in variables.items():
-            self._environment.setdefault(name, os.environ.get(name))
-            os.environ[name] = value
+        """Whether ``cluster`` would get the same session: the same properties, and the same Python on executors."""
+        if self._found and self._spark is not None:
+            self._report_differences(self._spark, cluster)
+            return True
+        return self._identity(cluster) == self._identity(self.cluster)
 
     def stop(self) -> None:
-        """Stop Spark, wait for its JVM to end, and remove its temporary files."""
-        if self._spark is not None and self._owned:
+        """Stop Spark when it is ours, wait for its JVM to end, and remove its temporary files."""
+        if self._spark is not None and not self._found:
             _stop(self._spark)
         self._spark = None
-        if self._owned and "pyspark" in sys.modules:  # also after a start that failed half-way
-            internals.end_jvm()
-        for name, value in self._environment.items():
-            if value is None:
-                os.environ.pop(name, None)
+        if self._jvm is not None:
+            jvm.end(self._jvm)
+        self._jvm = None
+        self._environment.close()
+        if self._scratch is not None:
+            if self._found:  # its executors may fetch our package again, for whatever else runs in that session
+                atexit.register(shutil.rmtree, self._scratch, ignore_errors=True)
             else:
-                os.environ[name] = value
-        self._environment = {}
-        spark_log = self._scratch / "spark.log"
-        if spark_log.exists():
-            shutil.move(spark_log, self._folder / "logs" / "spark.log")
-        shutil.rmtree(self._scratch, ignore_errors=True)
+                shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch = None
+        self._found = False
+
+    # ── a session that was there before ──────────────────────────────────────────────────────────────────────────────
+
+    def _find(self) -> "SparkSession | None":
+        spark = _running_session()
+        if spark is None:
+            return None
+        self._found = True
+        context = spark.sparkContext
+        self._scratch = scratch.make(self._folder)
+        try:
+            context.addPyFile(str(scratch.package_zip(self._scratch)))
+        except Exception as error:
+            why = java_errors.java_reason(str(error))
+            raise RunError(f"The Spark session that was there before cannot be used: {why}") from error
+        log.info("Using the Spark session that was there before: Spark %s on %s", context.version, context.master)
+        self._report_differences(spark, self.cluster)
+        return spark
+
+    def _report_differences(self, spark: "SparkSession", cluster: ClusterConfig) -> None:
+        new = [text for text in differences(spark, cluster) if text not in self._reported]
+        self._reported.update(new)
+        if new:
+            log.warning(
+                "That Spark session is used as it is. It differs from cluster=%s: %s", cluster.name, "; ".join(new)
+            )
+
+    # ── a session of our own ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _start(self) -> "SparkSession":
+        silence_py4j()
+        if _is_submitted():
+            self._submitted = internals.submitted_properties()
+        elif chosen_master(self.cluster) is None:
+            raise UserError(
+                "Expected spark-submit or a notebook's session, which cluster.master=null means. Received: neither. "
+                "Set cluster.master=local[*] or spark://host:port, or start with spark-submit."
+            )
+        master = self._master(self.cluster)
+        local_gpus.check(self.cluster, master)
+        self._scratch = scratch.make(self._folder)
+        scratch.fill(self._scratch)
+        spark_log = self._folder / "logs" / "spark.log"
+        spark = self._build(master, spark_log)
+        context = spark.sparkContext
+        context.addPyFile(str(scratch.package_zip(self._scratch)))
+        self._found = _is_submitted() and "DATABRICKS_RUNTIME_VERSION" in os.environ  # its sessions are the platform's
+        if self._jvm is None:  # a JVM of somebody else's writes where its own settings say: to the terminal, mostly
+            context.setLogLevel("WARN")
+            log.info("Spark %s on %s", context.version, context.master)
+        else:
+            log.info("Spark %s on %s, its log in %s", context.version, context.master, spark_log)
+        return spark
+
+    def _build(self, master: str | None, spark_log: Path) -> "SparkSession":
+        assert self._scratch is not None
+        wanted = self._wanted(self.cluster, self._scratch)
+        submitted = os.environ.get("PYSPARK_PYTHON") if _is_submitted() else None
+        variables = environment.of_driver(self.cluster.python or submitted or sys.executable)
+        starts_jvm = internals.gateway() is None
+        if starts_jvm:
+            wanted |= jvm_properties(self.cluster, master, self._scratch)
+            variables |= environment.of_own_jvm(master, self._scratch)
+        self._environment.enter_context(environment.changed(variables))
+        if not starts_jvm:
+            return _create(wanted, f"Spark did not start on {master}")
+        spark_log.parent.mkdir(parents=True, exist_ok=True)
+        self._jvm = _start_jvm(wanted, spark_log)
+        return _create(wanted, f"Spark did not start on {master} (its log: {spark_log})")
+
+    def _master(self, cluster: ClusterConfig) -> str | None:
+        """The master that is really used: with spark-submit the submitted one."""
+        return self._submitted.get("spark.master") or chosen_master(cluster)
+
+    def _wanted(self, cluster: ClusterConfig, folder: Path) -> dict[str, str]:
+        return properties(cluster, self._master(cluster), folder) | self._submitted
+
+    def _identity(self, cluster: ClusterConfig) -> tuple[str | None, dict[str, str]]:
+        return cluster.python, self._wanted(cluster, _ANYWHERE)
 
 
-def _master_of(spark: "SparkSession") -> str:
-    return str(spark.sparkContext.master)
+def differences(spark: "SparkSession", cluster: ClusterConfig) -> list[str]:
+    """What jobs of ``cluster`` want and a session that was there before does not have, as ``key=value (wanted …)``."""
+    context = spark.sparkContext
+    wanted = job_properties(cluster, chosen_master(cluster))
+    conf = dict(context.getConf().getAll())
+    given = {key: conf.get(key, _SPARK_DEFAULTS.get(key, "unset")) for key in wanted} | {
+        "spark.master": with_slots(context.master or "")
+    }
+    if cluster.python:
+        wanted["cluster.python"], given["cluster.python"] = cluster.python, context.pythonExec
+    return [f"{key}={given[key]} (wanted {value})" for key, value in wanted.items() if given[key] != value]
+
+
+def _running_session() -> "SparkSession | None":
+    """The session of this process that somebody has started before; UserError when it has no barrier stages."""
+    if internals.active_context() is not None:
+        from pyspark.sql import SparkSession
+
+        with environment.changed(environment.CLASSIC):
+            return SparkSession.getActiveSession() or SparkSession.builder.getOrCreate()
+    connect = sys.modules.get("pyspark.sql.connect.session")  # imported by whoever has made such a session
+    if connect is not None and connect.SparkSession.getActiveSession() is not None:
+        raise UserError(
+            "Expected a classic Spark session: barrier stages need its RDDs. Received: a Spark Connect session. "
+            "Use a cluster with dedicated access mode, or stop that session."
+        )
+    return None
+
+
+def _is_submitted() -> bool:
+    """Whether spark-submit, or a platform, has started the JVM of this process already."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def _start_jvm(wanted: dict[str, str], spark_log: Path) -> "JavaGateway":
+    start = spark_log.stat().st_size if spark_log.exists() else 0
+    try:
+        return jvm.start(wanted, spark_log)
+    except Exception as error:  # PySpark says no more than that the JVM has ended; why is in what it has written
+        written = spark_log.read_bytes()[start:].decode("utf-8", errors="replace")
+        why = java_errors.java_reason(written if written.strip() else str(error))
+        raise RunError(f"Spark's Java did not start (its log: {spark_log}): {why}") from error
+
+
+def _create(wanted: dict[str, str], failure: str) -> "SparkSession":
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder
+    for key, value in wanted.items():
+        builder = builder.config(key, value)
+    try:
+        return builder.getOrCreate()
+    except Exception as error:  # mostly Py4J's, whose text is fetched from the JVM: later it would be gone
+        text = str(error)
+        raise RunError(f"{failure}: {java_errors.java_reason(text)}") from RuntimeError(text)
 
 
 def _stop(spark: "SparkSession") -> None:
-    """Stop Spark, from a thread with a connection of its own: a signal may have cut off a call of this one's."""
+    """Stop Spark, from a thread with its own connection: a signal may have interrupted a call of this thread."""
     from py4j.protocol import Py4JError
 
     try:
@@ -173,143 +238,6 @@ def _stop(spark: "SparkSession") -> None:
     except (OSError, Py4JError) as error:
         # A signal to the whole process group, as `timeout` and some schedulers send it, has ended the JVM already.
         log.debug("Spark was gone before it was stopped: %s", error)
-
-
-def _spark_home() -> str:
-    """The Spark of the installed pyspark, whatever SPARK_HOME says: another release's scripts would not fit it."""
-    import pyspark
-
-    own = str(Path(pyspark.__file__).parent)
-    given = os.environ.get("SPARK_HOME")
-    if given and Path(given).resolve() != Path(own).resolve():
-        log.warning("SPARK_HOME=%s is not used: Spark %s comes with the installed pyspark", given, pyspark.__version__)
-    return own
-
-
-def identity(cluster: ClusterConfig) -> dict[str, str | None]:
-    """What makes a session of ``cluster`` another one: its interpreter and its properties."""
-    return {"python": cluster.python, **properties(cluster, Path("scratch"), write_files=False)}
-
-
-def properties(
-    cluster: ClusterConfig, scratch: Path, submitted_master: str | None = None, write_files: bool = True
-) -> dict[str, str]:
-    """The Spark properties of ``cluster``: ours first, then ``cluster.spark``, which wins.
-
-    ``submitted_master``: the master that spark-submit has chosen; what follows from the master follows from that one.
-    """
-    master = submitted_master or (with_slots(cluster.master) if cluster.master else None)
-    here = on_this_machine(master)
-    java_options = [
-        *([LOCAL_JAVA] if here else []),
-        "-XX:-UsePerfData",  # no files in the machine's temporary folder
-        f'"-Djava.io.tmpdir={scratch}"',
-        f'"-Dlog4j2.configurationFile=file:{scratch / "log4j2.properties"}"',
-    ]
-    wanted = {
-        "spark.app.name": "distributed_cls",
-        "spark.driver.extraJavaOptions": " ".join(java_options),
-        "spark.sql.warehouse.dir": str(scratch / "warehouse"),
-        "spark.ui.showConsoleProgress": "false",
-        # Barrier stages: no dynamic allocation (SPARK-24942), and quick answers instead of hour-long waits.
-        "spark.dynamicAllocation.enabled": "false",
-        "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "2s",
-        "spark.scheduler.barrier.maxConcurrentTasksCheck.maxFailures": "5",
-        "spark.barrier.sync.timeout": str(round(cluster.rendezvous_timeout)),
-        # Preparation is bound by decoding, not by shuffles of millions of rows.
-        "spark.sql.shuffle.partitions": "8",
-        "spark.task.maxFailures": "2",
-    }
-    if master:
-        wanted["spark.master"] = master
-    if here:
-        wanted |= {
-            "spark.driver.host": "127.0.0.1",
-            "spark.driver.bindAddress": "127.0.0.1",
-            "spark.ui.enabled": "false",
-        }
-    if cluster.gpus_per_worker:
-        wanted |= _gpu_properties(cluster, scratch, here, write_files)
-    return wanted | {key: str(value) for key, value in cluster.spark.items()}
-
-
-def _gpu_properties(cluster: ClusterConfig, scratch: Path, here: bool, write_files: bool) -> dict[str, str]:
-    """What Spark needs to know to hand out GPUs; on a real cluster its administrator has set the rest."""
-    amounts = {
-        "spark.task.resource.gpu.amount": str(cluster.gpus_per_worker),
-        # The distributor reads CUDA_VISIBLE_DEVICES as well as it sets it: a worker that was used before would give
-        # the second attempt an index into the one device of the first.
-        "spark.python.worker.reuse": "false",
-    }
-    if not here:
-        return amounts
-    script = scratch / "find_gpus.sh"
-    if write_files:
-        with replacing(script) as temporary:
-            temporary.write_text(_GPU_SCRIPT, encoding="utf-8")
-            temporary.chmod(0o755)
-    total = str(cluster.workers * cluster.gpus_per_worker)
-    return amounts | {
-        "spark.executor.resource.gpu.amount": total,
-        "spark.worker.resource.gpu.amount": total,
-        "spark.worker.resource.gpu.discoveryScript": str(script),
-    }
-
-
-def _check_local_gpus(cluster: ClusterConfig) -> None:
-    """Count this machine's GPUs before Spark starts, which would only say that a script has failed."""
-    if not cluster.gpus_per_worker or not on_this_machine(cluster.master):
-        return
-    needed = cluster.workers * cluster.gpus_per_worker
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
-        found, how = len(re.findall(r"^GPU \d+", listed, re.MULTILINE)), "nvidia-smi lists"
-        chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-        visible = found if chosen is None else len([gpu for gpu in chosen.split(",") if gpu])
-        if visible < found:
-            found, how = visible, f"CUDA_VISIBLE_DEVICES={chosen} leaves"
-    except FileNotFoundError:
-        found, how = 0, "nvidia-smi is not installed, so"
-    except subprocess.SubprocessError:
-        found, how = 0, "nvidia-smi fails, so"
-    if found < needed:
-        raise UserError(
-            f"Expected {needed} GPU(s) on this machine (cluster={cluster.name}: {cluster.workers} worker(s) with "
-            f"{cluster.gpus_per_worker} each). Received: {how} {found}. Set cluster=local, or run where the GPUs are."
-        )
-
-
-def _build(wanted: Mapping[str, str], target: str, spark_log: Path | None) -> "SparkSession":
-    from pyspark.sql import SparkSession
-
-    builder = SparkSession.builder
-    for key, value in wanted.items():
-        builder = builder.config(key, value)
-    try:
-        return builder.getOrCreate()
-    except Exception as error:
-        raise RunError(_not_started(target, error, spark_log)) from error
-
-
-def _not_started(target: str, error: Exception, spark_log: Path | None) -> str:
-    """One line with Java's own reason: from the exception, or from the log of a JVM that has ended."""
-    reason = java_errors.java_reason(error)
-    if "JAVA_GATEWAY_EXITED" in str(error) and spark_log is not None:
-        reason = java_errors.logged_reason(spark_log.read_text(encoding="utf-8", errors="replace")) or reason
-    where = f" Its log: {spark_log}" if spark_log is not None else ""
-    return f"Spark did not start on {target}: {reason.rstrip('.')}.{where}"
-
-
-def _package_zip(scratch: Path) -> Path:
-    """This package and the plug-ins as a zip file: executors run the driver's code, whatever is installed there."""
-    package = Path(distributed_cls.__file__).parent
-    target = scratch / "distributed_cls.zip"
-    with replacing(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(package.rglob("*.py")):
-            archive.write(path, path.relative_to(package.parent))
-        for path in plugins.files():
-            archive.write(path, path.name)
-    return target
 
 
 def versions() -> dict[str, str]:

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from distributed_cls.spark.interruptible import run_interruptibly
+from distributed_cls.spark.master import is_local
 
 if TYPE_CHECKING:
-    from pyspark import RDD, SparkContext
+    from pyspark.resource import ResourceProfile
     from pyspark.sql import SparkSession
 
 Item = TypeVar("Item")
@@ -16,24 +17,32 @@ Result = TypeVar("Result")
 def run(
     spark: "SparkSession", name: str, task: Callable[[Iterable[Item]], Iterable[Result]], items: Sequence[Item]
 ) -> list[Result]:
-    """Run ``task`` over ``items``, one Spark task each, and give what they yield, in the order of the items."""
+    """Run ``task`` over ``items``, one Spark task of one core each; what they yield, in the order of the items."""
     context = spark.sparkContext
 
     def collect() -> list[Result]:
         context.setJobDescription(name)  # of this thread only
-        return _on_cpus(context, context.parallelize(items, len(items))).mapPartitions(task).collect()
+        tasks = context.parallelize(items, len(items))
+        if needs_cpu_profile(dict(context.getConf().getAll()), context.master):
+            tasks = tasks.withResources(_one_core())
+        return tasks.mapPartitions(task).collect()
 
     return run_interruptibly(collect, on_stop=context.cancelAllJobs)
 
 
-def _on_cpus(context: "SparkContext", rdd: "RDD[Item]") -> "RDD[Item]":
-    """Let tasks take one core each and no GPU: a session that gives every task GPUs would run only as many as it has.
+def needs_cpu_profile(conf: dict[str, str], master: str | None) -> bool:
+    """Whether the session's tasks ask for more than one core, so that fewer would run at once than there are cores.
 
-    Such a session is never on a local master, which knows neither GPUs nor task profiles.
+    Ranks need GPUs, or several cores; the tasks of preparation and prediction do not. Spark accepts a profile of tasks
+    alone wherever it has executors; with dynamic allocation it would start new executors for it.
     """
-    if context.getConf().get("spark.task.resource.gpu.amount") is None:
-        return rdd
-    # Spark Connect has no RDDs and not this module.
+    if is_local(master) or conf.get("spark.dynamicAllocation.enabled", "false").lower() == "true":
+        return False
+    asks_for_devices = any(key.startswith("spark.task.resource.") for key in conf)
+    return asks_for_devices or conf.get("spark.task.cpus", "1") != "1"
+
+
+def _one_core() -> "ResourceProfile":
     from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
 
-    return rdd.withResources(ResourceProfileBuilder().require(TaskResourceRequests().cpus(1)).build)
+    return ResourceProfileBuilder().require(TaskResourceRequests().cpus(1)).build

@@ -12,7 +12,7 @@ import pyspark
 import pytest
 
 from distributed_cls.spark.java import java_home
-from distributed_cls.spark.session import LOCAL_JAVA
+from distributed_cls.spark.properties import LOCAL_JAVA
 from tests.end_to_end.conftest import ROOT, Ended, Launcher, wait_for
 from tests.patience import PATIENCE
 

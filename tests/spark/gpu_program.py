@@ -1,9 +1,10 @@
 """A stage on two GPUs that Spark hands out but TensorFlow does not see: ``gpu_program.py FOLDER DATA FINGERPRINT``.
 
 Prints as one line of JSON: how many tasks of a plain stage ran at once on four cores and two GPUs, the devices that
-each rank was given, and how the stage ended.
+each rank was given, how the stage ended, and the slots of the next trial's session, which has one worker and one GPU.
 """
 
+import dataclasses
 import json
 import sys
 import time
@@ -18,7 +19,7 @@ from distributed_cls.contracts.events import AttemptStarted, Event, ProcessStart
 from distributed_cls.contracts.rank_task import RankTask, Step
 from distributed_cls.errors import UserError
 from distributed_cls.models.dense import DenseConfig
-from distributed_cls.spark import stage
+from distributed_cls.spark import preflight, stage
 from distributed_cls.spark.session import Session
 
 
@@ -61,7 +62,21 @@ def main() -> None:
         error = str(refused)
     finally:
         session.stop()
-    print(json.dumps({"at_once": at_once, "devices": devices, "attempts": attempts, "error": error}))
+    told = {"at_once": at_once, "devices": devices, "attempts": attempts, "error": error}
+    print(json.dumps({**told, "next_trial": _next_trial(session, Path(folder))}))
+
+
+def _next_trial(session: Session, folder: Path) -> list[int]:
+    """The slots of a trial with one worker, while they are waited for and in the end."""
+    cluster = dataclasses.replace(session.cluster, workers=1)
+    assert not session.fits(cluster)
+    trial = Session(cluster, folder)
+    seen: list[int] = []
+    try:
+        preflight.check(trial.spark, cluster, lambda found, _: seen.append(found))
+        return [*seen, preflight.internals.max_concurrent_tasks(trial.spark)]
+    finally:
+        trial.stop()
 
 
 if __name__ == "__main__":

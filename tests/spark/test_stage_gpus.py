@@ -6,8 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyspark
+
 from tests.patience import PATIENCE
 from tests.shards import records, write_dataset
+
+ROOT = Path(__file__).resolve().parents[2]
 
 _NVIDIA_SMI = """#!/bin/sh
 case "$1" in
@@ -18,6 +22,8 @@ esac
 
 
 def test_each_rank_gets_a_gpu_of_its_own_and_a_missing_driver_is_one_error(tmp_path: Path) -> None:
+    installed = Path(pyspark.__file__).parent / "work"
+    before = set(installed.glob("*"))
     parts = [records(count, seed=count) for count in (32, 31, 12, 11)]
     content = write_dataset(tmp_path / "data", {"train": parts[:2], "val": [parts[2]], "test": [parts[3]]})
     (tmp_path / "bin").mkdir()
@@ -34,7 +40,12 @@ def test_each_rank_gets_a_gpu_of_its_own_and_a_missing_driver_is_one_error(tmp_p
             str(tmp_path / "data"),
             content.fingerprint,
         ],
-        env={**environment, "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"},
+        env={
+            **environment,
+            "PYTHONPATH": str(ROOT),
+            "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
+        },
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -49,3 +60,6 @@ def test_each_rank_gets_a_gpu_of_its_own_and_a_missing_driver_is_one_error(tmp_p
         "Expected TensorFlow to see 1 GPU(s) on every worker (cluster.gpus_per_worker). Received: 0."
     )
     assert "\n" not in told["error"]
+    assert told["next_trial"][-1] == 1 and set(told["next_trial"][:-1]) <= {0}, "its executors have one GPU"
+    assert set(installed.glob("*")) == before, "Spark's workers write below the run's temporary folder"
+    assert not (tmp_path / "run" / ".spark").exists()

