@@ -94,7 +94,7 @@ class Metadata(BaseModel):
     model_config = _example(
         {
             "model_spec": {"name": "clothes", "signature_name": "", "version": "68ee0b94"},
-            "metadata": {"signature_def": {"signature_def": {"serving_default": {"inputs": {}, "outputs": {}}}}},
+            "metadata": {"signature_def": {"signature_def": {"serving_default": {"inputs": "…", "outputs": "…"}}}},
         }
     )
     model_spec: dict[str, str]

@@ -157,7 +157,24 @@ def test_a_bad_file_gets_a_friendly_message(visit: Visit, pictures: list[Path], 
     expect(problems).to_have_count(2)
     assert "not an image" in problems.nth(0).inner_text()
     assert "larger than" in problems.nth(1).inner_text()
+    heights = [page.locator("#results .card").nth(number).bounding_box() for number in range(3)]
+    assert heights[0] and heights[2]
+    assert heights[0]["height"] < heights[2]["height"] / 2  # nothing to see takes little room
     assert "taken over" not in page.title()
+
+
+def test_an_unclear_picture_is_not_headed_like_a_sure_one(visit: Visit, server: Server, pictures: list[Path]) -> None:
+    page = visit.page
+    expect(page.locator("body")).to_have_attribute("data-unclear-below", "0.5")
+    html = page.content().replace('data-unclear-below="0.5"', 'data-unclear-below="2"')
+    page.route(f"{server.url}/", lambda route: route.fulfill(body=html, content_type="text/html"))
+    page.reload()
+    page.set_input_files("#pick", pictures[5])
+    expect(page.locator("#results .label")).to_have_text("Unclear")
+    best = page.locator("#results .bar-name").first.inner_text()
+    expect(page.locator("#results .confidence")).to_contain_text(f"Most likely “{best}”, ")
+    expect(page.locator("#announcement")).to_contain_text(f"unclear, most likely {best}, ")
+    keep(page, "page-unclear.png")
 
 
 def test_the_heat_map_lies_on_the_picture(visit: Visit, pictures: list[Path]) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import jinja2
 
 from distributed_cls.contracts.codec import Json
-from distributed_cls.serving.shapes import ERROR_MEANINGS
+from distributed_cls.serving import shapes
 
 # The only files that are served, with their types; the folder itself is never looked into by a request.
 STATIC = {
@@ -19,6 +19,7 @@ STATIC = {
     "icon.svg": "image/svg+xml",
 }
 
+_LINE = 100  # characters of JSON that are shown on one line
 _TITLES = {"answers": "Classify images", "model": "The model", "state": "Health and metrics"}  # of the tags
 
 
@@ -50,24 +51,27 @@ def documentation(openapi: dict[str, Any], name: str, version: str, here: str) -
     port and a plain path.
     """
     here = here if re.fullmatch(r"https?://[\w.:\[\]-]+(/[\w./~-]*)?", here) else "http://127.0.0.1:8000"
-    schemas = openapi["components"]["schemas"]
     groups: dict[str, list[dict[str, Any]]] = {tag: [] for tag in _TITLES}
     for path, methods in openapi["paths"].items():
         for method, operation in methods.items():
-            entry = {"path": path, "method": method.upper(), **operation, **_answer(operation, schemas)}
+            entry = {"path": path, "method": method.upper(), **operation, **_answer(operation)}
             entry["example"] = _example(path, method, name, version, here)
             entry["anchor"] = re.sub(r"[^a-z0-9]+", "-", f"{method}{path}".lower()).strip("-")
             groups[operation["tags"][0]].append(entry)
     titled = [(_TITLES[tag], operations) for tag, operations in groups.items()]
-    return _template("docs.html").render(info=openapi["info"], name=name, groups=titled, errors=ERROR_MEANINGS)
+    return _template("docs.html").render(info=openapi["info"], name=name, groups=titled, errors=shapes.ERROR_MEANINGS)
 
 
-def _answer(operation: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+def _answer(operation: dict[str, Any]) -> dict[str, Any]:
     """The kind of an operation's answer, an example of it where it is JSON, and the codes of its errors."""
     (kind, content), *_ = operation["responses"]["200"]["content"].items()
     reference = content["schema"].get("$ref", "").rsplit("/")[-1]
-    example = json.dumps(schemas[reference]["example"], indent=2) if reference else ""
-    return {"kind": kind, "answer": example, "errors": [code for code in operation["responses"] if code != "200"]}
+    # From the shape itself: the OpenAPI description has its keys in alphabetical order.
+    example = getattr(shapes, reference).model_config["json_schema_extra"]["example"] if reference else None
+    short = json.dumps(example)
+    answer = short if len(short) <= _LINE else json.dumps(example, indent=2)
+    codes = [code for code in operation["responses"] if code != "200"]
+    return {"kind": kind, "answer": answer if reference else "", "errors": codes}
 
 
 def _example(path: str, method: str, name: str, version: str, here: str) -> str:
