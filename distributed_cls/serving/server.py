@@ -15,6 +15,7 @@ from distributed_cls.config.inference_sections import ServeConfig
 from distributed_cls.contracts.export import Export, load_export
 from distributed_cls.errors import UserError
 from distributed_cls.models.tensorflow_import import import_tensorflow
+from distributed_cls.serving.connections import ACCEPTED_AT_ONCE, QUEUE, bounded_protocol, most_connections
 from distributed_cls.serving.prometheus import Metrics
 
 
@@ -23,6 +24,7 @@ def run(config: Config) -> None:
     assert config.model_dir, "the configuration asks for model_dir when job=serve"
     settings = config.serve
     # What a user can get wrong comes first: a port in use should not be found out after a minute of loading.
+    most = most_connections()
     with _listening(settings) as listener:
         load_export(config.model_dir)
         with _without_greetings():
@@ -41,6 +43,8 @@ def run(config: Config) -> None:
             _banner(versions.current.export, versions.name, listener),
             uvicorn.Config(
                 app,
+                http=bounded_protocol(most),
+                backlog=ACCEPTED_AT_ONCE,
                 lifespan="on",
                 log_level="warning",
                 access_log=False,  # the guard has one of its own, without names of visitors' pictures
@@ -65,6 +69,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept."""
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(QUEUE)  # asyncio has one number for two things
         print(self._banner, flush=True)
 
 
@@ -107,7 +113,7 @@ def _listening(settings: ServeConfig) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((settings.host, settings.port))
-            listener.listen(2048)
+            listener.listen(QUEUE)
         except OSError as error:
             raise UserError(
                 f"Expected to listen on {settings.host}:{settings.port}. Received: {error.strerror or error}. "
