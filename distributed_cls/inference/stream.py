@@ -106,6 +106,11 @@ class _Batches:
 def _watched(path: str) -> str:
     """The absolute form of data.path. Raises UserError unless it is a folder."""
     source = storage.absolute(storage.plain(path))
+    if has_foreign_bytes(source):
+        raise UserError(
+            f"Expected data.path to be valid UTF-8, which is all that Spark can read. Received: {printable(source)}. "
+            "Rename the folder, or classify it with job=predict."
+        )
     system, root = storage.filesystem(source)
     if not system.isdir(root):
         received = "a file" if system.exists(root) else "no such folder"

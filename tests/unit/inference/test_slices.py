@@ -1,19 +1,24 @@
 """How a predict job is cut into parts, written down and found again. No Spark, no TensorFlow."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from distributed_cls import storage
 from distributed_cls.config.inference_sections import PredictConfig
 from distributed_cls.contracts import predict_output
 from distributed_cls.contracts.predict_output import InputSlice, PredictJob
 from distributed_cls.errors import UserError
 from distributed_cls.inference import slices
-from distributed_cls.inference.bulk import prefetch, truth_from_path
-from distributed_cls.inference.stream import balance_by_cost
+from distributed_cls.inference.bulk import file_item, prefetch, truth_from_path
+from distributed_cls.inference.stream import _note_unseen, _watched, balance_by_cost
+from distributed_cls.predictor.image_input import BadImageError
+from distributed_cls.run.progress import Display
 
 
 def entries(*sizes: int) -> list[InputSlice]:
@@ -198,3 +203,58 @@ def test_results_do_not_go_among_the_images() -> None:
     for output in ("/data/in", "/data/in/results"):
         with pytest.raises(UserError, match=r"outside of data\.path"):
             slices.refuse_inside("/data/in", output)
+
+
+def test_a_folder_whose_name_spark_cannot_read_is_refused() -> None:
+    with pytest.raises(UserError, match=r"Received: /data/caf\\xe9\. Rename the folder"):
+        _watched("/data/caf\udce9")
+
+
+def test_what_spark_leaves_out_of_a_watched_folder_is_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in (b"a.png", b"_b.png", b"_c.png", b"caf\xe9.png"):
+        with open(os.fsencode(tmp_path) + b"/" + name, "wb"):  # noqa: PTH123 - pathlib knows no bytes
+            pass
+    _note_unseen(str(tmp_path), Display(None))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "names that begin with _ are not looked at, 2 here, such as _b.png: rename them" in printed
+    assert "names that are not UTF-8 cannot be read by Spark, 1 here, such as caf\\xe9.png: rename them" in printed
+
+
+def test_binary_views_and_large_strings_are_read(tmp_path: Path) -> None:
+    table = pa.table({"image": pa.array([b"1", b"2"]), "label": pa.array(["boot", "bag"], pa.large_string())})
+    pq.write_table(table.set_column(0, "image", table["image"].cast(pa.binary_view())), tmp_path / "t.parquet")
+    found = list(slices.items(slices.find_slices(str(tmp_path)), CLASSES))
+    assert [(item.read(), item.truth) for item in found] == [(b"1", "boot"), (b"2", "bag")]
+
+
+def test_reading_is_repeated_while_a_device_fails_and_a_pipe_or_a_film_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(b"x")
+    calls: list[str] = []
+
+    def failing(path: str) -> bytes:
+        calls.append(path)
+        if len(calls) < 3:
+            raise OSError(errno.EIO, "Input/output error")
+        return b"x"
+
+    monkeypatch.setattr(storage, "read_bytes", failing)
+    assert file_item(str(file)).read() == b"x"
+    assert len(calls) == 3
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "film.mp4").touch()
+    os.truncate(tmp_path / "film.mp4", 2**33)
+    for item, reason in (
+        (file_item(str(tmp_path / "pipe")), "missing"),
+        (file_item(str(tmp_path / "film.mp4")), "too_many_bytes"),
+    ):
+        with pytest.raises(BadImageError) as raised:
+            item.read()
+        assert raised.value.reason == reason
+    with pytest.raises(BadImageError):
+        file_item("s3://x/film.mp4", size=2**33).read()
+    assert len(calls) == 3
