@@ -34,6 +34,8 @@ OURS = (
     f"train.learning_rate={LEARNING_RATE}",
     "train.schedule=constant",
     "job=train",
+    # A run that was resumed has another rhythm: a failure ends the benchmark.
+    "cluster.max_attempts=1",
 )
 
 
@@ -88,6 +90,8 @@ def in_turns(sides: dict[str, Side], rounds: int) -> dict[str, list[PeerResult]]
         for name in names[first:] + names[:first]:
             measure.tell(f"peers, round {number + 1} of {rounds}: {name}")
             results[name].append(sides[name](number))
+            # At once: a later failure must not take with it what was measured.
+            measure.tell(f"    {results[name][-1].images_per_second:,.0f} images/s")
     return results
 
 
