@@ -149,14 +149,14 @@ def _predict(run: Run, display: Display) -> Summary:
     """Classify a folder, a table or Parquet files of images."""
     from distributed_cls.inference import batch
 
-    return _with(run.summary(), prediction=batch.predict(lambda: run.start_spark(display), run.config))
+    return _with(run.summary(), prediction=batch.predict(lambda: run.start_spark(display), run.config, display))
 
 
 def _stream(run: Run, display: Display) -> Summary:
     """Classify images as they arrive."""
     from distributed_cls.inference import stream
 
-    return _with(run.summary(), prediction=stream.run(lambda: run.start_spark(display), run.config))
+    return _with(run.summary(), prediction=stream.run(lambda: run.start_spark(display), run.config, display))
 
 
 def _serve(run: Run, display: Display) -> Summary:

@@ -32,6 +32,11 @@ def nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def has_foreign_bytes(text: str) -> bool:
+    """Whether a text of ``from_file_name`` stands for a name that is not valid UTF-8."""
+    return not text.isascii() and _RAW_RUN.search(text) is not None
+
+
 def class_name(text: str) -> str:
     """The class that a folder's name, or a label in a table, stands for: NFC.
 

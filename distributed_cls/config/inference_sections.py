@@ -54,6 +54,13 @@ class ServeConfig(Section):
     max_body_megabytes: float = setting(16.0, "maximum size of a request body, MiB", above=0)
     max_bodies_megabytes: float = setting(256.0, "maximum total size of all request bodies in memory, MiB", above=0)
     max_images: int = setting(32, "maximum images per request", at_least=1)
+    unclear_below: float = setting(
+        0.5,
+        "confidence below which the page calls a picture unclear; the API responds the same either way",
+        at_least=0,
+        at_most=1,
+    )
+    access_log: bool = setting(False, "print a line per request: time, caller, method, path, status, duration")
     reload: float = setting(2.0, "polling interval for a new model version, seconds", above=0)
     drain: float = setting(20.0, "maximum time to finish open requests after SIGTERM, seconds", above=0)
 

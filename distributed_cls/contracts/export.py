@@ -34,6 +34,11 @@ class Export:
         return self
 
     @property
+    def title(self) -> str:
+        """What it is called where it is used: its data set's name, which says more than that of its architecture."""
+        return str(self.dataset.get("name") or self.name)
+
+    @property
     def saved_model(self) -> str:
         """Path of the TensorFlow SavedModel."""
         return str(Path(self.folder) / "saved_model")

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from distributed_cls import storage
-from distributed_cls.contracts import codec
+from distributed_cls.contracts import codec, predicted
 from distributed_cls.contracts.codec import Json
+from distributed_cls.contracts.predicted import PredictionSummary
 from distributed_cls.contracts.rank_task import TrainResult
 from distributed_cls.errors import UserError
 
@@ -74,7 +75,7 @@ class Summary:
     val: SplitEntry | None = None
     test: SplitEntry | None = None
     verified: list[str] = field(default_factory=list)  # job=verify: folders
-    prediction: dict[str, Json] | None = None  # job=predict and job=stream: what their output says of itself
+    prediction: PredictionSummary | None = None  # job=predict and job=stream
 
 
 _REQUIRED = ("schema_version", "job", "seconds", "config")
@@ -103,7 +104,7 @@ def _upgraded(content: dict[str, Any]) -> dict[str, Any]:
     known = {item.name for item in dataclasses.fields(Summary)}
     upgraded = {name: value for name, value in content.items() if name in known}
     if content["job"] in ("predict", "stream"):
-        upgraded["prediction"] = {name: value for name, value in content.items() if name not in known}
+        upgraded["prediction"] = predicted.upgraded(content)
     for split in ("val", "test"):
         if split in upgraded:
             entry = dict(upgraded[split])

@@ -1,4 +1,4 @@
-"""The story of the predict job: a folder, Parquet files or a table of images become a Parquet table of answers.
+"""The story of the predict job: a folder, Parquet files or a table of images become a Parquet table of predictions.
 
     <output>/part-00000.parquet …   path, label, confidence, top, error, truth
     <output>/_plan.parquet, _job.json, _summary.json
@@ -7,27 +7,36 @@ Each part is written by one task, under a temporary name and renamed. A job that
 the parts that are there, and does the others.
 """
 
+import dataclasses
 import functools
-import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from distributed_cls import storage
 from distributed_cls.config import Config
+from distributed_cls.contracts import predict_output, predicted
 from distributed_cls.contracts.export import load_export
+from distributed_cls.contracts.predict_output import InputSlice, PredictJob
+from distributed_cls.contracts.predicted import PredictionSummary
 from distributed_cls.errors import UserError
 from distributed_cls.inference import prediction_summary, slices
 from distributed_cls.inference.broadcast import ship_to_executors
-from distributed_cls.inference.bulk import Work, classify, to_parquet
+from distributed_cls.inference.bulk import PredictTask, classify
+from distributed_cls.inference.output_errors import output_named
+from distributed_cls.run import progress
+from distributed_cls.run.progress import Display
 from distributed_cls.spark import stage
+from distributed_cls.text import first_line
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _TABLE = "table:"
-_PROGRESS_SECONDS = 5.0
+_POLL_SECONDS = 2.0
+
+NumberedPart = tuple[int, list[InputSlice]]
 
 
 def part_name(number: int) -> str:
@@ -35,11 +44,11 @@ def part_name(number: int) -> str:
     return f"part-{number:05d}.parquet"
 
 
-def do_parts(numbered: Iterable[tuple[int, list[slices.Piece]]], work: Work, output: str) -> Iterator[int]:
+def predict_parts(parts: Iterable[NumberedPart], task: PredictTask, output: str) -> Iterator[int]:
     """Classify parts and write them (on an executor): the number of rows of each."""
-    for number, pieces in numbered:
-        rows = list(classify(slices.items(pieces, work.export.classes), work))
-        storage.write_bytes(storage.join(output, part_name(number)), to_parquet(rows))
+    for number, entries in parts:
+        rows = list(classify(slices.items(entries, task.export.classes), task))
+        storage.write_bytes(storage.join(output, part_name(number)), predict_output.to_parquet(rows))
         yield len(rows)
 
 
@@ -52,8 +61,10 @@ def _stage_table(spark: "SparkSession", name: str, output: str) -> str:
         try:
             spark.table(name).write.mode("overwrite").parquet(storage.for_spark(staged))
         except AnalysisException as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"Expected data.path=table:<name> to name a table. Received: {name}: {reason}.") from error
+            raise UserError(
+                f"Expected data.path=table:<name> to name a table. Received: {name}: {first_line(error)}. "
+                "Set data.path to a table of the catalog, or to a folder of Parquet files."
+            ) from error
     return staged
 
 
@@ -63,36 +74,35 @@ def _source(path: str) -> str:
 
 
 def _make_plan(
-    get_spark: Callable[[], "SparkSession"], config: Config, output: str, identity: dict[str, Any], classes: list[str]
-) -> list[list[slices.Piece]]:
-    source = identity["data.path"]
+    get_spark: Callable[[], "SparkSession"],
+    config: Config,
+    output: str,
+    job: PredictJob,
+    classes: list[str],
+    display: Display,
+) -> list[list[InputSlice]]:
+    source = job.source
     if source.startswith(_TABLE):
         storage.check_writable(output, "output")
         source = _stage_table(get_spark(), source.removeprefix(_TABLE), output)
-    pieces = slices.find_pieces(source)  # before Spark: it refuses what holds no images
-    if unread := slices.unread_labels(pieces, classes):
-        print(
-            f"predict: the labels of {unread} are numbers, and nothing says which class has which number: the results "
-            "have no truth and no accuracy",
-            flush=True,
+    try:
+        entries = slices.find_slices(source)  # before Spark: it refuses what holds no images
+    except OSError as error:
+        raise UserError(
+            f"Expected to read data.path={config.data.path}. Received: {error.filename or source} "
+            f"({storage.reason_of(error)}). Grant access to it, or set data.path to another place."
+        ) from error
+    if unread := slices.unread_labels(entries, classes):
+        display.line(
+            f"the labels of {unread} are numbers, and nothing says which class has which number: the results have no "
+            "truth and no accuracy"
         )
-    parts = slices.cut(pieces, config.predict, get_spark().sparkContext.defaultParallelism)
-    slices.save(output, parts, identity)
+    parts = slices.cut(entries, config.predict, get_spark().sparkContext.defaultParallelism)
+    slices.save(output, parts, job)
     return parts
 
 
-def _watch(output: str, sizes: dict[str, int], ended: threading.Event) -> None:
-    """Print how far the job is, until it ended."""
-    started, total = time.monotonic(), sum(sizes.values())
-    before = sum(sizes[name] for name in storage.names(output) if name in sizes)
-    while not ended.wait(_PROGRESS_SECONDS):
-        done = sum(sizes[name] for name in storage.names(output) if name in sizes)
-        rate = (done - before) / (time.monotonic() - started)
-        # Until the first part is written there is no rate to tell.
-        print(f"predict: {done} of {total} images" + (f", {rate:.0f} images/s" if done else ""), flush=True)
-
-
-def predict(get_spark: Callable[[], "SparkSession"], config: Config) -> dict[str, Any]:
+def predict(get_spark: Callable[[], "SparkSession"], config: Config, display: Display) -> PredictionSummary:
     """Classify the images of ``config.data.path`` into ``config.output``; return (and keep) the summary.
 
     ``get_spark`` is called when what can be refused without Spark has been looked at, and only when there is work.
@@ -108,41 +118,53 @@ def predict(get_spark: Callable[[], "SparkSession"], config: Config) -> dict[str
     if not source.startswith(_TABLE):
         storage.check_readable(source, "data.path")
     get_spark = functools.cache(get_spark)
-    identity = {"model_version": export.version, "data.path": source, "predict.top_k": top_k}
-    try:
-        parts = slices.load(output, identity) or _make_plan(get_spark, config, output, identity, export.classes)
-    except OSError as error:
-        raise UserError(
-            f"Expected to read data.path={config.data.path} and to write output={config.output}. Received: {error}."
-        ) from error
+    job = PredictJob(export.version, source, top_k)
+    summary = PredictionSummary("predict", export.name, export.version, source, output)
+    with output_named(output):
+        parts = slices.load(output, job) or _make_plan(get_spark, config, output, job, export.classes, display)
+        todo = _todo(output, parts, display)
+        if todo:
+            spark, began = get_spark(), time.monotonic()
+            shipped = ship_to_executors(spark, export)
+            task = PredictTask(shipped, config.predict.batch_size, top_k, config.predict.threads)
+            rows = _run(spark, output, todo, task, display)
+            seconds = time.monotonic() - began
+            summary = dataclasses.replace(summary, new_files=len(todo), new_images=rows, seconds=seconds)
+        summary = prediction_summary.counted(summary, [part_name(number) for number in range(len(parts))])
+        predicted.write(output, summary)
+    prediction_summary.show(summary, progress.console)
+    return summary
+
+
+def _todo(output: str, parts: list[list[InputSlice]], display: Display) -> list[NumberedPart]:
+    """The parts that no earlier start has written."""
     written = set(storage.names(output))
-    todo = [(number, pieces) for number, pieces in enumerate(parts) if part_name(number) not in written]
-    done_before = len(parts) - len(todo)
-    if done_before:
+    todo = [(number, entries) for number, entries in enumerate(parts) if part_name(number) not in written]
+    if len(todo) < len(parts):
         rest = "doing the others" if todo else "nothing is left to do (images that came later need another output)"
-        print(f"predict: {done_before} of {len(parts)} parts are there already; {rest}", flush=True)
-    rows, seconds = 0, 0.0
-    if todo:
-        spark, started = get_spark(), time.monotonic()
-        work = Work(ship_to_executors(spark, export), config.predict.batch_size, top_k, config.predict.threads)
-        rows = _run(spark, output, todo, work)
-        seconds = time.monotonic() - started
-    told = prediction_summary.of_parts(output, [part_name(number) for number in range(len(parts))])
-    told = {"job": "predict", "model": export.name, **identity, "output": output, **told}
-    told |= {"seconds": seconds, "images_per_second": rows / seconds if todo else 0.0}  # of what was done now
-    told |= {"parts": len(parts), "parts_done_before": done_before}
-    storage.write_bytes(storage.join(output, "_summary.json"), json.dumps(told, indent=2).encode())
-    prediction_summary.show(told)
-    return told
+        display.line(f"{len(parts) - len(todo)} of {len(parts)} parts are there already; {rest}")
+    return todo
 
 
-def _run(spark: "SparkSession", output: str, todo: list[tuple[int, list[slices.Piece]]], work: Work) -> int:
-    sizes = {part_name(number): sum(piece.images for piece in pieces) for number, pieces in todo}
+def _run(spark: "SparkSession", output: str, todo: list[NumberedPart], task: PredictTask, display: Display) -> int:
+    """Do the parts, showing how far they are: the number of rows."""
+    sizes = {part_name(number): sum(entry.images for entry in entries) for number, entries in todo}
     ended = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(output, sizes, ended), name="progress", daemon=True)
+    watcher = threading.Thread(target=_watch, args=(output, sizes, ended, display), name="progress", daemon=True)
+    display.begin("classifying the images", sum(sizes.values()))
     watcher.start()
     try:
-        return sum(stage.run(spark, "classify images", functools.partial(do_parts, work=work, output=output), todo))
+        predict = functools.partial(predict_parts, task=task, output=output)
+        return sum(stage.run(spark, "classify images", predict, todo))
     finally:
         ended.set()
-        watcher.join(_PROGRESS_SECONDS)
+        watcher.join(_POLL_SECONDS)
+        display.end()
+
+
+def _watch(output: str, sizes: dict[str, int], ended: threading.Event, display: Display) -> None:
+    """Show how many images are done, by the parts that are there, until the job ended."""
+    while not ended.wait(_POLL_SECONDS):
+        display.count(
+            "images", sum(sizes[name] for name in storage.names(output) if name in sizes), sum(sizes.values())
+        )

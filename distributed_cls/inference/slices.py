@@ -1,18 +1,16 @@
 """Which images a predict job classifies, cut into parts: written down once, so that a restarted job goes on."""
 
-import dataclasses
-import io
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distributed_cls import storage
 from distributed_cls.config.inference_sections import PredictConfig
+from distributed_cls.contracts import predict_output
+from distributed_cls.contracts.predict_output import InputSlice, PredictJob
 from distributed_cls.errors import UserError
 from distributed_cls.inference.bulk import Item, file_item, truth_from_path
 from distributed_cls.storage.tabular import class_labels, holds_bytes, read_text
@@ -28,29 +26,6 @@ _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _REMEDY = "Set data.path to a folder of images, a CSV list of their paths, a folder of Parquet files, or table:<name>."
 COST_OF_AN_IMAGE = 20_000  # bytes that an image of no size would be worth: opening, resizing, the model
 
-# What the plan keeps of a piece: its fields, in their order.
-_COLUMNS = {
-    "path": pa.string(),
-    "row_group": pa.int32(),
-    "images": pa.int64(),
-    "size": pa.int64(),
-    "truth": pa.string(),
-}
-
-PLAN = "_plan.parquet"
-JOB = "_job.json"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)  # there may be millions
-class Piece:
-    """An image file; or, with ``row_group``, so many images in a row group of a Parquet file."""
-
-    path: str
-    row_group: int | None
-    images: int
-    size: int  # bytes; 0 where only reading it would tell
-    truth: str | None = None  # its class, where a list says so
-
 
 def refuse_inside(source: str, output: str) -> None:
     """Raise UserError when the results would come to lie among the images, where the next look would find them."""
@@ -61,7 +36,7 @@ def refuse_inside(source: str, output: str) -> None:
         )
 
 
-def find_pieces(source: str) -> list[Piece]:
+def find_slices(source: str) -> list[InputSlice]:
     """Everything under ``source`` (absolute), in the order of the paths. Raises UserError when there is nothing.
 
     A folder of Parquet files, or one such file, is a table of image bytes; a CSV file is a list of paths; any other
@@ -81,14 +56,14 @@ def find_pieces(source: str) -> list[Piece]:
     if not files:
         raise UserError(f"Expected images at data.path. Received: {source}: no file in it. {_REMEDY}")
     if not tables:
-        return [Piece(path, None, 1, size) for path, size in files.items()]
+        return [InputSlice(path, None, 1, size) for path, size in files.items()]
     picture = next((path for path in files if path.lower().endswith(_PICTURES)), None)
     if picture:
         raise UserError(
             f"Expected data.path to hold either image files or Parquet tables. Received: {tables[0]} beside {picture}. "
             "Move them apart, and run the job once for each."
         )
-    return [piece for path in tables for piece in _row_groups(path)]
+    return [entry for path in tables for entry in _row_groups(path)]
 
 
 def _ignored(parts: tuple[str, ...]) -> bool:
@@ -99,7 +74,7 @@ def _ignored(parts: tuple[str, ...]) -> bool:
     return any(name.startswith("_") and not name.lower().endswith(_PICTURES) for name in parts)
 
 
-def _listed(source: str) -> list[Piece]:
+def _listed(source: str) -> list[InputSlice]:
     """The images of a CSV file with a column of paths (absolute, or from its folder on) and perhaps their classes."""
     try:
         table = read_text(source, (*_PATH_COLUMNS, *_TRUTH_COLUMNS))
@@ -115,7 +90,7 @@ def _listed(source: str) -> list[Piece]:
     classes = table[truth].to_pylist() if truth else [None] * table.num_rows
     folder = source.rsplit("/", 1)[0]
     return [
-        Piece(_beside(folder, name), None, 1, 0, label)
+        InputSlice(_beside(folder, name), None, 1, 0, label)
         for name, label in zip(table[path].to_pylist(), classes, strict=True)
     ]
 
@@ -124,7 +99,7 @@ def _beside(folder: str, path: str) -> str:
     return path if path.startswith("/") or storage.is_url(path) else storage.join(folder, path)
 
 
-def _row_groups(path: str) -> Iterator[Piece]:
+def _row_groups(path: str) -> Iterator[InputSlice]:
     with storage.open_read(path) as stream:
         try:
             file = pq.ParquetFile(stream)
@@ -135,7 +110,7 @@ def _row_groups(path: str) -> Iterator[Piece]:
         bytes_column(path, file.schema_arrow)
         for index in range(file.num_row_groups):
             group = file.metadata.row_group(index)
-            yield Piece(path, index, group.num_rows, group.total_byte_size)
+            yield InputSlice(path, index, group.num_rows, group.total_byte_size)
 
 
 def bytes_column(path: str, schema: pa.Schema) -> str:
@@ -150,38 +125,39 @@ def bytes_column(path: str, schema: pa.Schema) -> str:
     )
 
 
-def cut(pieces: list[Piece], settings: PredictConfig, slots: int) -> list[list[Piece]]:
-    """The pieces in parts of about equal work, in order; a whole number of parts per slot when there are enough."""
-    images = sum(piece.images for piece in pieces)
-    size = sum(piece.size for piece in pieces)
+def cut(entries: list[InputSlice], settings: PredictConfig, slots: int) -> list[list[InputSlice]]:
+    """The entries in parts of about equal work, in order; a whole number of parts per slot when there are enough."""
+    images = sum(entry.images for entry in entries)
+    size = sum(entry.size for entry in entries)
     wanted = max(-(-images // settings.part_images), -(-size // (settings.part_megabytes * 2**20)), 1)
-    parts = min(-(-wanted // slots) * slots, len(pieces))
-    total = sum(_work(piece) for piece in pieces)
-    cuts: list[list[Piece]] = [[] for _ in range(parts)]
+    parts = min(-(-wanted // slots) * slots, len(entries))
+    total = sum(_cost(entry) for entry in entries)
+    cuts: list[list[InputSlice]] = [[] for _ in range(parts)]
     done = 0
-    for piece in pieces:
-        # A piece goes where its middle lies, so that the last part is no smaller than the others.
-        cuts[min((done + _work(piece) // 2) * parts // total, parts - 1)].append(piece)
-        done += _work(piece)
+    for entry in entries:
+        # An entry goes where its middle lies, so that the last part is no smaller than the others.
+        cuts[min((done + _cost(entry) // 2) * parts // total, parts - 1)].append(entry)
+        done += _cost(entry)
     return [part for part in cuts if part]
 
 
-def _work(piece: Piece) -> int:
-    return piece.size + COST_OF_AN_IMAGE * piece.images
+def _cost(entry: InputSlice) -> int:
+    return entry.size + COST_OF_AN_IMAGE * entry.images
 
 
-def items(part: list[Piece], classes: list[str]) -> Iterator[Item]:
+def items(part: list[InputSlice], classes: list[str]) -> Iterator[Item]:
     """The images of a part."""
-    for piece in part:
-        if piece.row_group is None:
-            yield file_item(piece.path, _truth(piece.truth, classes) or truth_from_path(piece.path, classes))
+    for entry in part:
+        if entry.row_group is None:
+            truth = _truth(entry.truth, classes) or truth_from_path(entry.path, classes)
+            yield file_item(entry.path, truth, entry.size)
         else:
-            yield from _table_items(piece, classes)
+            yield from _table_items(entry, classes)
 
 
-def unread_labels(pieces: list[Piece], classes: list[str]) -> str:
+def unread_labels(entries: list[InputSlice], classes: list[str]) -> str:
     """The table (the first) whose labels are numbers that no class is called and no schema explains; else empty."""
-    path = next((piece.path for piece in pieces if piece.row_group is not None), None)
+    path = next((entry.path for entry in entries if entry.row_group is not None), None)
     if path is None or any(name.isdecimal() for name in classes):
         return ""
     with storage.open_read(path) as stream:
@@ -192,19 +168,20 @@ def unread_labels(pieces: list[Piece], classes: list[str]) -> str:
     return f"{path} (column {column})"
 
 
-def _table_items(piece: Piece, classes: list[str]) -> Iterator[Item]:
-    with storage.open_read(piece.path) as stream:
+def _table_items(entry: InputSlice, classes: list[str]) -> Iterator[Item]:
+    with storage.open_read(entry.path) as stream:
         file = pq.ParquetFile(stream)
         schema = file.schema_arrow
-        data = bytes_column(piece.path, schema)
+        data = bytes_column(entry.path, schema)
         path = next((name for name in _PATH_COLUMNS if name in schema.names), None)
         truth = next((name for name in _TRUTH_COLUMNS if name in schema.names), None)
         columns = [name for name in (data, path, truth) if name]
         numbered = class_labels(schema, truth) if truth else []
         number = 0
-        for batch in file.iter_batches(32, row_groups=[piece.row_group], columns=columns):
+        for batch in file.iter_batches(32, row_groups=[entry.row_group], columns=columns):
             for row in batch.to_pylist():
-                name = str(row[path]) if path else f"{piece.path}#{piece.row_group}:{number}"
+                named = path is not None and row[path] is not None
+                name = str(row[path]) if named else f"{entry.path}#{entry.row_group}:{number}"
                 yield Item(name, lambda value=row[data]: _bytes_of(value), _truth(row.get(truth), classes, numbered))  # type: ignore[misc]
                 number += 1
 
@@ -226,38 +203,29 @@ def _truth(value: Any, classes: list[str], numbered: Sequence[str] = ()) -> str 
     return name if name in classes else None
 
 
-def save(output: str, parts: list[list[Piece]], identity: dict[str, Any]) -> None:
-    """Write the plan down; the job file last, so that there is none without its plan."""
-    columns: dict[str, Any] = {"part": pa.array(np.repeat(np.arange(len(parts)), [len(part) for part in parts]))}
-    for name, kind in _COLUMNS.items():
-        columns[name] = pa.array((getattr(piece, name) for part in parts for piece in part), kind)
-    sink = io.BytesIO()
-    pq.write_table(pa.table(columns), sink)
+def save(output: str, parts: list[list[InputSlice]], job: PredictJob) -> None:
+    """Write the plan down; the job last, so that there is none without its plan."""
     storage.check_writable(output, "output")
-    storage.write_bytes(storage.join(output, PLAN), sink.getvalue())
-    storage.write_bytes(storage.join(output, JOB), json.dumps(identity, indent=2).encode())
+    predict_output.write_plan(output, parts)
+    predict_output.write_predict_job(output, job)
 
 
-def load(output: str, identity: dict[str, Any]) -> list[list[Piece]] | None:
+def load(output: str, job: PredictJob) -> list[list[InputSlice]] | None:
     """The plan that an earlier start of the same job wrote, or None. Raises UserError when it was another job."""
-    if not storage.exists(storage.join(output, JOB)):
+    before = predict_output.read_predict_job(output)
+    if before is None:
         if any(name.endswith(".parquet") and not name.startswith((".", "_")) for name in storage.names(output)):
             raise UserError(
                 f"Expected output to be new, or to hold results of this job. Received: output={output}, "
                 "which holds other Parquet files. Choose another output."
             )
         return None
-    before = json.loads(storage.read_bytes(storage.join(output, JOB)))
-    changed = [key for key, value in identity.items() if before.get(key) != value]
+    now = job.settings()
+    changed = {name: value for name, value in before.settings().items() if value != now[name]}
     if changed:
-        was = ", ".join(f"{key}={before.get(key)}" for key in changed)
+        was = ", ".join(f"{name}={value}" for name, value in changed.items())
         raise UserError(
             f"Expected output={output} to hold results of this job. Received: results of {was}. "
             "Choose another output, or remove that folder."
         )
-    table = pq.read_table(io.BytesIO(storage.read_bytes(storage.join(output, PLAN))))
-    columns = [table[name].to_pylist() for name in ("part", *_COLUMNS)]
-    parts: dict[int, list[Piece]] = {}
-    for number, *piece in zip(*columns, strict=True):
-        parts.setdefault(number, []).append(Piece(*piece))
-    return [parts[number] for number in sorted(parts)]
+    return predict_output.read_plan(output)

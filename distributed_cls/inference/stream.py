@@ -7,26 +7,32 @@ with n + 1. So no image is lost, and none is there twice, whoever reads the fold
 """
 
 import dataclasses
-import functools
-import json
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from distributed_cls import storage
 from distributed_cls.config import Config
+from distributed_cls.contracts import predict_output, predicted
 from distributed_cls.contracts.export import load_export
+from distributed_cls.contracts.predict_output import Prediction, StreamJob
+from distributed_cls.contracts.predicted import PredictionSummary
 from distributed_cls.errors import UserError
 from distributed_cls.inference import prediction_summary, slices
 from distributed_cls.inference.broadcast import ship_to_executors
-from distributed_cls.inference.bulk import Work, classify, file_item, to_parquet, truth_from_path
+from distributed_cls.inference.bulk import PredictTask, classify, file_item, truth_from_path
+from distributed_cls.inference.output_errors import output_named
+from distributed_cls.run import progress
+from distributed_cls.run.progress import Display
 from distributed_cls.spark.interruptible import run_interruptibly
+from distributed_cls.storage.walk import walk
+from distributed_cls.text import first_line, has_foreign_bytes, printable
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming import StreamingQuery
 
-_JOB = "_stream.json"
 _SCHEMA = "path string, modificationTime timestamp, length long, content binary"
 _FOREVER = "36500d"
 _STOP_LIMIT = "20s"  # for the micro-batch in progress; without it Spark waits for ever
@@ -37,33 +43,38 @@ def batch_name(number: int) -> str:
     return f"batch-{number:09d}.parquet"
 
 
-def classify_paths(paths: list[str], work: Work) -> list[dict[str, Any]]:
-    """The rows of some images (on an executor)."""
-    return list(classify((file_item(path, truth_from_path(path, work.export.classes)) for path in paths), work))
+def classify_files(files: list[tuple[str, int]], task: PredictTask) -> list[Prediction]:
+    """The rows of some images, (path, bytes) (on an executor)."""
+    classes = task.export.classes
+    return list(classify((file_item(path, truth_from_path(path, classes), size) for path, size in files), task))
 
 
-def deal(found: list[tuple[str, int]], hands: int) -> list[list[str]]:
-    """(path, bytes) pairs as at most ``hands`` lists of paths with about equal work; largest first, to the least."""
-    lists: list[list[str]] = [[] for _ in range(min(hands, len(found)))]
-    work = [0] * len(lists)
-    for path, size in sorted(found, key=lambda pair: (-pair[1], pair[0])):
-        least = work.index(min(work))
-        lists[least].append(path)
-        work[least] += size + slices.COST_OF_AN_IMAGE
+def balance_by_cost(files: list[tuple[str, int]], num_tasks: int) -> list[list[tuple[str, int]]]:
+    """(path, bytes) pairs in at most ``num_tasks`` lists of about equal cost: the largest first, to the cheapest list.
+
+    This is the LPT rule (Graham 1969).
+    """
+    lists: list[list[tuple[str, int]]] = [[] for _ in range(min(num_tasks, len(files)))]
+    costs = [0] * len(lists)
+    for path, size in sorted(files, key=lambda pair: (-pair[1], pair[0])):
+        cheapest = costs.index(min(costs))
+        lists[cheapest].append((path, size))
+        costs[cheapest] += size + slices.COST_OF_AN_IMAGE
     return lists
 
 
 @dataclasses.dataclass
 class _Batches:
-    """Does the micro-batches and says how it goes (on the driver)."""
+    """Classifies the micro-batches and shows how far the job is (on the driver)."""
 
     spark: "SparkSession"
     output: str
-    work: Work
+    task: PredictTask
+    display: Display
     images: int = 0
     batches: int = 0
 
-    def do(self, arrived: "DataFrame", number: int) -> None:
+    def classify(self, arrived: "DataFrame", number: int) -> None:
         """Classify the files of micro-batch ``number`` and write its file, unless an earlier try has."""
         target = storage.join(self.output, batch_name(number))
         if storage.exists(target):
@@ -74,25 +85,32 @@ class _Batches:
         found = [(storage.plain(row.path), row.length, row.modified) for row in arrived.collect()]
         if not found:
             return
-        hands = deal([(path, size) for path, size, _ in found], self.spark.sparkContext.defaultParallelism)
-        tasks = self.spark.sparkContext.parallelize(hands, len(hands))
-        rows = tasks.flatMap(functools.partial(classify_paths, work=self.work)).collect()
-        storage.write_bytes(target, to_parquet(sorted(rows, key=lambda row: row["path"])))
-        ended = time.time()
+        context = self.spark.sparkContext
+        lists = balance_by_cost([(path, size) for path, size, _ in found], context.defaultParallelism)
+        rows = context.parallelize(lists, len(lists)).flatMap(partial(classify_files, task=self.task)).collect()
+        storage.write_bytes(target, predict_output.to_parquet(sorted(rows, key=lambda row: row.path)))
         self.images += len(rows)
         self.batches += 1
-        bad = sum(row["error"] is not None for row in rows)
-        lag = ended - min(modified for _, _, modified in found)
-        print(
-            f"stream: batch {number}: {len(rows)} images ({bad} unreadable), "
-            f"{len(rows) / (ended - started):.0f} images/s, lag {lag:.1f} s, {self.images} since the start",
-            flush=True,
+        self._show(number, rows, started, min(modified for _, _, modified in found))
+
+    def _show(self, number: int, rows: list[Prediction], started: float, oldest: float) -> None:
+        ended = time.time()
+        images = "1 image" if len(rows) == 1 else f"{len(rows):,} images"
+        unread = sum(row.error is not None for row in rows)
+        self.display.line(
+            f"batch {number}: {images} ({unread:,} unreadable), {len(rows) / (ended - started):,.1f} images/s, "
+            f"lag {ended - oldest:.1f} s, {self.images:,} since the start"
         )
 
 
 def _watched(path: str) -> str:
     """The absolute form of data.path. Raises UserError unless it is a folder."""
     source = storage.absolute(storage.plain(path))
+    if has_foreign_bytes(source):
+        raise UserError(
+            f"Expected data.path to be valid UTF-8, which is all that Spark can read. Received: {printable(source)}. "
+            "Rename the folder, or classify it with job=predict."
+        )
     system, root = storage.filesystem(source)
     if not system.isdir(root):
         received = "a file" if system.exists(root) else "no such folder"
@@ -100,24 +118,31 @@ def _watched(path: str) -> str:
             f"Expected data.path to be a folder to watch. Received: {source}: {received}. "
             "Create it, or set data.path to another folder."
         )
+    return source
+
+
+def _note_unseen(source: str, display: Display) -> None:
+    """Say what Spark's listing leaves out: names that begin with _, and names that Java cannot read."""
     unseen = [name for name in storage.names(source) if name.startswith("_")]
     if unseen:
-        print(
-            f"stream: names that begin with _ are not looked at, such as {unseen[0]}: rename such pictures", flush=True
+        display.line(f"names that begin with _ are not looked at, {len(unseen)} here, such as {unseen[0]}: rename them")
+    foreign = ["/".join(entry.parts) for entry in walk(source) if has_foreign_bytes("/".join(entry.parts))]
+    if foreign:
+        display.line(
+            f"names that are not UTF-8 cannot be read by Spark, {len(foreign)} here, such as {printable(foreign[0])}: "
+            "rename them, or classify them with job=predict"
         )
-    return source
 
 
 def _check_output(output: str, source: str, config: Config) -> None:
     """Results, progress log and source belong together; refuse a mixture before it loses or repeats images."""
     slices.refuse_inside(source, output)
     has_results = any(name.startswith("batch-") for name in storage.names(output))
-    job = storage.join(output, _JOB)
-    if storage.exists(job):
-        before = json.loads(storage.read_bytes(job))["data.path"]
-        if before != source:
+    before = predict_output.read_stream_job(output)
+    if before is not None:
+        if before.source != source:
             raise UserError(
-                f"Expected output={output} to go on with data.path={before}. Received: data.path={source}. "
+                f"Expected output={output} to go on with data.path={before.source}. Received: data.path={source}. "
                 "Choose another output."
             )
         if has_results and config.stream.checkpoint is None and not storage.exists(storage.join(output, "_checkpoint")):
@@ -129,10 +154,10 @@ def _check_output(output: str, source: str, config: Config) -> None:
     if has_results:
         raise UserError(
             f"Expected output to be new, or to hold results of this job. Received: output={output}, "
-            f"which holds batches without {_JOB}. Choose another output."
+            f"which holds batches without {predict_output.STREAM_JOB}. Choose another output."
         )
     storage.check_writable(output, "output")
-    storage.write_bytes(job, json.dumps({"data.path": source}).encode())
+    predict_output.write_stream_job(output, StreamJob(source))
 
 
 def _query(spark: "SparkSession", config: Config, source: str, output: str, batches: _Batches) -> "StreamingQuery":
@@ -152,7 +177,9 @@ def _query(spark: "SparkSession", config: Config, source: str, output: str, batc
     )
     spark.conf.set("spark.sql.streaming.stopTimeout", _STOP_LIMIT)
     checkpoint = config.stream.checkpoint or storage.join(output, "_checkpoint")
-    writer = arriving.writeStream.foreachBatch(batches.do).option("checkpointLocation", storage.for_spark(checkpoint))
+    writer = arriving.writeStream.foreachBatch(batches.classify).option(
+        "checkpointLocation", storage.for_spark(checkpoint)
+    )
     if config.stream.once:
         return writer.trigger(availableNow=True).start()
     return writer.trigger(processingTime=f"{config.stream.interval} seconds").start()
@@ -165,11 +192,12 @@ def _stop(query: "StreamingQuery", batches: _Batches) -> None:
     try:
         query.stop()
     except PySparkException as error:
-        print(f"stream: the query did not stop by itself ({str(error).splitlines()[0]}); Spark ends it", flush=True)
-    print(f"stream: stopped after {batches.images} images; started again, it goes on from here", flush=True)
+        batches.display.line(f"the query did not stop by itself ({first_line(error)}); Spark ends it")
+    images = "1 image" if batches.images == 1 else f"{batches.images:,} images"
+    batches.display.line(f"stopped after {images}; started again, the job goes on from here")
 
 
-def run(get_spark: Callable[[], "SparkSession"], config: Config) -> dict[str, Any]:
+def run(get_spark: Callable[[], "SparkSession"], config: Config, display: Display) -> PredictionSummary:
     """Classify images as they arrive in ``config.data.path`` until stopped; with ``stream.once`` those that are there.
 
     Raises UserError when the model, the folder or the output are not what they should be.
@@ -179,17 +207,23 @@ def run(get_spark: Callable[[], "SparkSession"], config: Config) -> dict[str, An
     output = storage.absolute(storage.plain(config.output))
     source = _watched(config.data.path)
     _check_output(output, source, config)
+    _note_unseen(source, display)
     spark = get_spark()
     top_k = min(config.predict.top_k, len(export.classes))
-    work = Work(ship_to_executors(spark, export), config.predict.batch_size, top_k, config.predict.threads)
-    batches = _Batches(spark, output, work)
-    started = time.monotonic()
-    query = _query(spark, config, source, output, batches)
-    print(f"stream: watching {source}, writing to {output}", flush=True)
-    run_interruptibly(query.awaitTermination, on_stop=functools.partial(_stop, query, batches))
-    told = prediction_summary.of_parts(output, [name for name in storage.names(output) if name.startswith("batch-")])
-    told = {"job": "stream", "model": export.name, "output": output, **told}
-    told |= {"new_images": batches.images, "new_batches": batches.batches, "seconds": time.monotonic() - started}
-    storage.write_bytes(storage.join(output, "_summary.json"), json.dumps(told, indent=2).encode())
-    prediction_summary.show(told)
-    return told
+    task = PredictTask(ship_to_executors(spark, export), config.predict.batch_size, top_k, config.predict.threads)
+    batches = _Batches(spark, output, task, display)
+    summary = PredictionSummary("stream", export.name, export.version, source, output)
+    began = time.monotonic()
+    with output_named(output):
+        query = _query(spark, config, source, output, batches)
+        display.begin(f"watching {printable(source)}, writing to {printable(output)}")
+        run_interruptibly(query.awaitTermination, on_stop=partial(_stop, query, batches))
+        display.end()
+        summary = dataclasses.replace(
+            summary, new_files=batches.batches, new_images=batches.images, seconds=time.monotonic() - began
+        )
+        names = [name for name in storage.names(output) if name.startswith("batch-")]
+        summary = prediction_summary.counted(summary, names)
+        predicted.write(output, summary)
+    prediction_summary.show(summary, progress.console)
+    return summary

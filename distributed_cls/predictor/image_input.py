@@ -6,9 +6,10 @@ import numpy as np
 from distributed_cls.contracts.export import Export
 from distributed_cls.images import decode
 
-_SAID = {
+_USER_MESSAGES = {
     decode.EMPTY: "The file is empty.",
     decode.NOT_AN_IMAGE: "This is not an image. JPEG, PNG, WebP, GIF, BMP and TIFF can be read.",
+    decode.UNSUPPORTED: "This format cannot be read here. Send it as JPEG, PNG or WebP.",
     decode.TRUNCATED: "The image is cut off: its end is missing.",
     decode.UNDECODABLE: "The image is damaged and cannot be decoded.",
     decode.TOO_MANY_PIXELS: "The image has too many pixels.",
@@ -18,10 +19,10 @@ _SAID = {
 
 
 class BadImageError(Exception):
-    """An image that cannot be classified. ``reason`` is one of ``dataset.decode``'s; the text is for people."""
+    """An image that cannot be classified. ``reason`` is one of ``contracts.rejects``'s; the text is for people."""
 
     def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(_SAID.get(reason, "The image cannot be read."))
+        super().__init__(_USER_MESSAGES.get(reason, "The image cannot be read."))
         self.reason = reason
         self.detail = detail
 

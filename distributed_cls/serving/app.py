@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Path, Query, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
@@ -15,12 +15,12 @@ from distributed_cls.predictor.likeliest import top
 from distributed_cls.serving import page, shapes
 from distributed_cls.serving.batching import OverloadedError
 from distributed_cls.serving.guard import Guard
-from distributed_cls.serving.requests import Picture, instances, uploaded
+from distributed_cls.serving.requests import Picture, uploaded
 from distributed_cls.serving.service import Answer, Service
+from distributed_cls.serving.tf_serving import about, add_model_routes, add_predict_routes
 from distributed_cls.serving.versions import Loaded
 
 _FRESH = {"cache-control": "no-cache"}
-_PRIVATE = {"cache-control": "no-store"}
 
 
 def create_app(make_service: Callable[[], Service]) -> FastAPI:
@@ -44,25 +44,27 @@ def create_app(make_service: Callable[[], Service]) -> FastAPI:
     )
     _add_error_answers(app)
     _add_page(app, service)
+    add_model_routes(app, service)
     _add_state(app, service)
     _add_classify(app, service)
-    _add_predict(app, service)
+    add_predict_routes(app, service)
     app.add_middleware(Guard, settings=service.settings, metrics=service.metrics)
     return app
 
 
 def _add_error_answers(app: FastAPI) -> None:
     def answer(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-        return JSONResponse({"error": message}, status, headers={**_PRIVATE, **(headers or {})})
+        return JSONResponse({"error": message}, status, headers=headers)
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        said = str(error.detail)
-        if said == "Not Found":
-            said = "There is nothing at this address. GET /docs says what there is."
-        elif said == "Method Not Allowed":
-            said = f"This address does not take {request.method[:20]}. GET /docs says what it takes."
-        return answer(error.status_code, said, dict(error.headers or {}))
+        headers, message = dict(error.headers or {}), str(error.detail)
+        if message == "Not Found":
+            message = "There is nothing at this address. GET /docs lists the addresses."
+        elif message == "Method Not Allowed":
+            allowed = {name.lower(): value for name, value in headers.items()}.get("allow", "another method")
+            message = f"{request.method[:20]} is not allowed here; use {allowed}. GET /docs has an example."
+        return answer(error.status_code, message, headers)
 
     async def on_parameter(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -83,13 +85,13 @@ def _add_page(app: FastAPI, service: Service) -> None:
 
     @app.get("/", include_in_schema=False)
     async def index() -> HTMLResponse:
-        about = _about(service.versions.current, service.versions.name)
-        return HTMLResponse(page.index(about, max_bytes), headers=_FRESH)
+        described = about(service.versions.current, service.versions.name)
+        return HTMLResponse(page.index(described, max_bytes, service.settings.unclear_below), headers=_FRESH)
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
-        here = str(request.base_url).rstrip("/")
-        return HTMLResponse(page.documentation(app.openapi(), service.versions.name, here), headers=_FRESH)
+        here, version = str(request.base_url).rstrip("/"), service.versions.current.export.version
+        return HTMLResponse(page.documentation(app.openapi(), service.versions.name, version, here), headers=_FRESH)
 
     @app.get("/favicon.ico", include_in_schema=False)
     async def favicon() -> Response:
@@ -105,7 +107,7 @@ def _add_page(app: FastAPI, service: Service) -> None:
 def _add_state(app: FastAPI, service: Service) -> None:
     @app.get("/healthz", response_model=shapes.State, tags=["state"], summary="Is the process alive?")
     async def healthz() -> JSONResponse:
-        return JSONResponse({"status": "ok"}, headers=_PRIVATE)
+        return JSONResponse({"status": "ok"})
 
     @app.get(
         "/readyz", response_model=shapes.State, responses=shapes.errors(503), tags=["state"],
@@ -114,7 +116,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
     async def readyz() -> JSONResponse:
         if not service.ready:
             raise HTTPException(503, "Shutting down.", headers={"retry-after": "5"})
-        return JSONResponse({"status": "ready"}, headers=_PRIVATE)
+        return JSONResponse({"status": "ready"})
 
     @app.get(
         "/metrics", response_class=Response, tags=["state"], summary="Figures for Prometheus",
@@ -122,42 +124,6 @@ def _add_state(app: FastAPI, service: Service) -> None:
     )  # fmt: skip
     async def metrics() -> Response:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    @app.get("/v1/models", response_model=shapes.ModelList, tags=["model"], summary="Which models are here")
-    async def models() -> JSONResponse:
-        return JSONResponse({"models": [service.versions.name]}, headers=_PRIVATE)
-
-    @app.get(
-        "/v1/models/{name}", response_model=shapes.About, responses=shapes.errors(404, 422), tags=["model"],
-        summary="What the model is",
-    )  # fmt: skip
-    async def model(name: Annotated[str, Path()]) -> JSONResponse:
-        if name == f"{service.versions.name}:predict":
-            raise HTTPException(405, "Method Not Allowed", headers={"allow": "POST"})
-        return JSONResponse(_about(_named(service, name), service.versions.name), headers=_PRIVATE)
-
-
-def _named(service: Service, name: str) -> Loaded:
-    if name != service.versions.name:
-        raise HTTPException(404, f"No such model. Available: {service.versions.name}.")
-    return service.versions.current
-
-
-def _about(loaded: Loaded, name: str) -> dict[str, Any]:
-    export = loaded.export
-    status = {"error_code": "OK", "error_message": ""}
-    return {
-        "name": name,
-        "ready": True,
-        "model_version_status": [{"version": export.version, "state": "AVAILABLE", "status": status}],
-        "created": export.created,
-        "classes": export.classes,
-        "image_size": export.image_size,
-        "resize": export.resize,
-        "heat_map": loaded.can_explain,
-        "metrics": export.metrics,
-        "dataset": export.dataset,
-    }
 
 
 def _add_classify(app: FastAPI, service: Service) -> None:
@@ -175,8 +141,8 @@ def _add_classify(app: FastAPI, service: Service) -> None:
         version = {"name": service.versions.name, "version": loaded.export.version}
         answered: dict[str, Any] = {"model": version, "results": results}
         if all(result["error"] for result in results):  # curl -f and its like look at the status alone
-            return JSONResponse({"error": _all_bad(results), **answered}, 422, headers=_PRIVATE)
-        return JSONResponse(answered, headers=_PRIVATE)
+            return JSONResponse({"error": _all_bad(results), **answered}, 422)
+        return JSONResponse(answered)
 
     @app.post(
         "/explain", response_class=Response, openapi_extra=shapes.ONE_IMAGE, tags=["answers"],
@@ -191,12 +157,12 @@ def _add_classify(app: FastAPI, service: Service) -> None:
         if not loaded.can_explain:
             raise HTTPException(422, "This model has no convolutions, so there is no heat map.")
         if label is not None and label not in loaded.export.classes:
-            raise HTTPException(422, "Expected label to be a class of the model. Received: another word.")
+            raise HTTPException(422, f"Unknown label. Classes: {_listed(loaded.export.classes)}.")
         try:
             png = await service.explain(loaded, pictures[0], label)
         except BadImageError as bad:
             raise HTTPException(422, str(bad)) from None
-        return Response(png, media_type="image/png", headers=_PRIVATE)
+        return Response(png, media_type="image/png")
 
 
 def _result(picture: Picture, answer: Answer, loaded: Loaded, top_k: int) -> dict[str, Any]:
@@ -206,27 +172,12 @@ def _result(picture: Picture, answer: Answer, loaded: Loaded, top_k: int) -> dic
     return {"name": picture.name, **guesses[0], "top": guesses, "error": None}
 
 
+def _listed(classes: list[str], most: int = 50) -> str:
+    rest = f" and {len(classes) - most} more" if len(classes) > most else ""
+    return ", ".join(classes[:most]) + rest
+
+
 def _all_bad(results: list[dict[str, Any]]) -> str:
     if len(results) == 1:
         return str(results[0]["error"])
     return f"None of the {len(results)} images can be read. The first, {results[0]['name']}: {results[0]['error']}"
-
-
-def _add_predict(app: FastAPI, service: Service) -> None:
-    @app.post(
-        "/v1/models/{name}:predict", response_model=shapes.Predictions, openapi_extra=shapes.INSTANCES,
-        responses=shapes.errors(400, 404, 408, 413, 415, 422, 503), tags=["answers"],
-        summary="Classify images in base64 (TensorFlow Serving and KServe V1)",
-    )  # fmt: skip
-    async def predict(request: Request, name: Annotated[str, Path()]) -> JSONResponse:
-        loaded = _named(service, name)
-        pictures = await instances(request, service.settings.max_images)
-        answers = await service.classify(loaded, pictures)
-        rows: list[list[float]] = []
-        labels: list[str] = []
-        for picture, answer in zip(pictures, answers, strict=True):
-            if isinstance(answer, BadImageError):
-                raise HTTPException(422, f"{picture.name}: {answer}")
-            rows.append(answer.tolist())
-            labels.append(top(answer, loaded.export.classes, 1)[0][0])
-        return JSONResponse({"predictions": rows, "labels": labels}, headers=_PRIVATE)

@@ -1,6 +1,7 @@
 """What every request passes before and after the routes: limits while it arrives, security headers when it leaves."""
 
 import asyncio
+import datetime
 import json
 import logging
 import time
@@ -12,10 +13,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from distributed_cls.config.inference_sections import ServeConfig
 from distributed_cls.serving.prometheus import Metrics
+from distributed_cls.text import printable
 
 log = logging.getLogger(__name__)
 
 _MEGABYTE = 2**20
+_LONGEST_PATH = 200  # characters of the access log
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -62,7 +65,9 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).update(_HEADERS)
+                headers = MutableHeaders(scope=message)
+                headers.update(_HEADERS)
+                headers.setdefault("cache-control", "no-store")
             await send(message)
 
         self._open += 1
@@ -74,7 +79,10 @@ class Guard:
             self._metrics.open_requests.set(self._open)
             route = _route(scope)
             self._metrics.requests.labels(route, str(status)).inc()
-            self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._metrics.seconds.labels(route).observe(seconds)
+            if self._settings.access_log:
+                print(_access_line(scope, status, seconds), flush=True)
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = bytearray()
@@ -141,15 +149,12 @@ class Guard:
         if coding not in ("gzip", "x-gzip", "deflate"):
             raise _RefusalError(415, f"Expected content-encoding gzip, deflate or none. Received: {coding[:100]}.")
         compressed = len(body)
-        decoder = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: gzip and zlib told apart by their headers
         try:
-            whole = decoder.decompress(bytes(body), self._largest_body + 1)
+            whole = _inflated(bytes(body), coding, self._largest_body)
         except zlib.error as error:
             raise _RefusalError(400, f"The body is not {coding}: {error}.") from None
         if len(whole) > self._largest_body:
             raise self._too_large()
-        if not decoder.eof:
-            raise _RefusalError(400, f"The {coding} body ends too early.")
         if self._held - compressed + len(whole) > self._largest_sum:
             raise _RefusalError(503, "The service is busy.", retry_after=1)
         body[:] = whole
@@ -158,6 +163,23 @@ class Guard:
 
     def _too_large(self) -> _RefusalError:
         return _RefusalError(413, f"The body is larger than {self._settings.max_body_megabytes:g} MiB.")
+
+
+def _inflated(data: bytes, coding: str, most: int) -> bytes:
+    """What a compressed body holds; of one that holds more than ``most`` bytes, only as many and one.
+
+    Raises zlib.error, and a refusal when it ends too early.
+    """
+    whole = b""
+    # Some send what zlib calls raw under the name of deflate; its first byte cannot be that of a zlib header.
+    raw = coding == "deflate" and data[:1] and data[0] & 0x0F != zlib.DEFLATED
+    while data and len(whole) <= most:  # gzip files may follow one another
+        decoder = zlib.decompressobj(-zlib.MAX_WBITS if raw else zlib.MAX_WBITS | 32)  # 32: gzip or zlib, by its header
+        whole += decoder.decompress(data, most + 1 - len(whole))
+        if not decoder.eof and len(whole) <= most:
+            raise _RefusalError(400, f"The {coding} body ends too early.")
+        data = decoder.unused_data
+    return whole
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -171,7 +193,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 async def _refuse(send: Send, refusal: _RefusalError) -> None:
-    headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+    headers = [(b"content-type", b"application/json")]
     if refusal.retry_after is not None:
         headers.append((b"retry-after", str(refusal.retry_after).encode()))
     if refusal.status in (408, 413):
@@ -184,3 +206,11 @@ async def _refuse(send: Send, refusal: _RefusalError) -> None:
 def _route(scope: Scope) -> str:
     """The route's pattern, so that a caller who makes up paths cannot make the metrics grow."""
     return getattr(scope.get("route"), "path", "other")
+
+
+def _access_line(scope: Scope, status: int, seconds: float) -> str:
+    """A request on one line. Neither its query nor its body is told, nor what the pictures are called."""
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+    client = scope["client"][0] if scope.get("client") else "-"
+    path = printable(scope["path"])[:_LONGEST_PATH]
+    return f"{now} {client} {scope['method'][:20]} {path} {status} {1000 * seconds:.1f} ms"

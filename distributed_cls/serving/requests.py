@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 _LONGEST_NAME = 200
@@ -21,16 +22,23 @@ class Picture:
     data: bytes
 
 
+class _InMemoryParser(MultiPartParser):
+    """Keeps pictures in memory, where the guard counts them: no temporary files, of which there could be too many."""
+
+    spool_max_size = 2**40
+
+
 async def uploaded(request: Request, most: int) -> list[Picture]:
     """The files of a multipart body, whatever their fields are called. Raises HTTPException 400, 413, 415 or 422."""
     _expect_type(request, "multipart/form-data")
+    # One more than allowed, so that too many is told apart from a body that cannot be understood.
+    parser = _InMemoryParser(request.headers, request.stream(), max_files=most + 1, max_fields=16)
     try:
-        # One more than allowed, so that too many is told apart from a body that cannot be understood.
-        form = await request.form(max_files=most + 1, max_fields=16)
-    except HTTPException as error:
-        if "Too many files" in str(error.detail):
+        form = await parser.parse()
+    except MultiPartException as error:
+        if "Too many files" in error.message:
             raise _too_many(most) from None
-        raise
+        raise HTTPException(400, error.message) from None
     except (ValueError, KeyError, LookupError) as error:
         raise HTTPException(400, f"The multipart body cannot be understood: {error}.") from None
     try:

@@ -15,6 +15,7 @@ from distributed_cls.config.inference_sections import ServeConfig
 from distributed_cls.contracts.export import Export, load_export
 from distributed_cls.errors import UserError
 from distributed_cls.models.tensorflow_import import import_tensorflow
+from distributed_cls.serving.connections import ACCEPTED_AT_ONCE, QUEUE, bounded_protocol, most_connections
 from distributed_cls.serving.prometheus import Metrics
 
 
@@ -23,6 +24,7 @@ def run(config: Config) -> None:
     assert config.model_dir, "the configuration asks for model_dir when job=serve"
     settings = config.serve
     # What a user can get wrong comes first: a port in use should not be found out after a minute of loading.
+    most = most_connections()
     with _listening(settings) as listener:
         load_export(config.model_dir)
         with _without_greetings():
@@ -38,12 +40,14 @@ def run(config: Config) -> None:
             versions = Versions(config.model_dir, (1, settings.max_batch), metrics.on_load)
         app = create_app(lambda: Service(settings, versions, metrics))
         server = _Server(
-            _said(versions.current.export, versions.name, listener),
+            _banner(versions.current.export, versions.name, listener),
             uvicorn.Config(
                 app,
+                http=bounded_protocol(most),
+                backlog=ACCEPTED_AT_ONCE,
                 lifespan="on",
                 log_level="warning",
-                access_log=False,  # /metrics counts them; names of visitors' pictures belong in no log
+                access_log=False,  # the guard has one of its own, without names of visitors' pictures
                 server_header=False,
                 proxy_headers=False,
                 ws="none",
@@ -56,19 +60,21 @@ def run(config: Config) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Says ``words`` once it answers: whoever reads them may send requests, or a signal."""
+    """Prints ``banner`` once it answers: whoever reads it may send requests, or a signal."""
 
-    def __init__(self, words: str, config: uvicorn.Config) -> None:
+    def __init__(self, banner: str, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._words = words
+        self._banner = banner
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept."""
         await super().startup(sockets)
-        print(self._words, flush=True)
+        for listener in sockets or ():
+            listener.listen(QUEUE)  # asyncio has one number for two things
+        print(self._banner, flush=True)
 
 
-def _said(export: Export, name: str, listener: socket.socket) -> str:
+def _banner(export: Export, name: str, listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     address = f"[{host}]" if ":" in host else host
     return (
@@ -107,7 +113,7 @@ def _listening(settings: ServeConfig) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((settings.host, settings.port))
-            listener.listen(2048)
+            listener.listen(QUEUE)
         except OSError as error:
             raise UserError(
                 f"Expected to listen on {settings.host}:{settings.port}. Received: {error.strerror or error}. "

@@ -2,12 +2,18 @@
 
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def _example(example: dict[str, Any]) -> ConfigDict:
+    """What an answer looks like, for the page of the documentation."""
+    return ConfigDict(json_schema_extra={"example": example})
 
 
 class Error(BaseModel):
     """Why a request was not answered."""
 
+    model_config = _example({"error": "Expected at most 32 images in one request."})
     error: str
 
 
@@ -38,13 +44,28 @@ class ModelVersion(BaseModel):
 class Classified(BaseModel):
     """One result per image, in the order sent."""
 
+    model_config = _example(
+        {
+            "model": {"name": "clothes", "version": "68ee0b94"},
+            "results": [
+                {
+                    "name": "photo.jpg",
+                    "label": "dress",
+                    "confidence": 0.946,
+                    "top": [{"label": "dress", "confidence": 0.946}, {"label": "coat", "confidence": 0.031}],
+                    "error": None,
+                }
+            ],
+        }
+    )
     model: ModelVersion
     results: list[Result]
 
 
 class Predictions(BaseModel):
-    """One row of probabilities per instance, in the order of the model's classes, and the likeliest class of each."""
+    """One row of probabilities per instance, in the order of the model's classes, and the most probable class."""
 
+    model_config = _example({"predictions": [[0.023, 0.031, 0.946]], "labels": ["dress"]})
     predictions: list[list[float]]
     labels: list[str]
 
@@ -57,12 +78,51 @@ class VersionState(BaseModel):
     status: dict[str, str]
 
 
+_STATE = {"version": "68ee0b94", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+
+
+class VersionStates(BaseModel):
+    """As TensorFlow Serving reports them."""
+
+    model_config = _example({"model_version_status": [_STATE]})
+    model_version_status: list[VersionState]
+
+
+class Metadata(BaseModel):
+    """As TensorFlow Serving reports it: ``model_spec`` {name, version}, ``metadata`` {signature_def}."""
+
+    model_config = _example(
+        {
+            "model_spec": {"name": "clothes", "signature_name": "", "version": "68ee0b94"},
+            "metadata": {"signature_def": {"signature_def": {"serving_default": {"inputs": "…", "outputs": "…"}}}},
+        }
+    )
+    model_spec: dict[str, str]
+    metadata: dict[str, Any]
+
+
 class About(BaseModel):
     """The model that answers."""
 
+    model_config = _example(
+        {
+            "name": "clothes",
+            "ready": True,
+            "model_version_status": [_STATE],
+            "architecture": "cnn",
+            "created": "2026-11-25T07:00:00+00:00",
+            "classes": ["bag", "coat", "dress"],
+            "image_size": 64,
+            "resize": "stretch",
+            "heat_map": True,
+            "metrics": {"test": {"examples": 180, "accuracy": 0.956}},
+            "dataset": {"name": "clothes", "fingerprint": "5d41402a"},
+        }
+    )
     name: str
     ready: bool
     model_version_status: list[VersionState]
+    architecture: str
     created: str
     classes: list[str]
     image_size: int
@@ -75,12 +135,14 @@ class About(BaseModel):
 class ModelList(BaseModel):
     """The names of the models here."""
 
+    model_config = _example({"models": ["clothes"]})
     models: list[str]
 
 
 class State(BaseModel):
     """How the service is."""
 
+    model_config = _example({"status": "ok"})
     status: str
 
 
@@ -152,15 +214,17 @@ PNG: dict[int | str, dict[str, Any]] = {
 }
 
 
+ERROR_MEANINGS = {
+    400: "the request cannot be understood",
+    404: "no such model, or another version",
+    408: "the body took too long to arrive",
+    413: "the body, or the number of images, is larger than allowed",
+    415: "another content type or encoding is expected",
+    422: "no image can be read, or a parameter is out of range",
+    503: "busy or shutting down; Retry-After says when to come back",
+}
+
+
 def errors(*codes: int) -> dict[int | str, dict[str, Any]]:
     """The documentation of error answers: every one is ``{"error": …}``."""
-    meaning = {
-        400: "the request cannot be understood",
-        404: "no such model",
-        408: "the body took too long to arrive",
-        413: "the body, or the number of images, is larger than allowed",
-        415: "another content type is expected",
-        422: "there is no image that can be read, or a parameter is out of range",
-        503: "busy or shutting down; Retry-After says when to come back",
-    }
-    return {code: {"model": Error, "description": meaning[code]} for code in codes}
+    return {code: {"model": Error, "description": ERROR_MEANINGS[code]} for code in codes}

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from distributed_cls.contracts.export import Export, find_export, load_export
 from distributed_cls.errors import UserError
@@ -25,6 +26,13 @@ class Loaded:
         self._heat_map: HeatMap | None = None
         self._heat_map_lock = threading.Lock()
 
+    @property
+    def version_names(self) -> list[str]:
+        """What callers may call the version: its checksum, and the number of its folder where it has one."""
+        folder = Path(self.export.folder)
+        numbers = [part.name for part in (folder, folder.parent) if part.name.isdecimal()]
+        return [self.export.version, *numbers[:1]]
+
     def heat_map(self) -> HeatMap:
         """The heat map of this version; built when it is first asked for, as most visits never do."""
         with self._heat_map_lock:
@@ -45,7 +53,7 @@ class Versions:
         self._seen = self._look()
         self.current = self._load()
         # The name is part of the addresses that callers use, so it stays when a new version calls itself otherwise.
-        self.name = self.current.export.name
+        self.name = self.current.export.title
 
     def _look(self) -> tuple[str, int, int, int]:
         """What changes when another version is put there."""

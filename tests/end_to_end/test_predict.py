@@ -1,6 +1,6 @@
 """The predict job on a real local Spark: folders, tables, bad images, resuming."""
 
-import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,11 +13,15 @@ import pytest
 
 from distributed_cls.config import ClusterConfig, Config, DataConfig, JobConfig
 from distributed_cls.config.inference_sections import PredictConfig, StreamConfig
+from distributed_cls.contracts import predicted
 from distributed_cls.contracts.export import Export
 from distributed_cls.errors import UserError
 from distributed_cls.inference import batch, broadcast, stream
+from distributed_cls.run.progress import Display
 from distributed_cls.spark.session import Session
 from tests.end_to_end.inference_support import digits_model, write_images
+
+DISPLAY = Display(None)
 
 
 @pytest.fixture(scope="module")
@@ -46,28 +50,34 @@ def test_a_folder_with_bad_images_and_known_classes(spark: Any, tmp_path: Path) 
     (tmp_path / "images" / "0" / "cut.png").write_bytes(images[0].read_bytes()[:70])
     (tmp_path / "images" / "words.txt").write_text("no picture")
     (tmp_path / "images" / ".hidden").write_text("not looked at")
-    told = batch.predict(lambda: spark, configure(tmp_path / "images", tmp_path / "out"))
+    os.mkfifo(tmp_path / "images" / "pipe.png")
+    os.link(images[1], os.fsencode(tmp_path / "images" / "1") + b"/caf\xe9.png")
+    summary = batch.predict(lambda: spark, configure(tmp_path / "images", tmp_path / "out"), DISPLAY)
     found = {row["path"]: row for row in rows(tmp_path / "out")}
     assert set(found) == {str(path) for path in images} | {
         str(tmp_path / "images" / "0" / "cut.png"),
         str(tmp_path / "images" / "words.txt"),
+        str(tmp_path / "images" / "pipe.png"),
+        str(tmp_path / "images" / "1" / "caf\uefe9.png"),
     }
+    assert found[str(tmp_path / "images" / "pipe.png")]["error"] == "missing: not a regular file"
+    assert found[str(tmp_path / "images" / "1" / "caf\uefe9.png")]["label"] is not None
     assert found[str(tmp_path / "images" / "0" / "cut.png")]["error"].startswith("truncated")
     assert found[str(tmp_path / "images" / "words.txt")]["error"].startswith("not_an_image")
-    assert (told["images"], told["rejected"], told["labelled"]) == (152, 2, 150)
+    assert (summary.images, summary.rejected, summary.labelled) == (154, 3, 151)
     correct = sum(row["label"] == row["truth"] for row in found.values() if row["error"] is None)
-    assert told["accuracy"] == pytest.approx(correct / 150)
-    assert told["accuracy"] > 0.8
+    assert summary.accuracy == pytest.approx(correct / 151)
+    assert summary.accuracy > 0.8
     assert all(len(row["top"]) == 5 for row in found.values() if row["error"] is None)
-    assert spark.read.parquet(f"file://{tmp_path / 'out'}").count() == 152
-    assert json.loads((tmp_path / "out" / "_summary.json").read_text()) == told
+    assert spark.read.parquet(f"file://{tmp_path / 'out'}").count() == 154
+    assert predicted.read(str(tmp_path / "out")) == summary
     assert "tensorflow" not in sys.modules or "keras" in sys.modules  # the job itself does not import it
 
 
 def test_a_restarted_job_does_only_what_is_missing(spark: Any, tmp_path: Path) -> None:
     write_images(tmp_path / "images", 60)
     config = configure(tmp_path / "images", tmp_path / "out", predict=PredictConfig(part_images=10))
-    first = batch.predict(lambda: spark, config)
+    first = batch.predict(lambda: spark, config, DISPLAY)
     before = rows(tmp_path / "out")
     parts = sorted((tmp_path / "out").glob("part-*.parquet"))
     assert len(parts) >= 6
@@ -75,8 +85,8 @@ def test_a_restarted_job_does_only_what_is_missing(spark: Any, tmp_path: Path) -
     for path in parts[:2]:
         path.unlink()
     (tmp_path / "out" / ".part-00000.parquet.dead.tmp").write_bytes(b"left by a killed task")
-    again = batch.predict(lambda: spark, config)
-    assert again["parts_done_before"] == first["parts"] - 2
+    again = batch.predict(lambda: spark, config, DISPLAY)
+    assert (again.files, again.new_files) == (first.files, 2)
     assert {path: path.stat().st_mtime_ns for path in parts[2:]} == kept
     assert rows(tmp_path / "out") == before
 
@@ -87,12 +97,12 @@ def test_what_needs_no_spark_does_not_start_it(spark: Any, tmp_path: Path) -> No
 
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no file in it"):
-        batch.predict(never, configure(tmp_path / "empty", tmp_path / "out"))
+        batch.predict(never, configure(tmp_path / "empty", tmp_path / "out"), DISPLAY)
     config = configure(write_images(tmp_path / "images", 5)[0].parent, tmp_path / "out")
-    first = batch.predict(lambda: spark, config)
-    again = batch.predict(never, config)
-    assert again["parts_done_before"] == again["parts"] == first["parts"]
-    assert (again["images"], again["labels"]) == (first["images"], first["labels"])
+    first = batch.predict(lambda: spark, config, DISPLAY)
+    again = batch.predict(never, config, DISPLAY)
+    assert (again.files, again.new_files) == (first.files, 0)
+    assert (again.images, again.labels) == (first.images, first.labels)
 
 
 def test_parquet_of_bytes_with_labels(spark: Any, tmp_path: Path) -> None:
@@ -106,9 +116,9 @@ def test_parquet_of_bytes_with_labels(spark: Any, tmp_path: Path) -> None:
     )
     (tmp_path / "tables").mkdir()
     pq.write_table(table, tmp_path / "tables" / "a.parquet", row_group_size=9)
-    told = batch.predict(lambda: spark, configure(tmp_path / "tables", tmp_path / "out"))
-    assert (told["images"], told["rejected"], told["labelled"]) == (42, 2, 40)
-    assert told["accuracy"] > 0.8
+    summary = batch.predict(lambda: spark, configure(tmp_path / "tables", tmp_path / "out"), DISPLAY)
+    assert (summary.images, summary.rejected, summary.labelled) == (42, 2, 40)
+    assert summary.accuracy > 0.8
     assert sorted(row["path"] for row in rows(tmp_path / "out")) == sorted(table["id"].to_pylist())
 
 
@@ -116,29 +126,29 @@ def test_a_catalog_table(spark: Any, tmp_path: Path) -> None:
     paths = write_images(tmp_path / "images", 12)
     data = [(path.name, bytearray(path.read_bytes())) for path in paths]
     spark.createDataFrame(data, "path string, content binary").createOrReplaceTempView("pictures")
-    told = batch.predict(lambda: spark, configure("table:pictures", tmp_path / "out"))
-    assert told["classified"] == 12
+    summary = batch.predict(lambda: spark, configure("table:pictures", tmp_path / "out"), DISPLAY)
+    assert summary.classified == 12
     assert sorted(row["path"] for row in rows(tmp_path / "out")) == sorted(path.name for path in paths)
     with pytest.raises(UserError, match="no_such_table"):
-        batch.predict(lambda: spark, configure("table:no_such_table", tmp_path / "other"))
+        batch.predict(lambda: spark, configure("table:no_such_table", tmp_path / "other"), DISPLAY)
 
 
 def test_what_the_user_can_put_right(spark: Any, tmp_path: Path) -> None:
     images = tmp_path / "images"
     with pytest.raises(UserError, match="an existing folder, file or URL"):
-        batch.predict(lambda: spark, configure(images, tmp_path / "out"))
+        batch.predict(lambda: spark, configure(images, tmp_path / "out"), DISPLAY)
     images.mkdir()
     with pytest.raises(UserError, match="no file in it"):
-        batch.predict(lambda: spark, configure(images, tmp_path / "out"))
+        batch.predict(lambda: spark, configure(images, tmp_path / "out"), DISPLAY)
     write_images(images, 4)
-    batch.predict(lambda: spark, configure(images, tmp_path / "out"))
+    batch.predict(lambda: spark, configure(images, tmp_path / "out"), DISPLAY)
     write_images(tmp_path / "others", 4)
     with pytest.raises(UserError, match="Choose another output"):
-        batch.predict(lambda: spark, configure(tmp_path / "others", tmp_path / "out"))
+        batch.predict(lambda: spark, configure(tmp_path / "others", tmp_path / "out"), DISPLAY)
     (tmp_path / "table").mkdir()
     pq.write_table(pa.table({"words": ["a"]}), tmp_path / "table" / "a.parquet")
     with pytest.raises(UserError, match=r"words \(string\)"):
-        batch.predict(lambda: spark, configure(tmp_path / "table", tmp_path / "new"))
+        batch.predict(lambda: spark, configure(tmp_path / "table", tmp_path / "new"), DISPLAY)
     assert not (tmp_path / "new").exists()
 
 
@@ -148,21 +158,21 @@ def stream_config(source: Path, output: Path) -> Config:
 
 def test_a_stream_refuses_what_would_lose_or_repeat_images(spark: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"Expected data\.path to be a folder to watch"):
-        stream.run(lambda: spark, stream_config(tmp_path / "in", tmp_path / "out"))
+        stream.run(lambda: spark, stream_config(tmp_path / "in", tmp_path / "out"), DISPLAY)
     assert not (tmp_path / "out").exists()
     write_images(tmp_path / "in", 4)
-    first = stream.run(lambda: spark, stream_config(tmp_path / "in", tmp_path / "out"))
-    again = stream.run(lambda: spark, stream_config(tmp_path / "in", tmp_path / "out"))
-    assert (first["new_images"], again["new_images"], again["images"]) == (4, 0, 4)
+    first = stream.run(lambda: spark, stream_config(tmp_path / "in", tmp_path / "out"), DISPLAY)
+    again = stream.run(lambda: spark, stream_config(tmp_path / "in", tmp_path / "out"), DISPLAY)
+    assert (first.new_images, again.new_images, again.images) == (4, 0, 4)
     write_images(tmp_path / "other", 1)
     with pytest.raises(UserError, match=r"to go on with data\.path"):
-        stream.run(lambda: spark, stream_config(tmp_path / "other", tmp_path / "out"))
+        stream.run(lambda: spark, stream_config(tmp_path / "other", tmp_path / "out"), DISPLAY)
     shutil.rmtree(tmp_path / "out" / "_checkpoint")
     with pytest.raises(UserError, match="every image would be classified again"):
-        stream.run(lambda: spark, stream_config(tmp_path / "in", tmp_path / "out"))
+        stream.run(lambda: spark, stream_config(tmp_path / "in", tmp_path / "out"), DISPLAY)
     (tmp_path / "out" / "_stream.json").unlink()
     with pytest.raises(UserError, match="Choose another output"):
-        stream.run(lambda: spark, stream_config(tmp_path / "in", tmp_path / "out"))
+        stream.run(lambda: spark, stream_config(tmp_path / "in", tmp_path / "out"), DISPLAY)
 
 
 def test_the_model_travels_to_executors_that_do_not_see_it(
@@ -181,4 +191,4 @@ def test_the_model_travels_to_executors_that_do_not_see_it(
         return sent
 
     monkeypatch.setattr(batch, "ship_to_executors", send_and_hide)
-    assert batch.predict(lambda: spark, config)["classified"] == 4
+    assert batch.predict(lambda: spark, config, DISPLAY).classified == 4

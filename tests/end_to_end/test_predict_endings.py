@@ -30,8 +30,8 @@ def read_until(process: "subprocess.Popen[str]", words: str, limit: float = PATI
 @pytest.mark.parametrize(
     ("job", "words", "number", "code"),
     [
-        ("predict", "predict: 0 of", signal.SIGTERM, 143),
-        ("stream", "stream: watching", signal.SIGTERM, 143),  # the first micro-batch is about to begin
+        ("predict", "images  0/", signal.SIGTERM, 143),
+        ("stream", "watching ", signal.SIGTERM, 143),  # the first micro-batch is about to begin
         ("stream", "since the start", signal.SIGINT, 130),
     ],
 )

@@ -133,7 +133,7 @@ def over_http(url: str, photos: list[Path]) -> dict[str, Answers]:
             assert [result["name"] for result in results] == [path.name for path in chunk]
             form |= by_path({**result, "path": str(path)} for result, path in zip(results, chunk, strict=True))
             body = {"instances": [{"b64": base64.b64encode(path.read_bytes()).decode()} for path in chunk]}
-            answer = client.post("/v1/models/cnn:predict", json=body).json()
+            answer = client.post("/v1/models/split_folder:predict", json=body).json()
             encoded |= {str(path): np.array(row) for path, row in zip(chunk, answer["predictions"], strict=True)}
             assert answer["labels"] == [CLASSES[np.argmax(encoded[str(path)])] for path in chunk]
     return {"multipart": form, "base64": encoded}

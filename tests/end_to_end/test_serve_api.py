@@ -52,7 +52,7 @@ def test_classify_answers_one_result_per_image_in_order(client: httpx.Client) ->
 def test_predict_has_the_shape_of_tensorflow_serving_and_the_same_numbers(client: httpx.Client) -> None:
     encoded = base64.b64encode(digit_png()).decode()
     rows = [{"b64": encoded}, {"image_bytes": {"b64": encoded}}]
-    answer = client.post("/v1/models/cnn:predict", json={"instances": rows})
+    answer = client.post("/v1/models/digits:predict", json={"instances": rows})
     assert answer.status_code == 200
     predictions = np.array(answer.json()["predictions"])
     assert predictions.shape == (2, 10)
@@ -63,21 +63,45 @@ def test_predict_has_the_shape_of_tensorflow_serving_and_the_same_numbers(client
     assert answer.json()["labels"] == [top[0]["label"]] * 2
 
 
+def test_the_other_routes_of_tensorflow_serving(client: httpx.Client) -> None:
+    (state,) = client.get("/v1/models/digits").json()["model_version_status"]
+    address = f"/v1/models/digits/versions/{state['version']}"
+    assert client.get(address).json() == {"model_version_status": [state]}
+    about = client.get(f"{address}/metadata").json()
+    assert about == client.get("/v1/models/digits/metadata").json()
+    assert about["model_spec"] == {"name": "digits", "signature_name": "", "version": state["version"]}
+    signature = about["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    assert signature["inputs"]["image_bytes"]["dtype"] == "DT_STRING"
+    sizes = [dimension["size"] for dimension in signature["outputs"]["probabilities"]["tensor_shape"]["dim"]]
+    assert sizes == ["-1", "10"]
+    # As its documentation sends it: curl -d names no content type of its own.
+    body = json.dumps({"instances": [{"b64": base64.b64encode(digit_png()).decode()}]})
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    answer = client.post(f"{address}:predict", content=body, headers=form)
+    assert answer.json() == client.post("/v1/models/digits:predict", content=body).json()
+    for path in ("/v1/models/digits/versions/3", "/v1/models/digits/versions/3/metadata", "/v1/models/x/metadata"):
+        assert "Available: " in client.get(path).json()["error"]
+    assert client.post("/v1/models/digits/versions/3:predict", content=body).status_code == 404
+    assert client.get(f"{address}:predict").status_code == 405
+
+
 def test_the_model_and_the_state_of_the_service(client: httpx.Client) -> None:
-    about = client.get("/v1/models/cnn").json()
+    about = client.get("/v1/models/digits").json()
     assert about["ready"] is True
     assert about["model_version_status"][0]["state"] == "AVAILABLE"
     assert about["classes"] == [str(digit) for digit in range(10)]
-    assert client.get("/v1/models").json() == {"models": ["cnn"]}
+    assert client.get("/v1/models").json() == {"models": ["digits"]}
     assert client.get("/healthz").status_code == 200
     assert client.get("/readyz").status_code == 200
     upload(client, ("x.png", digit_png()))
     metrics = client.get("/metrics").text
     for name in ('requests_total{code="200",route="/classify"}', "batch_images_bucket", "images_waiting", "model_info"):
-        assert name in metrics
+        assert f"\ndistributed_cls_{name}" in metrics
+    own = [line for line in metrics.splitlines() if not line.startswith("#")]
+    assert all(line.startswith("distributed_cls_") for line in own)
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/healthz", "/metrics", "/static/app.css", "/v1/models/cnn"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/healthz", "/metrics", "/static/app.css", "/v1/models/digits"])
 def test_head_says_what_get_would(client: httpx.Client, path: str) -> None:
     asked, got = client.head(path), client.get(path)
     assert (asked.status_code, asked.content) == (200, b"")
@@ -91,13 +115,14 @@ def test_an_address_or_method_that_is_not_there_is_refused_in_words(client: http
     assert "nothing at this address" in client.get("/nowhere").json()["error"]
     refused = client.get("/classify")
     assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
-    assert "does not take GET" in refused.json()["error"]
+    assert "GET is not allowed here; use POST." in refused.json()["error"]
 
 
 def test_the_commands_of_the_docs_are_for_the_address_of_the_reader(server: Server, client: httpx.Client) -> None:
     page = client.get("/docs").text
     assert f"{server.url}/cars/classify" in page
     assert "?." not in page
+    assert "{version}" not in "".join(re.findall(r"<code>curl.*?</code>", page, re.DOTALL))
     elsewhere = client.get("/docs", headers={"host": "x';rm -rf /"}).text
     assert "rm -rf" not in elsewhere
 
@@ -117,7 +142,11 @@ def test_the_heat_map_is_a_png_of_the_prepared_size(client: httpx.Client) -> Non
     assert answer.headers["content-type"] == "image/png"
     picture = Image.open(io.BytesIO(answer.content))
     assert (picture.size, picture.mode) == ((32, 32), "RGBA")
-    assert upload(client, ("x.png", digit_png()), path="/explain?label=nothing").status_code == 422
+    unknown = upload(client, ("x.png", digit_png()), path="/explain?label=nothing")
+    assert (unknown.status_code, unknown.json()["error"]) == (
+        422,
+        "Unknown label. Classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9.",
+    )
     assert upload(client, ("x.png", b"no"), path="/explain").status_code == 422
 
 
@@ -165,7 +194,7 @@ def test_a_bad_image_is_a_friendly_result_and_the_good_ones_are_answered(
     assert bad["label"] is None
     assert good["error"] is None
     in_base64 = {"instances": [{"b64": base64.b64encode(data).decode()}]}
-    assert client.post("/v1/models/cnn:predict", json=in_base64).status_code == 422
+    assert client.post("/v1/models/digits:predict", json=in_base64).status_code == 422
 
 
 def test_names_are_shown_without_their_path_and_never_opened(client: httpx.Client) -> None:
@@ -187,16 +216,16 @@ def test_names_are_shown_without_their_path_and_never_opened(client: httpx.Clien
         ("/classify", "multipart/form-data", b"x", 400),
         ("/classify", "multipart/form-data; boundary=x", b"--x\r\nbroken", 422),
         ("/classify", "multipart/form-data; boundary=x", b"--x--\r\n", 422),
-        ("/v1/models/cnn:predict", "text/plain", b"{}", 400),
-        ("/v1/models/cnn:predict", "application/json", b"{", 400),
-        ("/v1/models/cnn:predict", "application/json", b"[" * 100_000, 400),
-        ("/v1/models/cnn:predict", "application/json", b'{"instances": []}', 400),
-        ("/v1/models/cnn:predict", "application/json", b'{"instances": [{"b64": 3}]}', 400),
-        ("/v1/models/cnn:predict", "application/json", b'{"instances": [{"b64": "\xc3\xa9"}]}', 400),
-        ("/v1/models/cnn:predict", "application/json", b'{"instances": [{"b64": "AAAAA"}]}', 400),
-        ("/v1/models/cnn:predict", "text/plain", b"not json", 415),
-        ("/v1/models/cnn:predict", "application/json", b'{"instances": [1], "signature_name": "x"}', 400),
-        ("/v1/models/cnn:predict", "application/json", b'{"instances": [' + b"1," * 20 + b"1]}", 413),
+        ("/v1/models/digits:predict", "text/plain", b"{}", 400),
+        ("/v1/models/digits:predict", "application/json", b"{", 400),
+        ("/v1/models/digits:predict", "application/json", b"[" * 100_000, 400),
+        ("/v1/models/digits:predict", "application/json", b'{"instances": []}', 400),
+        ("/v1/models/digits:predict", "application/json", b'{"instances": [{"b64": 3}]}', 400),
+        ("/v1/models/digits:predict", "application/json", b'{"instances": [{"b64": "\xc3\xa9"}]}', 400),
+        ("/v1/models/digits:predict", "application/json", b'{"instances": [{"b64": "AAAAA"}]}', 400),
+        ("/v1/models/digits:predict", "text/plain", b"not json", 415),
+        ("/v1/models/digits:predict", "application/json", b'{"instances": [1], "signature_name": "x"}', 400),
+        ("/v1/models/digits:predict", "application/json", b'{"instances": [' + b"1," * 20 + b"1]}", 413),
         ("/v1/models/other:predict", "application/json", b"{}", 404),
         ("/classify?top=0", "multipart/form-data; boundary=x", b"", 422),
     ],
@@ -226,7 +255,7 @@ def test_base64_is_taken_as_programs_write_it(
 ) -> None:
     def predict(text: str, kind: str) -> httpx.Response:
         body = json.dumps({"instances": [{"b64": text}]})
-        return client.post("/v1/models/cnn:predict", content=body, headers={"content-type": kind} if kind else {})
+        return client.post("/v1/models/digits:predict", content=body, headers={"content-type": kind} if kind else {})
 
     text = base64.b64encode(digit_png()).decode()
     answer = predict(form(text), content_type)
@@ -239,7 +268,7 @@ def test_a_compressed_body_is_decompressed(client: httpx.Client, coding: str, wb
     body = json.dumps({"instances": [{"b64": base64.b64encode(digit_png()).decode()}]}).encode()
     packer = zlib.compressobj(wbits=wbits)
     packed = packer.compress(body) + packer.flush()
-    address = "/v1/models/cnn:predict"
+    address = "/v1/models/digits:predict"
     answer = client.post(address, content=packed, headers={"content-encoding": coding})
     assert answer.status_code == 200 and answer.json() == client.post(address, content=body).json()
     short = client.post(address, content=packed[:-9], headers={"content-encoding": coding})
@@ -252,7 +281,7 @@ def test_a_compressed_body_is_decompressed(client: httpx.Client, coding: str, wb
 
 def test_a_small_body_that_unpacks_to_much_is_refused_before_it_is_held(client: httpx.Client) -> None:
     bomb = gzip.compress(bytes(64 * 2**20))
-    answer = client.post("/v1/models/cnn:predict", content=bomb, headers={"content-encoding": "gzip"})
+    answer = client.post("/v1/models/digits:predict", content=bomb, headers={"content-encoding": "gzip"})
     assert answer.status_code == 413
 
 
@@ -267,10 +296,10 @@ def test_only_bad_images_are_no_success(client: httpx.Client) -> None:
 
 
 def test_get_on_predict_says_that_it_takes_post(client: httpx.Client) -> None:
-    answer = client.get("/v1/models/cnn:predict")
+    answer = client.get("/v1/models/digits:predict")
     assert answer.status_code == 405 and answer.headers["allow"] == "POST"
-    assert "does not take GET" in answer.json()["error"]
-    empty = client.post("/v1/models/cnn:predict", json={"instances": []})
+    assert "GET is not allowed here; use POST." in answer.json()["error"]
+    empty = client.post("/v1/models/digits:predict", json={"instances": []})
     assert "Received: an empty list." in empty.json()["error"]
 
 

@@ -66,7 +66,7 @@ def test_sigterm_finishes_what_was_begun() -> None:
 
 def _open_requests(server: Server) -> int:
     metrics = httpx.get(f"{server.url}/metrics", timeout=PATIENCE).text
-    found = re.search(r"^open_requests (\d+)", metrics, re.MULTILINE)
+    found = re.search(r"^distributed_cls_open_requests (\d+)", metrics, re.MULTILINE)
     assert found
     return int(found[1])
 
@@ -103,7 +103,7 @@ def test_a_new_version_takes_over_without_losing_a_request(tmp_path: Path) -> No
             caller.join(PATIENCE)
         assert set(codes) == {200}
         assert len(set(versions)) == 2
-        told = httpx.get(f"{server.url}/v1/models/cnn", timeout=PATIENCE).json()
+        told = httpx.get(f"{server.url}/v1/models/digits", timeout=PATIENCE).json()
         assert told["created"] == "2030-01-01T00:00:00+00:00"
 
 

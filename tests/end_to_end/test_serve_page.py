@@ -103,7 +103,7 @@ def test_choosing_several_pictures_shows_class_confidence_and_bars(visit: Visit,
     assert sum(label == str(truth[index]) for index, label in enumerate(labels)) >= 2
     share = page.locator("#results .confidence strong").first.inner_text()
     assert share.endswith("%")
-    expect(page.locator("#said")).to_contain_text("%")
+    expect(page.locator("#announcement")).to_contain_text("%")
     page.set_input_files("#pick", pictures[3])
     expect(page.locator("#tiles .tile")).to_have_count(3)
     page.locator("#tiles .tile").nth(2).click()
@@ -157,13 +157,30 @@ def test_a_bad_file_gets_a_friendly_message(visit: Visit, pictures: list[Path], 
     expect(problems).to_have_count(2)
     assert "not an image" in problems.nth(0).inner_text()
     assert "larger than" in problems.nth(1).inner_text()
+    heights = [page.locator("#results .card").nth(number).bounding_box() for number in range(3)]
+    assert heights[0] and heights[2]
+    assert heights[0]["height"] < heights[2]["height"] / 2  # nothing to see takes little room
     assert "taken over" not in page.title()
+
+
+def test_an_unclear_picture_is_not_headed_like_a_sure_one(visit: Visit, server: Server, pictures: list[Path]) -> None:
+    page = visit.page
+    expect(page.locator("body")).to_have_attribute("data-unclear-below", "0.5")
+    html = page.content().replace('data-unclear-below="0.5"', 'data-unclear-below="2"')
+    page.route(f"{server.url}/", lambda route: route.fulfill(body=html, content_type="text/html"))
+    page.reload()
+    page.set_input_files("#pick", pictures[5])
+    expect(page.locator("#results .label")).to_have_text("Unclear")
+    best = page.locator("#results .bar-name").first.inner_text()
+    expect(page.locator("#results .confidence")).to_contain_text(f"Most likely “{best}”, ")
+    expect(page.locator("#announcement")).to_contain_text(f"unclear, most likely {best}, ")
+    keep(page, "page-unclear.png")
 
 
 def test_the_heat_map_lies_on_the_picture(visit: Visit, pictures: list[Path]) -> None:
     page = visit.page
     page.set_input_files("#pick", pictures[5])
-    button = page.get_by_role("button", name="What did it look at?")
+    button = page.get_by_role("button", name="Show heat map")
     button.click()
     expect(button).to_have_attribute("aria-pressed", "true")
     heat, picture = page.locator(".heat").bounding_box(), page.locator(".picture").bounding_box()
@@ -192,7 +209,7 @@ def test_by_keyboard_alone(visit: Visit, pictures: list[Path]) -> None:
         page.keyboard.press("Enter")
     chooser.value.set_files(pictures[2])
     expect(found(page)).to_have_count(1)
-    page.get_by_role("button", name="What did it look at?").focus()
+    page.get_by_role("button", name="Show heat map").focus()
     page.keyboard.press("Space")
     expect(page.locator(".heat")).to_be_visible()
 
@@ -231,7 +248,7 @@ def test_axe_finds_no_serious_fault(visit: Visit, pictures: list[Path], tmp_path
     page.set_input_files("#pick", [pictures[2], bad])
     expect(found(page)).to_have_count(1)
     expect(page.locator("#results .problem:visible")).to_have_count(1)
-    page.get_by_role("button", name="What did it look at?").click()
+    page.get_by_role("button", name="Show heat map").click()
     expect(page.locator(".heat").first).to_be_visible()
     page.locator(".about summary").click()
     assert faults(page) == []

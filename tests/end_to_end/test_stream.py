@@ -23,6 +23,7 @@ from pathlib import Path
 from distributed_cls.config import ClusterConfig, Config, DataConfig, JobConfig
 from distributed_cls.config.inference_sections import StreamConfig
 from distributed_cls.inference import stream
+from distributed_cls.run.progress import Display
 from distributed_cls.spark.session import Session
 
 model_dir, source, output, scratch, settings = sys.argv[1:]
@@ -37,7 +38,7 @@ config = Config(
     stream=StreamConfig(**json.loads(settings)),
 )
 try:
-    stream.run(lambda: session.spark, config)
+    stream.run(lambda: session.spark, config, Display(None))
 finally:
     session.stop()
 """

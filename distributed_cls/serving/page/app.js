@@ -6,6 +6,7 @@ const MOST_IN_HISTORY = 60;
 const MOST_TRIES = 4;
 const maxBytes = Number(document.body.dataset.maxBytes);
 const resize = document.body.dataset.resize;
+const unclearBelow = Number(document.body.dataset.unclearBelow);
 const hasHeatMap = document.body.dataset.heatMap === "yes";
 const byId = (id) => document.getElementById(id);
 const results = byId("results");
@@ -15,20 +16,14 @@ let earlier = []; // all before, newest first
 const line = []; // pictures that wait to be sent
 let underway = 0;
 
-function say(words) {
-  byId("said").textContent = words;
+function announce(text) {
+  byId("announcement").textContent = text; // for screen readers
 }
 
 function percent(share) {
-  if (share > 0 && share < 0.001) return "< 0.1 %";
-  if (share < 1 && share >= 0.9995) return "> 99.9 %";
-  return `${(100 * share).toFixed(1)} %`;
-}
-
-function sureness(share) {
-  if (share >= 0.9) return "sure";
-  if (share >= 0.6) return "fairly sure";
-  return "sure: a guess, look at the others too";
+  if (share > 0 && share < 0.001) return "< 0.1%";
+  if (share < 1 && share >= 0.9995) return "> 99.9%";
+  return `${(100 * share).toFixed(1)}%`;
 }
 
 // ── one picture ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -64,17 +59,22 @@ function showAnswer(picture) {
     const problem = card.querySelector(".problem");
     problem.textContent = answer.error;
     problem.hidden = false;
-    say(`${name}: ${answer.error}`);
+    card.classList.add("unread");
+    announce(`${name}: ${answer.error}`);
     return;
   }
-  card.querySelector(".label").textContent = answer.label;
+  const unclear = answer.confidence < unclearBelow;
+  const likely = card.querySelector(".likely");
+  card.querySelector(".label").textContent = unclear ? "Unclear" : answer.label;
+  likely.textContent = `Most likely “${answer.label}”, `;
+  likely.hidden = !unclear;
+  card.classList.toggle("unclear", unclear);
   card.querySelector(".confidence strong").textContent = percent(answer.confidence);
-  card.querySelector(".confidence span").textContent = sureness(answer.confidence);
-  card.querySelector(".picture").alt = `${name}, taken for ${answer.label}`;
+  card.querySelector(".picture").alt = `${name}, classified as ${answer.label}`;
   card.querySelector(".bars").replaceChildren(...answer.top.map(bar));
   card.querySelector(".heat-button").hidden = !hasHeatMap;
   card.querySelector(".found").hidden = false;
-  say(`${name}: ${answer.label}, ${percent(answer.confidence)}`);
+  announce(`${name}: ${unclear ? "unclear, most likely " : ""}${answer.label}, ${percent(answer.confidence)} confidence`);
 }
 
 function bar(guess) {
@@ -108,7 +108,7 @@ async function ask(picture) {
       return { error: `This file is larger than the ${Math.round(maxBytes / 1048576)} MB that can be sent.` };
     }
     const answer = await send("classify?top=5", picture.file, (seconds) => {
-      words.textContent = `Many visitors at the moment; trying again in ${seconds} s …`;
+      words.textContent = `The server is busy; trying again in ${seconds} s …`;
     });
     const body = await answer.json();
     return answer.ok ? body.results[0] : { error: body.error };
@@ -145,7 +145,7 @@ async function toggleHeat(picture) {
   }
   note.hidden = false;
   if (!picture.heat) {
-    note.textContent = "Working it out …";
+    note.textContent = "Computing the heat map …";
     button.disabled = true;
     try {
       const answer = await send(`explain?label=${encodeURIComponent(picture.answer.label)}`, picture.file, () => {});
@@ -162,8 +162,8 @@ async function toggleHeat(picture) {
   button.setAttribute("aria-pressed", "true");
   heat.hidden = false;
   placeHeat(picture);
-  note.textContent = `The brighter, the more it spoke for “${picture.answer.label}”.`;
-  say(`Heat map shown for ${picture.answer.label}.`);
+  note.textContent = `Brighter areas contributed more to “${picture.answer.label}”.`;
+  announce(`Heat map shown for ${picture.answer.label}.`);
 }
 
 // The heat map covers what the model saw: the whole picture (stretch), its centre square (crop), or the square around
@@ -200,11 +200,16 @@ function drawHistory() {
   byId("history").hidden = byId("tiles").childElementCount === 0;
 }
 
+function tileLabel(answer) {
+  if (answer.error) return "Not readable";
+  return answer.confidence < unclearBelow ? "Unclear" : answer.label;
+}
+
 function tile(picture) {
   const item = byId("tile-template").content.cloneNode(true).firstElementChild;
   const { answer } = picture;
   item.querySelector("img").src = picture.url;
-  item.querySelector(".tile-label").textContent = answer.error ? "Not readable" : answer.label;
+  item.querySelector(".tile-label").textContent = tileLabel(answer);
   item.querySelector(".tile-share").textContent = answer.error ? "" : percent(answer.confidence);
   item.querySelector("button").addEventListener("click", () => {
     show([picture]);
@@ -219,7 +224,7 @@ byId("clear").addEventListener("click", () => {
   earlier = [];
   drawHistory();
   byId("pick").focus();
-  say("History cleared.");
+  announce("History cleared.");
 });
 
 // ── ways in: choose, photograph, drop, paste ───────────────────────────────────────────────────────────────────────
@@ -229,7 +234,7 @@ function take(files) {
   if (pictures.length === 0) return;
   line.push(...pictures);
   show(pictures);
-  say(pictures.length === 1 ? "Looking at one picture." : `Looking at ${pictures.length} pictures.`);
+  announce(pictures.length === 1 ? "Classifying one picture." : `Classifying ${pictures.length} pictures.`);
   work();
 }
 
@@ -254,7 +259,7 @@ document.addEventListener("drop", (event) => {
   veil(0);
   if (!carriesFiles(event)) return;
   take(event.dataTransfer.files);
-  if (event.dataTransfer.files.length === 0) say("Nothing that was dropped is a file.");
+  if (event.dataTransfer.files.length === 0) announce("Nothing that was dropped is a file.");
 });
 document.addEventListener("paste", (event) => {
   const files = [...(event.clipboardData?.files ?? [])];
@@ -262,6 +267,6 @@ document.addEventListener("paste", (event) => {
     event.preventDefault();
     take(files);
   } else {
-    say("The clipboard holds no picture.");
+    announce("The clipboard holds no picture.");
   }
 });
