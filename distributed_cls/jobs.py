@@ -44,9 +44,9 @@ class Run:
     began: float = field(default_factory=time.monotonic)
 
     def note_total(self) -> None:
-        """Set the time since the command was given."""
-        self.seconds.pop("total", None)
-        self.seconds["total"] = round(self.seconds.get("launch", 0.0) + time.monotonic() - self.began, 3)
+        """Set the time since the command was given, once: the report, the panel and the summary show the same one."""
+        if "total" not in self.seconds:
+            self.seconds["total"] = round(self.seconds.get("launch", 0.0) + time.monotonic() - self.began, 3)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -89,14 +89,14 @@ def perform(run: Run) -> Summary:
 
 def show(summary: Summary, folder: Path) -> None:
     """Print how a run ended: accuracy, weak classes, where the time went, where the report is, what comes next."""
-    if summary.test is None:
+    if summary.test is None and summary.train is None:
         return
     from distributed_cls.contracts import evaluation_result
     from distributed_cls.evaluation.summary_panel import next_commands, summary_panel
 
-    splits = evaluation_result.read(folder, "Run the job again.")
+    splits = evaluation_result.read(folder, "Run the job again.") if summary.test is not None else {}
     progress.console.print(summary_panel(summary, splits, folder))
-    for command in next_commands(folder):
+    for command in next_commands(folder, evaluated=summary.test is not None):
         progress.console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -260,15 +260,16 @@ def _evaluated(run: Run, summary: Summary, dataset: Dataset, outcome: "Outcome",
 
 
 def _report(run: Run, summary: Summary, display: Display) -> Summary:
-    from distributed_cls.evaluation.report import write_report
+    from distributed_cls.evaluation.report import Report
 
     display.begin("writing the report")
+    summaries.write(run.folder, summary)  # a report that fails must not cost the run its summary
     with run.timed("report"):
-        # The report reads the summary like everything else in the folder; it is written again with the final times.
-        run.note_total()
-        summaries.write(run.folder, summary)
-        write_report(run.folder)
-        del run.seconds["total"]
+        report = Report(run.folder, summary)
+        report.draw()
+    # Figures take seconds, the page itself does not: the time that it shows is that of the whole run.
+    run.note_total()
+    report.write()
     display.end()
     return summary
 

@@ -68,7 +68,10 @@ class Launcher:
             row = dataclasses.replace(row, status=TrialStatus.FAILED, reason=str(error))
         else:
             test = summary.test.accuracy if summary.test else None
+            counts = summary.dataset.counts if summary.dataset else {}
+            images = {split: sum(classes.values()) for split, classes in counts.items()}
             row = dataclasses.replace(row, val_accuracy=_val_accuracy(summary), test_accuracy=test)
+            row = dataclasses.replace(row, val_images=images.get("val"), test_images=images.get("test"))
         self.rows.append(dataclasses.replace(row, seconds=round(time.monotonic() - began, 1)))
         return row.val_accuracy
 
