@@ -97,7 +97,7 @@ def test_report_panel_and_summary_agree_on_time_and_throughput(digits: Ended) ->
     assert f"<dt>Wall time</dt><dd>{time}<" in page and f"<dt>Throughput</dt><dd>{rate:,.0f}<" in page
     assert any(line.strip("│ ").split() == ["time", *time.split()] for line in digits.lines)
     assert f"(kept: {digits.summary['train']['best_epoch']})" in digits.output
-    assert f"job=serve model_dir={digits.folder}" in digits.output
+    assert f"job=serve model_dir={digits.folder.name}" in digits.output
 
 
 def test_the_terminal_shows_lines_that_fit_and_no_noise(digits: Ended) -> None:
