@@ -19,7 +19,8 @@ from omegaconf import DictConfig
 from distributed_cls.config import Config
 from distributed_cls.contracts.summary import Summary
 from distributed_cls.contracts.trials_table import TrialRow, TrialStatus
-from distributed_cls.jobs import Run, perform, show
+from distributed_cls.jobs import perform, show
+from distributed_cls.run_context import Run
 from distributed_cls.spark.session import Session, versions
 from launch import schema
 
