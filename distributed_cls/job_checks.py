@@ -1,10 +1,6 @@
 """What is refused before Spark has started, which takes seconds, or before the ranks have started, which takes more."""
 
-import errno
 import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from distributed_cls import storage
@@ -32,21 +28,6 @@ def check_run_folder(folder: Path) -> None:
         raise UserError(
             f"Expected a run folder that can be written. Received: {folder} ({error.strerror}). "
             "Set hydra.run.dir to another folder."
-        ) from None
-
-
-@contextmanager
-def full_disk_named(folder: Path) -> Iterator[None]:
-    """Say in one line that the disk of the run folder is full."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        where = error.filename or folder
-        raise UserError(
-            f"Expected room for the files of the run. Received: {where} ({os.strerror(error.errno)}). "
-            "Free some space, or set hydra.run.dir to another disk; the same command goes on from the last checkpoint."
         ) from None
 
 

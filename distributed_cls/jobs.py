@@ -12,6 +12,7 @@ from distributed_cls.contracts import summary as summaries
 from distributed_cls.contracts.events import Event
 from distributed_cls.contracts.manifest import Dataset
 from distributed_cls.contracts.rank_task import RankTask, Step
+from distributed_cls.contracts.run_folder import full_disk_named
 from distributed_cls.contracts.summary import DatasetEntry, Summary
 from distributed_cls.run import progress
 from distributed_cls.run.progress import Display
@@ -32,7 +33,7 @@ def perform(run: Run) -> Summary:
     """Do ``run.config.job``; its summary, which is also written to summary.json."""
     job_checks.check_run_folder(run.folder)
     job_checks.check_paths(run.config)
-    with job_checks.full_disk_named(run.folder), progress.showing(run.config.job.console) as display:
+    with full_disk_named(run.folder), progress.showing(run.config.job.console) as display:
         summary = _JOBS[run.config.job.name](run, display)
         run.note_total()
         summaries.write(run.folder, summary)

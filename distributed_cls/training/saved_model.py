@@ -9,6 +9,7 @@ model/
 """
 
 import datetime
+import errno
 import os
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import tensorflow as tf
 
 from distributed_cls import storage
 from distributed_cls.contracts import export
+from distributed_cls.contracts.run_folder import full_disk, full_disk_named
 from distributed_cls.errors import UserError
 from distributed_cls.images.graph import decode_images
 from distributed_cls.training import model_card
@@ -66,8 +68,12 @@ def export_model(
     assert model.output_shape[-1] == len(classes), (model.output_shape, classes)
     target = Path(folder).absolute()
     try:
-        with storage.replacing_folder(target) as temporary:
+        with full_disk_named(target), storage.replacing_folder(target) as temporary:
             _write(model, temporary, classes, image_size, resize, card)
+    except tf.errors.ResourceExhaustedError as error:
+        if os.strerror(errno.ENOSPC) not in str(error) and os.strerror(errno.EDQUOT) not in str(error):
+            raise  # memory, not the disk
+        raise full_disk(target) from error
     except OSError as error:
         raise UserError(
             f"Expected to write the exported model to {target}. Received: {error.strerror or error}. "

@@ -1,8 +1,6 @@
 """What is refused before Spark or the ranks start."""
 
 import dataclasses
-import errno
-import os
 from pathlib import Path
 
 import numpy as np
@@ -70,14 +68,6 @@ def test_every_rank_needs_a_train_image(tmp_path: Path) -> None:
 def test_shards_in_a_store_are_refused_before_they_are_prepared(root: str, job: str) -> None:
     with pytest.raises(UserError, match=r"dataset_root on a disk or mount.*dataset_root=/shared/folder"):
         job_checks.check_paths(Config(job=JobConfig(name=job), dataset_root=root))
-
-
-def test_a_full_disk_is_one_line_and_other_errors_are_not_touched(tmp_path: Path) -> None:
-    named = r"room for the files of the run\. Received: /run/x \(No space left"
-    with pytest.raises(UserError, match=named), job_checks.full_disk_named(tmp_path):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/run/x")
-    with pytest.raises(FileNotFoundError), job_checks.full_disk_named(tmp_path):
-        raise FileNotFoundError(errno.ENOENT, "x")
 
 
 def test_a_run_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -97,6 +97,22 @@ def test_a_place_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_a_full_disk_is_a_user_error_and_memory_is_none(
+    full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorFlow has one error for both."""
+    text = "/x/part-00000; No space left on device [Op:SaveV2]" if full else "OOM when allocating tensor"
+
+    def save(*arguments: object, **options: object) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, text)
+
+    monkeypatch.setattr(tf.saved_model, "save", save)
+    with pytest.raises(UserError if full else tf.errors.ResourceExhaustedError, match="room for" if full else "OOM"):
+        export_model(convolutional(), tmp_path / "model", classes=["a", "b", "c"], image_size=SIZE, card=CARD)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_damaged_saved_model_is_a_user_error(exported: tuple[keras.Model, Path], tmp_path: Path) -> None:
     export = load_export(str(exported[1]))
     (tmp_path / "saved_model").mkdir()
