@@ -169,6 +169,8 @@ def _run_ranks(
     from distributed_cls.barrier.supervisor import run_ranks
 
     job_checks.check_enough_images(run.config, dataset)
+    if Step.TRAIN in steps:
+        job_checks.check_resumed_data(run.folder, dataset)
     folder, fingerprint = str(run.folder.absolute()), dataset.manifest.fingerprint
     task = RankTask(run.config, dataset.path, fingerprint, folder, tuple(steps), checkpoint, plugins=plugins.load())
     recorder, view = Recorder(run.folder), progress.TrainingView(display, run.config.cluster.workers)
