@@ -44,6 +44,8 @@ def summary_panel(
     for split, label in (("test", "test"), ("val", "validation")):
         if split in splits:
             table.add_row(label, _accuracy(splits[split].counts))
+    if not splits and summary.train and summary.train.val_accuracy is not None:
+        table.add_row("validation", f"{percent(summary.train.val_accuracy)} in epoch {summary.train.best_epoch}")
     shown = splits.get("test") or splits.get("val")
     if shown:
         for label, words in _weak_spots(shown.counts, summary.dataset):

@@ -1,5 +1,6 @@
 """The panel at the end of a run."""
 
+import dataclasses
 import shlex
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,11 @@ def test_it_shows_what_came_out_and_where_it_is(
 
 def test_a_run_that_only_trained_says_which_epoch_it_kept_and_how_to_evaluate_it(make_run: MakeRun) -> None:
     run = make_run(job="train", val=None, test=None)
-    assert "3 epochs (kept: 2)" in printed(summaries.read(run, ""), {})
+    summary = summaries.read(run, "")
+    assert "3 epochs (kept: 2)" in printed(summary, {}) and "validation" not in printed(summary, {})
+    assert summary.train is not None
+    known = dataclasses.replace(summary, train=dataclasses.replace(summary.train, val_accuracy=0.9333))
+    assert "validation 93.3% in epoch 2" in printed(known, {})
     assert next_commands(Path("runs/a"), evaluated=False) == ["python -m launch job=evaluate model_dir=runs/a"]
 
 
