@@ -55,10 +55,11 @@ _EXPORT = """
 import sys
 from distributed_cls.models.resnet import ResnetConfig
 from distributed_cls.models.building import build
+from distributed_cls.training.model_card import Card
 from distributed_cls.training.saved_model import export_model
 size = int(sys.argv[1])
 classes = [f"class {number}" for number in range(100)]
-export_model(build(ResnetConfig(), size, 100), sys.argv[2], classes=classes, image_size=size, card={"model": "resnet"})
+export_model(build(ResnetConfig(), size, 100), sys.argv[2], classes=classes, image_size=size, card=Card("resnet"))
 """
 
 

@@ -1,10 +1,6 @@
 """What is refused before Spark has started, which takes seconds, or before the ranks have started, which takes more."""
 
-import errno
 import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from distributed_cls import storage
@@ -32,21 +28,6 @@ def check_run_folder(folder: Path) -> None:
         raise UserError(
             f"Expected a run folder that can be written. Received: {folder} ({error.strerror}). "
             "Set hydra.run.dir to another folder."
-        ) from None
-
-
-@contextmanager
-def full_disk_named(folder: Path) -> Iterator[None]:
-    """Say in one line that the disk of the run folder is full."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        where = error.filename or folder
-        raise UserError(
-            f"Expected room for the files of the run. Received: {where} ({os.strerror(error.errno)}). "
-            "Free some space, or set hydra.run.dir to another disk; the same command goes on from the last checkpoint."
         ) from None
 
 
@@ -88,9 +69,26 @@ def check_resume(config: Config, folder: Path) -> None:
             f"Received: train.epochs={config.train.epochs}. Choose another run folder (hydra.run.dir)."
         )
     log.info("Going on after epoch %d of the run in %s", position.epoch, folder)
+    if not before:
+        log.warning(
+            "An earlier release made its checkpoint, which does not say with which settings: keep them the same"
+        )
     for name, (old, new) in changed.items():
         note = ": the learning-rate schedule now spans all of them" if name == "train.epochs" else ""
         log.warning("%s=%s was %s when this run began%s", name, new, old, note)
+
+
+def check_resumed_data(folder: Path, dataset: Dataset) -> None:
+    """Refuse to go on with a run in ``folder`` on another data set, before the ranks start."""
+    last = folder / "checkpoints" / "last.npz"
+    if not last.exists():
+        return
+    before, now = checkpoint.read_position(last).dataset, dataset.manifest.fingerprint
+    if before != now:
+        raise UserError(
+            f"Expected data set {before}, which the run in {folder} was trained on. Received: {now} ({dataset.path}). "
+            "Choose another run folder (hydra.run.dir), or the same data settings to go on."
+        )
 
 
 def check_enough_images(config: Config, dataset: Dataset) -> None:

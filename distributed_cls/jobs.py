@@ -2,23 +2,22 @@
 
 import dataclasses
 import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distributed_cls import job_checks
-from distributed_cls.config import Config, plugins, to_dict
+from distributed_cls.config import plugins
 from distributed_cls.contracts import summary as summaries
 from distributed_cls.contracts.events import Event
 from distributed_cls.contracts.manifest import PAGE_FILE, Dataset
 from distributed_cls.contracts.rank_task import RankTask, Step
+from distributed_cls.contracts.run_folder import full_disk_named
 from distributed_cls.contracts.summary import DatasetEntry, Summary
 from distributed_cls.run import progress
 from distributed_cls.run.progress import Display
 from distributed_cls.run.recorder import Recorder
+from distributed_cls.run_context import Run
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -30,57 +29,11 @@ log = logging.getLogger(__name__)
 # The driver never imports TensorFlow, and a job imports only the rooms it uses: imports of rooms are inside the jobs.
 
 
-@dataclass
-class Run:
-    """One run: its settings, its folder, and how to get a Spark session when it is needed."""
-
-    config: Config
-    folder: Path
-    get_spark: Callable[[], "SparkSession"]
-    command: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
-    given: frozenset[str] = frozenset()  # settings and groups of the command line, by dotted name
-    seconds: dict[str, float] = field(default_factory=dict)  # per stage
-    began: float = field(default_factory=time.monotonic)
-
-    def note_total(self) -> None:
-        """Set the time since the command was given."""
-        self.seconds.pop("total", None)
-        self.seconds["total"] = round(self.seconds.get("launch", 0.0) + time.monotonic() - self.began, 3)
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add the seconds of a block, without those of stages that it contains, to ``seconds``."""
-        began, before = time.monotonic(), sum(self.seconds.values())
-        yield
-        inner = sum(self.seconds.values()) - before
-        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.monotonic() - began - inner, 3)
-
-    def start_spark(self, display: Display) -> "SparkSession":
-        display.begin("starting Spark")
-        with self.timed("spark"):
-            session = self.get_spark()
-        display.end()
-        return session
-
-    def start_cluster(self, display: Display) -> "SparkSession":
-        """A session on which the ranks can run; refused before any image is touched."""
-        from distributed_cls.spark import preflight
-
-        session = self.start_spark(display)
-        preflight.check(session, self.config.cluster)
-        return session
-
-    def summary(self) -> Summary:
-        """What is known of every job."""
-        return Summary(self.config.job.name, self.seconds, to_dict(self.config), self.command, self.versions)
-
-
 def perform(run: Run) -> Summary:
     """Do ``run.config.job``; its summary, which is also written to summary.json."""
     job_checks.check_run_folder(run.folder)
     job_checks.check_paths(run.config)
-    with job_checks.full_disk_named(run.folder), progress.showing(run.config.job.console) as display:
+    with full_disk_named(run.folder), progress.showing(run.config.job.console) as display:
         summary = _JOBS[run.config.job.name](run, display)
         run.note_total()
         summaries.write(run.folder, summary)
@@ -89,14 +42,14 @@ def perform(run: Run) -> Summary:
 
 def show(summary: Summary, folder: Path) -> None:
     """Print how a run ended: accuracy, weak classes, where the time went, where the report is, what comes next."""
-    if summary.test is None:
+    if summary.test is None and summary.train is None:
         return
     from distributed_cls.contracts import evaluation_result
     from distributed_cls.evaluation.summary_panel import next_commands, summary_panel
 
-    splits = evaluation_result.read(folder, "Run the job again.")
+    splits = evaluation_result.read(folder, "Run the job again.") if summary.test is not None else {}
     progress.console.print(summary_panel(summary, splits, folder))
-    for command in next_commands(folder):
+    for command in next_commands(folder, evaluated=summary.test is not None):
         progress.console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -216,6 +169,8 @@ def _run_ranks(
     from distributed_cls.barrier.supervisor import run_ranks
 
     job_checks.check_enough_images(run.config, dataset)
+    if Step.TRAIN in steps:
+        job_checks.check_resumed_data(run.folder, dataset)
     folder, fingerprint = str(run.folder.absolute()), dataset.manifest.fingerprint
     task = RankTask(run.config, dataset.path, fingerprint, folder, tuple(steps), checkpoint, plugins=plugins.load())
     recorder, view = Recorder(run.folder), progress.TrainingView(display, run.config.cluster.workers)
@@ -260,15 +215,16 @@ def _evaluated(run: Run, summary: Summary, dataset: Dataset, outcome: "Outcome",
 
 
 def _report(run: Run, summary: Summary, display: Display) -> Summary:
-    from distributed_cls.evaluation.report import write_report
+    from distributed_cls.evaluation.report import Report
 
     display.begin("writing the report")
+    summaries.write(run.folder, summary)  # a report that fails must not cost the run its summary
     with run.timed("report"):
-        # The report reads the summary like everything else in the folder; it is written again with the final times.
-        run.note_total()
-        summaries.write(run.folder, summary)
-        write_report(run.folder)
-        del run.seconds["total"]
+        report = Report(run.folder, summary)
+        report.draw()
+    # Figures take seconds, the page itself does not: the time that it shows is that of the whole run.
+    run.note_total()
+    report.write()
     display.end()
     return summary
 

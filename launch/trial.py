@@ -21,7 +21,8 @@ from omegaconf import DictConfig
 from distributed_cls.config import Config
 from distributed_cls.contracts.summary import Summary
 from distributed_cls.contracts.trials_table import TrialRow, TrialStatus
-from distributed_cls.jobs import Run, perform, show
+from distributed_cls.jobs import perform, show
+from distributed_cls.run_context import Run
 from distributed_cls.spark.session import Session, versions
 from launch import schema
 
@@ -77,7 +78,10 @@ class Launcher:
             row = dataclasses.replace(row, status=TrialStatus.FAILED, reason=str(error))
         else:
             test = summary.test.accuracy if summary.test else None
+            counts = summary.dataset.counts if summary.dataset else {}
+            images = {split: sum(classes.values()) for split, classes in counts.items()}
             row = dataclasses.replace(row, val_accuracy=_val_accuracy(summary), test_accuracy=test)
+            row = dataclasses.replace(row, val_images=images.get("val"), test_images=images.get("test"))
         self.rows.append(dataclasses.replace(row, seconds=round(time.monotonic() - began, 1)))
         return row.val_accuracy
 

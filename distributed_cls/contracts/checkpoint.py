@@ -16,6 +16,7 @@ from distributed_cls.config import Config
 from distributed_cls.contracts import codec
 from distributed_cls.contracts.codec import Json
 from distributed_cls.contracts.events import Metrics
+from distributed_cls.contracts.run_folder import full_disk_named
 from distributed_cls.errors import UserError
 
 SCHEMA_VERSION = 2  # version 1 knew neither the settings nor typed metrics
@@ -52,11 +53,15 @@ def settings_of(config: Config) -> dict[str, Json]:
 
 
 def write(path: Path, arrays: Mapping[str, Any], position: Position) -> None:
-    """Write ``arrays`` and ``position`` to the local file ``path``, whole or not at all."""
+    """Write ``arrays`` and ``position`` to the local file ``path``, whole or not at all.
+
+    Raises UserError when the disk is full: another attempt would train the same epochs and meet the same end.
+    """
     text = codec.dumps({"schema_version": SCHEMA_VERSION, **codec.to_plain(position)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with storage.writing(path) as stream:
-        np.savez(stream, **arrays, **{_POSITION: np.frombuffer(text.encode(), np.uint8)})  # type: ignore[arg-type]
+    with full_disk_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with storage.writing(path) as stream:
+            np.savez(stream, **arrays, **{_POSITION: np.frombuffer(text.encode(), np.uint8)})  # type: ignore[arg-type]
 
 
 def read(path: Path) -> tuple[Arrays, Position]:

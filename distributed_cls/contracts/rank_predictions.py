@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distributed_cls import storage
+from distributed_cls.contracts.run_folder import full_disk_named
 from distributed_cls.errors import RunError
 
 SCHEMA_VERSION = 2  # version 1 had no number, no fingerprint, and ``shares`` for probabilities
@@ -37,18 +38,19 @@ def _path(run_folder: Path, split: str, rank: int, world_size: int) -> Path:
 
 
 def write(run_folder: Path, predictions: RankPredictions) -> None:
-    """Write a rank's file, whole or not at all."""
+    """Write a rank's file, whole or not at all. Raises UserError when the disk is full."""
     target = _path(run_folder, predictions.split, predictions.rank, predictions.world_size)
-    target.parent.mkdir(exist_ok=True)
     about = {"schema_version": SCHEMA_VERSION, "fingerprint": predictions.fingerprint}
-    with storage.writing(target) as stream:
-        np.savez(
-            stream,
-            about=np.frombuffer(json.dumps(about).encode(), np.uint8),
-            ranges=predictions.ranges,
-            classes=predictions.classes,
-            probabilities=predictions.probabilities,
-        )
+    with full_disk_named(target):
+        target.parent.mkdir(exist_ok=True)
+        with storage.writing(target) as stream:
+            np.savez(
+                stream,
+                about=np.frombuffer(json.dumps(about).encode(), np.uint8),
+                ranges=predictions.ranges,
+                classes=predictions.classes,
+                probabilities=predictions.probabilities,
+            )
 
 
 def read(run_folder: Path, split: str, rank: int, world_size: int, fingerprint: str) -> RankPredictions:

@@ -29,6 +29,8 @@ class TrialRow:
     status: TrialStatus = TrialStatus.DONE
     val_accuracy: float | None = None
     test_accuracy: float | None = None
+    val_images: int | None = None  # that the accuracy is a share of
+    test_images: int | None = None
     seconds: float | None = None
     reason: str | None = None  # of a trial that failed
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 # Beyond these, text in a confusion matrix would overlap: first the counts go, then the names.
 _MOST_COUNTED_CLASSES = 14
-_MOST_NAMED_CLASSES = 40
+MOST_NAMED_CLASSES = 40
+SHORTEST_LABEL = 16  # characters of a class's name in a figure, at least
 # The colours of heat lie over the page with varying opacity, so that 0 looks like the page, light or dark.
 _BLUE_HEAT, _ORANGE_HEAT = (0, 114, 178), (213, 94, 0)
 
@@ -76,22 +77,25 @@ def learning_rate_curve(history: History) -> str | None:
 
 
 @styled
-def throughput_curve(history: History) -> str | None:
-    """Training images per second over the run; None when fewer than two values are known."""
+def throughput_curve(history: History, mean: float | None = None) -> str | None:
+    """Training images per second over the run; None when fewer than two values are known.
+
+    ``mean``: that of the whole run, as the summary has it; without it the line shows the curve's median.
+    """
     from matplotlib.ticker import StrMethodFormatter
 
     curve = history.throughput()
     if len(curve) < 2:
         return None
-    median = float(np.median([speed for _, speed in curve]))
+    level, what = (mean, "whole run") if mean else (float(np.median([rate for _, rate in curve])), "median")
     figure, axes = canvas(height=2.4)
     _line(axes, curve, "images/s", color=BLUE, marker="o" if len(curve) < 40 else None, markersize=3)
-    axes.axhline(median, color=ORANGE, linestyle=(0, (4, 2)), linewidth=1.2, label=f"median {median:,.0f}")
+    axes.axhline(level, color=ORANGE, linestyle=(0, (4, 2)), linewidth=1.2, label=f"{what} {level:,.0f}")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("seconds since the first report")
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.legend(loc="lower right")
-    return to_svg(figure, "throughput", f"throughput over time, median {median:,.0f} images per second")
+    return to_svg(figure, "throughput", f"throughput over time, {what} {level:,.0f} images per second")
 
 
 @styled
@@ -129,22 +133,14 @@ def f1_bars(scores: ClassScores, names: Sequence[str], limit: int = 30) -> str:
     occurring = np.flatnonzero(scores.support)
     worst = occurring[np.argsort(scores.f1[occurring], kind="stable")][:limit]
     labels = short_names(names, 22)
-    figure, axes = canvas(4.0, 0.55 + 0.2 * max(len(worst), 2))
+    figure, axes = canvas(4.0, 0.6 + 0.26 * max(len(worst), 2))
     rows = np.arange(len(worst))
     axes.barh(rows, scores.f1[worst], height=0.62, color=BLUE)
     for row, index in enumerate(worst):
-        inside = scores.f1[index] > 0.2
-        axes.text(
-            scores.f1[index] + (-0.012 if inside else 0.012),
-            row,
-            percent(scores.f1[index]),
-            ha="right" if inside else "left",
-            va="center",
-            fontsize=7,
-            color=PAPER if inside else INK,
-        )
+        axes.text(scores.f1[index] + 0.015, row, percent(scores.f1[index]), va="center", color=INK)
     axes.set_yticks(rows, [labels[index] for index in worst])
-    axes.set(xlim=(0, 1), ylim=(len(worst) - 0.4, -0.6))
+    axes.set(xlim=(0, 1.18), ylim=(len(worst) - 0.4, -0.6))  # room for the number of a full bar
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
@@ -167,8 +163,8 @@ def confusion_matrix(confusion: ArrayLike, names: Sequence[str]) -> str:
     axes.grid(visible=False)
     axes.spines[["top", "right"]].set_visible(True)
     axes.set(xlabel="predicted", ylabel="true")
-    if classes <= _MOST_NAMED_CLASSES:
-        labels = short_names(names, 16)
+    if classes <= MOST_NAMED_CLASSES:
+        labels = short_names(names, SHORTEST_LABEL)
         size_of_text = 8.0 if classes <= _MOST_COUNTED_CLASSES else 6.5
         axes.set_xticks(range(classes), labels, rotation=90)
         axes.set_yticks(range(classes), labels)

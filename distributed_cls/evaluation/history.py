@@ -1,5 +1,6 @@
 """What happened during training, read back from ``metrics.jsonl`` as curves."""
 
+import logging
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,7 +8,9 @@ from pathlib import Path
 
 from distributed_cls.contracts import events
 from distributed_cls.contracts.events import EpochEnded, TrainProgressed
-from distributed_cls.errors import UserError
+from distributed_cls.evaluation.labels import plural
+
+log = logging.getLogger(__name__)
 
 Curve = list[tuple[float, float]]
 _METRICS = ("loss", "accuracy", "images_per_second", "learning_rate")
@@ -51,28 +54,31 @@ def _curve(points: Iterable[tuple[float, float | None]]) -> Curve:
 
 
 def read_history(path: Path) -> History:
-    """Read ``metrics.jsonl``. A missing file is an empty history, and a last line cut off in mid-write is left out.
+    """Read ``metrics.jsonl``; a missing file is an empty history.
 
-    Raises ``UserError`` with the line number for any other line that cannot be read.
+    A run that was killed leaves a line cut off, at the end or, once it was resumed, before the lines that follow. The
+    curves do without such lines, and one warning says how many there are: a report must not fail for them.
     """
     if not path.exists():
         return History()
-    history = History()
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    history, damaged = History(), []
+    # Not splitlines(): it also splits at characters that JSON has inside of texts.
+    lines = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
     for line_number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
             event = events.loads(line)
-        except ValueError as error:
-            if line_number == len(lines):
-                break  # The run was ended while this line was being written.
-            raise UserError(
-                f"Expected {path} to hold one event of training per line. Received: line {line_number} is damaged "
-                f"({error}). Remove that line and write the report again."
-            ) from error
+        except ValueError:
+            damaged.append(line_number)
+            continue
         if isinstance(event, EpochEnded):
             history.epochs.append(event)
         elif isinstance(event, TrainProgressed):
             history.progress.append(event)
+    if damaged:
+        first = f"first: line {damaged[0]}"
+        log.warning("%s: %s could not be read and left out (%s)", path, plural(len(damaged), "line"), first)
     history.epochs.sort(key=lambda event: event.time)
     history.progress.sort(key=lambda event: event.time)
     return history

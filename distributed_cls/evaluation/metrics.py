@@ -115,13 +115,13 @@ def weighted_average(scores: ClassScores) -> Average:
 
 
 def balanced_accuracy(scores: ClassScores) -> float:
-    """Mean recall of the classes that occur: what guessing the commonest class cannot improve."""
+    """Mean recall of the classes that occur: always predicting the most frequent class does not raise it."""
     occurs = scores.support > 0
     return float(scores.recall[occurs].mean()) if occurs.any() else 0.0
 
 
 def majority_share(scores: ClassScores) -> float:
-    """Accuracy of always answering the commonest class: the score that a model must beat."""
+    """Accuracy of always predicting the most frequent class: the baseline of a classifier."""
     return float(share(scores.support.max(initial=0), scores.support.sum()))
 
 

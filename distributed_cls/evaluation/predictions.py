@@ -65,7 +65,7 @@ def stored_images(dataset: Dataset) -> pa.Table:
     table = index.kept(index.of_dataset(dataset.path)).sort_by([("file", "ascending"), ("offset", "ascending")])
     root = dataset.manifest.source_root
     origins = pc.binary_join_element_wise(root, table["path"], "/")
-    # A table of images has many in one file: its row tells them apart.
+    # A table of images has many in one file: the number of the row identifies it.
     numbered = pc.binary_join_element_wise(origins, pc.cast(table["row"], pa.string()), "#")
     origins = pc.if_else(pc.greater_equal(table["row"], 0), numbered, origins)
     return pa.table({"path": origins, "truth": table["label"], "key": table["key"]})

@@ -8,6 +8,7 @@ from distributed_cls.contracts import evaluation_result
 from distributed_cls.contracts import summary as summaries
 from distributed_cls.contracts.counts import Counts
 from distributed_cls.contracts.evaluation_result import EvaluatedSplit
+from distributed_cls.contracts.rank_task import TrainResult
 from distributed_cls.contracts.summary import Summary
 from distributed_cls.evaluation import data_view, figures, metrics, view
 from distributed_cls.evaluation.history import History, read_history
@@ -17,6 +18,8 @@ from distributed_cls.storage import write_text
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+FILE = "report.html"
+_EVENTS = "metrics.jsonl"
 _HERE = Path(__file__).parent
 _REMEDY = "Evaluate the model first: python -m launch job=evaluate model_dir=<run folder>."
 _SECTIONS = [
@@ -35,13 +38,37 @@ def write_report(run_dir: str | Path) -> Path:
     """Write ``report.html`` into a run folder and return its path.
 
     Reads ``summary.json``, ``evaluation.json`` and, when it is there, ``metrics.jsonl``. Raises ``UserError`` when one
-    of them is missing or damaged.
+    of the first two is missing or damaged.
     """
-    run = Path(run_dir)
-    summary = summaries.read(run, _REMEDY)
-    splits = evaluation_result.read(run, _REMEDY)
-    write_text(run / "report.html", _page(summary, splits, read_history(run / "metrics.jsonl")))
-    return run / "report.html"
+    report = Report(Path(run_dir), summaries.read(Path(run_dir), _REMEDY))
+    report.draw()
+    return report.write()
+
+
+class Report:
+    """The report of a run in two parts: ``draw`` takes seconds, ``write`` takes none and shows the times until then."""
+
+    def __init__(self, run: Path, summary: Summary) -> None:
+        """Read ``evaluation.json`` and ``metrics.jsonl`` of the folder ``run``. Raises UserError as write_report."""
+        self._run, self._summary = run, summary
+        self._splits = evaluation_result.read(run, _REMEDY)
+        self._split = "test" if "test" in self._splits else next(iter(self._splits))
+        self._history = read_history(run / _EVENTS)
+        self._names = view.class_names(summary.dataset, self._splits[self._split].counts.classes)
+        self._figures: dict[str, object] = {}
+
+    def draw(self) -> None:
+        """Draw all figures of the page."""
+        counts = self._splits[self._split].counts
+        self._figures = _figures(counts, self._names, self._history, self._summary.train)
+
+    def write(self) -> Path:
+        """Write ``report.html`` with the summary as it is now; its path."""
+        path = self._run / FILE
+        write_text(
+            path, _page(self._summary, self._splits, self._split, self._names, self._history.last_time(), self._figures)
+        )
+        return path
 
 
 def render(template: str, **values: object) -> str:
@@ -58,10 +85,15 @@ def render(template: str, **values: object) -> str:
     return environment.get_template(template).render(style=Markup(style), script=Markup(script), **values)
 
 
-def _page(summary: Summary, splits: dict[str, EvaluatedSplit], history: History) -> str:
-    split = "test" if "test" in splits else next(iter(splits))
+def _page(
+    summary: Summary,
+    splits: dict[str, EvaluatedSplit],
+    split: str,
+    names: list[str],
+    ended: float | None,
+    drawn: dict[str, object],
+) -> str:
     counts = splits[split].counts
-    names = view.class_names(summary.dataset, counts.classes)
     scores = metrics.class_scores(counts.confusion)
     headline = view.headline(split, counts, scores, names)
     stages, total = view.stages(summary.seconds)
@@ -74,7 +106,7 @@ def _page(summary: Summary, splits: dict[str, EvaluatedSplit], history: History)
         model=model,
         dataset_name=dataset_name,
         fingerprint=readable(summary.dataset.fingerprint if summary.dataset else ""),
-        subtitle=_subtitle(summary, len(names), history),
+        subtitle=_subtitle(summary, len(names), ended),
         sections=[(anchor, text) for anchor, text in _SECTIONS if anchor != "time" or stages],
         headline=headline,
         cards=view.score_cards(counts, val.counts if val else None),
@@ -83,6 +115,7 @@ def _page(summary: Summary, splits: dict[str, EvaluatedSplit], history: History)
         stages=stages,
         total=duration(total),
         classes=view.class_rows(scores, names),
+        numbered=view.are_numbered(names),
         averages=[
             ("macro average", metrics.macro_average(scores)),
             ("weighted average", metrics.weighted_average(scores)),
@@ -95,13 +128,15 @@ def _page(summary: Summary, splits: dict[str, EvaluatedSplit], history: History)
         command=summary.command,
         settings=data_view.settings(summary.config, summary.job),
         written=_written(summary),
-        **_figures(counts, names, history, summary.train.best_epoch if summary.train else None),
+        **drawn,
     )
 
 
-def _figures(counts: Counts, names: list[str], history: History, kept: int | None) -> dict[str, object]:
+def _figures(counts: Counts, names: list[str], history: History, trained: TrainResult | None) -> dict[str, object]:
     """All figures of the page, as ``Markup``."""
     from markupsafe import Markup
+
+    kept, mean_rate = (trained.best_epoch, trained.images_per_second) if trained else (None, None)
 
     def drawn(svg: str | None) -> "Markup | None":
         return Markup(svg) if svg else None
@@ -110,7 +145,7 @@ def _figures(counts: Counts, names: list[str], history: History, kept: int | Non
         ("Loss", drawn(figures.learning_curve(history, "loss", kept))),
         ("Accuracy", drawn(figures.learning_curve(history, "accuracy", kept))),
         ("Learning rate", drawn(figures.learning_rate_curve(history))),
-        ("Throughput, images per second", drawn(figures.throughput_curve(history))),
+        ("Throughput, images per second", drawn(figures.throughput_curve(history, mean_rate))),
     ]
     many = len(names) > view.MOST_TABLED_CLASSES
     return {
@@ -121,14 +156,13 @@ def _figures(counts: Counts, names: list[str], history: History, kept: int | Non
     }
 
 
-def _subtitle(summary: Summary, classes: int, history: History) -> str:
-    """What was done, and when it ended."""
+def _subtitle(summary: Summary, classes: int, ended: float | None) -> str:
+    """What was done, and when it ended, in seconds since 1970."""
     words = [plural(classes, "class", "classes")]
     done = "trained" if summary.train else "evaluated"
     words += [f"{done} by {plural(summary.workers, 'worker')}"] if summary.workers else []
-    last = history.last_time()
-    if last:
-        words.append(datetime.fromtimestamp(last, timezone.utc).strftime("%Y-%m-%d %H:%M UTC"))
+    if ended:
+        words.append(datetime.fromtimestamp(ended, timezone.utc).strftime("%Y-%m-%d %H:%M UTC"))
     return " · ".join(words)
 
 

@@ -1,5 +1,6 @@
 """The end of a run, in the terminal: its accuracy, weak spots, where the time went, where things are."""
 
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _WORST_CLASSES = 3
 _PLACES = (("report", "report.html"), ("model", "model"))
+_PLAIN_VALUE = re.compile(r"[A-Za-z_./][A-Za-z0-9_./:+@%-]*")
+_OTHER_VALUES = ("null", "true", "false", "inf", "nan")  # what the launcher takes for something else than a text
 
 
 def summary_panel(
@@ -27,8 +30,8 @@ def summary_panel(
 ) -> "RenderableType":
     """A panel for the end of a run, at most 80 columns wide.
 
-    ``splits`` are those of ``evaluation.json``. With ``run_dir`` it tells where the report and the model are, if they
-    are there, and which commands come next.
+    ``splits`` are those of ``evaluation.json``. With ``run_dir`` it shows where the report and the model are, if they
+    are there.
     """
     from rich import box
     from rich.panel import Panel
@@ -41,9 +44,11 @@ def summary_panel(
     for split, label in (("test", "test"), ("val", "validation")):
         if split in splits:
             table.add_row(label, _accuracy(splits[split].counts))
-    judged = splits.get("test") or splits.get("val")
-    if judged:
-        for label, words in _weak_spots(judged.counts, summary.dataset):
+    if not splits and summary.train and summary.train.val_accuracy is not None:
+        table.add_row("validation", f"{percent(summary.train.val_accuracy)} in epoch {summary.train.best_epoch}")
+    shown = splits.get("test") or splits.get("val")
+    if shown:
+        for label, words in _weak_spots(shown.counts, summary.dataset):
             table.add_row(label, Text(words))
     _add_training(table, summary)
     _add_times(table, summary)
@@ -55,16 +60,27 @@ def summary_panel(
     return Panel(table, title=title, title_align="left", box=box.ROUNDED, expand=False, width=80, padding=(0, 1))
 
 
-def next_commands(run_dir: Path) -> list[str]:
-    """What one would do next with an exported model, as commands to copy; none without one."""
-    if not (run_dir / "model").is_dir():
-        return []
+def next_commands(run_dir: Path, evaluated: bool) -> list[str]:
+    """What one would do next with a run, as commands to copy that work as they stand, but for what is in <>."""
     here = Path.cwd()
-    shown = shlex.quote(str(run_dir.relative_to(here) if run_dir.is_relative_to(here) else run_dir))
-    return [
-        f"python -m launch job=serve model_dir={shown}",
-        f"python -m launch job=predict model_dir={shown} data.path=<images> output=<folder>",
-    ]
+    setting = _setting("model_dir", str(run_dir.relative_to(here) if run_dir.is_relative_to(here) else run_dir))
+    commands = []
+    if (run_dir / "report.html").is_file():
+        commands.append(f"python -m webbrowser {shlex.quote((run_dir.absolute() / 'report.html').as_uri())}")
+    if (run_dir / "model").is_dir():
+        commands.append(f"python -m launch job=predict {setting} data.path=<images> output=<folder>")
+        commands.append(f"python -m launch job=serve {setting}")
+    return commands if evaluated else [*commands, f"python -m launch job=evaluate {setting}"]
+
+
+def _setting(name: str, value: str) -> str:
+    """``name=value`` for a shell; the launcher reads a text with special characters only in quotes of its own."""
+    if _PLAIN_VALUE.fullmatch(value) and value.lower() not in _OTHER_VALUES:
+        return f"{name}={value}"
+    # Within these quotes a backslash is itself, unless a quote follows it.
+    doubled = re.sub(r"\\+(?='|\Z)", lambda run: 2 * run[0], value).replace("'", r"\'")
+    quoted = f"{name}='{doubled}'"
+    return shlex.quote(quoted) if set(quoted) & set('"$`\\!') else f'"{quoted}"'
 
 
 def _place(path: Path) -> "Text":

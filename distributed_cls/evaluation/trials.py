@@ -48,11 +48,11 @@ def headings(keys: Sequence[str]) -> list[str]:
 
 
 def render(rows: Sequence[TrialRow]) -> "Table":
-    """A table for a terminal of 80 columns or more; a failed trial tells its reason."""
+    """A table for a terminal of 80 columns or more; a failed trial has its reason."""
     from rich.table import Table
     from rich.text import Text
 
-    keys, champion = varied(rows), best(rows)
+    keys, chosen = varied(rows), best(rows)
     any_failed = any(row.failed for row in rows)
     title = f"{plural(len(rows), 'trial')}, best validation accuracy first"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
@@ -64,13 +64,13 @@ def render(rows: Sequence[TrialRow]) -> "Table":
     table.add_column("", overflow="fold", ratio=1 if any_failed else None)
     for row in ranked(rows):
         failed = row.failed
-        remark = Text(_reason(row), style="red") if failed else Text("best" if row is champion else "")
+        remark = Text(_reason(row), style="red") if failed else Text("best" if row is chosen else "")
         table.add_row(
             str(row.trial),
             *(Text(_override(row, key)) for key in keys),
             *_measures(row),
             remark,
-            style="bold" if row is champion else "dim" if failed else None,
+            style="bold" if row is chosen else "dim" if failed else None,
         )
     return table
 
@@ -78,11 +78,11 @@ def render(rows: Sequence[TrialRow]) -> "Table":
 def save(rows: Sequence[TrialRow], folder: str | Path) -> Path:
     """Write ``trials.json``, ``trials.csv`` and ``trials.html`` into ``folder``, best first; return the page's path."""
     target = Path(folder)
-    champion = best(rows)
+    chosen = best(rows)
     ordered = ranked(rows)
-    trials_table.write(target, TrialsTable(champion.trial if champion else None, ordered))
+    trials_table.write(target, TrialsTable(chosen.trial if chosen else None, ordered))
     write_text(target / "trials.csv", _as_csv(ordered))
-    write_text(target / "trials.html", _page(ordered, champion.trial if champion else None, target))
+    write_text(target / "trials.html", _page(ordered, chosen.trial if chosen else None, target))
     return target / "trials.html"
 
 
@@ -103,11 +103,11 @@ def _reason(row: TrialRow) -> str:
 
 
 def _measures(row: TrialRow) -> tuple[str, str, str]:
-    """Val and test accuracy and the time, with a dash for what is not known."""
+    """Val and test accuracy, as the trial's report shows them, and the time; a dash for what is not known."""
     val, test, seconds = (row.val_accuracy, row.test_accuracy, row.seconds)
     return (
-        "-" if val is None else percent(val, 1000),
-        "-" if test is None else percent(test, 1000),
+        "-" if val is None else percent(val, row.val_images),
+        "-" if test is None else percent(test, row.test_images),
         "-" if seconds is None else duration(seconds),
     )
 
@@ -115,7 +115,7 @@ def _measures(row: TrialRow) -> tuple[str, str, str]:
 def _as_csv(rows: Sequence[TrialRow]) -> str:
     """All trials with every override as a column of its own."""
     keys = list(dict.fromkeys(key for row in rows for key in row.overrides))
-    measured = ["val_accuracy", "test_accuracy", "seconds", "reason", "run"]
+    measured = ["val_accuracy", "test_accuracy", "val_images", "test_images", "seconds", "reason", "run"]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["trial", "status", *keys, *measured])
@@ -125,7 +125,7 @@ def _as_csv(rows: Sequence[TrialRow]) -> str:
     return stream.getvalue()
 
 
-def _page(rows: Sequence[TrialRow], champion: int | None, folder: Path) -> str:
+def _page(rows: Sequence[TrialRow], chosen: int | None, folder: Path) -> str:
     from markupsafe import Markup
 
     from distributed_cls.evaluation.figures import trial_dots
@@ -152,7 +152,7 @@ def _page(rows: Sequence[TrialRow], champion: int | None, folder: Path) -> str:
                 "values": [row.val_accuracy, row.test_accuracy, row.seconds],
                 "failed": row.failed,
                 "reason": _reason(row) if row.failed else "",
-                "best": row.trial == champion,
+                "best": row.trial == chosen,
                 "link": _link(row, folder),
             }
             for row in rows

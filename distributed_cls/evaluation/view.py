@@ -9,7 +9,7 @@ from distributed_cls.contracts.counts import Counts, Integers
 from distributed_cls.contracts.events import Mistake
 from distributed_cls.contracts.summary import DatasetEntry, Summary
 from distributed_cls.evaluation import metrics
-from distributed_cls.evaluation.figures import heat_opacity
+from distributed_cls.evaluation.figures import MOST_NAMED_CLASSES, SHORTEST_LABEL, heat_opacity
 from distributed_cls.evaluation.labels import duration, interval, number, percent, plural, readable, short_names
 from distributed_cls.evaluation.metrics import Calibration, ClassScores
 
@@ -39,7 +39,7 @@ def class_names(dataset: DatasetEntry | None, classes: int) -> list[str]:
 
 
 def headline(split: str, counts: Counts, scores: ClassScores, names: Sequence[str]) -> dict[str, object]:
-    """The first thing to know: the accuracy, how sure it is, and what guessing would score."""
+    """The first thing to know: the accuracy, its confidence interval, and the majority-class baseline."""
     low, high = metrics.wilson_interval(counts.correct, counts.examples)
     return {
         "split": SPLIT_WORDS.get(split, split),
@@ -51,7 +51,7 @@ def headline(split: str, counts: Counts, scores: ClassScores, names: Sequence[st
         "low": low,
         "high": high,
         "point": counts.accuracy,
-        "guess": percent(metrics.majority_share(scores)),
+        "baseline": percent(metrics.majority_share(scores)),
         "most_frequent": names[int(scores.support.argmax())],
     }
 
@@ -67,20 +67,22 @@ def score_cards(counts: Counts, other: Counts | None) -> list[tuple[str, str, st
     cards.append(("Macro F1", percent(entry.macro_f1), "F1 averaged over classes"))
     if other is not None:
         val = metrics.split_entry(other)
-        hint = f"95% CI {interval(val.accuracy_interval)}; it chose the best epoch"
+        hint = f"95% CI {interval(val.accuracy_interval)}; it chose the kept epoch"
         cards.append(("Validation accuracy", percent(val.accuracy, val.examples), hint))
     return cards
 
 
-def run_facts(summary: Summary, total: float | None) -> list[tuple[str, str]]:
-    """(name, value) of how the model came about."""
+def run_facts(summary: Summary, total: float | None) -> list[tuple[str, str, str]]:
+    """(name, value, meaning) of how the model came about."""
     train = summary.train
-    facts = [("Workers", number(summary.workers))] if summary.workers else []
-    facts += [("Wall time", duration(total))] if total else []
+    facts = [("Workers", number(summary.workers), "")] if summary.workers else []
+    facts += [("Wall time", duration(total), "from the command to this report")] if total else []
     if train:
-        facts += [("Epochs", number(train.epochs)), ("Kept epoch", f"{train.best_epoch} (best validation accuracy)")]
-        facts += [("Steps", number(train.steps)), ("Throughput", f"{train.images_per_second:,.0f} images/s")]
-    facts += [("Attempts", number(summary.attempts))] if summary.attempts and summary.attempts > 1 else []
+        facts.append(("Epochs", number(train.epochs), plural(train.steps, "step")))
+        facts.append(("Kept epoch", number(train.best_epoch), "best validation accuracy"))
+        meaning = "images/s in training steps, without validation and checkpoints"
+        facts.append(("Throughput", f"{train.images_per_second:,.0f}", meaning))
+    facts += [("Attempts", number(summary.attempts), "")] if summary.attempts and summary.attempts > 1 else []
     return facts
 
 
@@ -155,6 +157,11 @@ def pair_rows(matrix: Integers, names: Sequence[str]) -> list[dict[str, str]]:
         }
         for pair in metrics.confused_pairs(matrix, limit=8)
     ]
+
+
+def are_numbered(names: Sequence[str]) -> bool:
+    """Whether a figure or table of the page shows classes by their number, which a table then has to explain."""
+    return len(names) > MOST_NAMED_CLASSES or short_names(names, SHORTEST_LABEL) != list(names)
 
 
 def class_rows(scores: ClassScores, names: Sequence[str]) -> list[dict[str, object]]:

@@ -58,6 +58,8 @@ def evaluated_config(config: Config, earlier: EarlierRun, given: Collection[str]
     if "data" in given:  # other data, prepared for the same model
         own |= set(fields) - set(_OF_THE_MODEL)
     data = dataclasses.replace(earlier.config.data, **{name: getattr(config.data, name) for name in own})
+    changed = ", ".join(sorted(f"data.{name}" for name in own))
+    log.info("Evaluating %s on its own data settings%s", earlier.folder, f", but for {changed}" if changed else "")
     return dataclasses.replace(config, model=earlier.config.model, data=data)
 
 

@@ -9,19 +9,20 @@ model/
 """
 
 import datetime
-import json
+import errno
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 from distributed_cls import storage
 from distributed_cls.contracts import export
+from distributed_cls.contracts.run_folder import full_disk, full_disk_named
 from distributed_cls.errors import UserError
 from distributed_cls.images.graph import decode_images
+from distributed_cls.training import model_card
+from distributed_cls.training.model_card import Card
 
 
 class _Classifier(tf.Module):
@@ -55,21 +56,24 @@ def export_model(
     *,
     classes: list[str],
     image_size: int,
-    card: Mapping[str, Any],
+    card: Card,
     resize: str = "stretch",
 ) -> None:
     """Write the artefact of ``model`` to ``folder``, whole or not at all; an older one there is replaced.
 
     ``model`` takes images [N, image_size, image_size, 3] with values 0 to 255 and gives logits [N, len(classes)];
-    its variables are plain ones (no distribution strategy). ``card`` holds ``model`` (name), ``dataset``, ``val``,
-    ``test`` (each a dict of figures, maybe empty) and ``config``. ``resize`` is how the preparation made a picture
-    square: stretch, crop or pad. Raises UserError when the folder cannot be written.
+    its variables are plain ones (no distribution strategy). ``resize`` is how the preparation made a picture square:
+    stretch, crop or pad. Raises UserError when the folder cannot be written.
     """
     assert model.output_shape[-1] == len(classes), (model.output_shape, classes)
     target = Path(folder).absolute()
     try:
-        with storage.replacing_folder(target) as temporary:
+        with full_disk_named(target), storage.replacing_folder(target) as temporary:
             _write(model, temporary, classes, image_size, resize, card)
+    except tf.errors.ResourceExhaustedError as error:
+        if os.strerror(errno.ENOSPC) not in str(error) and os.strerror(errno.EDQUOT) not in str(error):
+            raise  # memory, not the disk
+        raise full_disk(target) from error
     except OSError as error:
         raise UserError(
             f"Expected to write the exported model to {target}. Received: {error.strerror or error}. "
@@ -77,9 +81,7 @@ def export_model(
         ) from error
 
 
-def _write(
-    model: keras.Model, folder: Path, classes: list[str], image_size: int, resize: str, card: Mapping[str, Any]
-) -> None:
+def _write(model: keras.Model, folder: Path, classes: list[str], image_size: int, resize: str, card: Card) -> None:
     classifier = _Classifier(model, image_size, resize)
     tf.saved_model.save(
         classifier,
@@ -89,17 +91,16 @@ def _write(
     _with_softmax(model).save(folder / "model.keras")
     storage.write_json(folder / "labels.json", classes)
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    storage.write_text(folder / "model_card.md", _card(classes, image_size, card, created))
-    dataset = card.get("dataset", {})
+    storage.write_text(folder / "model_card.md", model_card.render(card, classes, image_size, created))
     export.write_about(
         folder,
-        name=str(card.get("model", model.name)),
+        name=card.model,
         created=created,
         classes=classes,
         image_size=image_size,
         resize=resize,
-        metrics={split: _figures(card.get(split, {})) for split in ("val", "test")},
-        dataset={"name": dataset.get("name"), "fingerprint": dataset.get("fingerprint")},
+        metrics=card.finite_metrics,
+        dataset={"name": card.dataset, "fingerprint": card.fingerprint},
     )
 
 
@@ -107,80 +108,3 @@ def _with_softmax(model: keras.Model) -> keras.Model:
     """The same layers and weights, with probabilities (float32) as the output."""
     probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(model.outputs[0])
     return keras.Model(model.inputs[0], probabilities, name=model.name)
-
-
-def _figures(split: Mapping[str, Any]) -> dict[str, Any]:
-    """The plain figures of a split; tables and curves belong to the report."""
-    return {key: value for key, value in split.items() if isinstance(value, int | float | str)}
-
-
-def _card(classes: list[str], image_size: int, card: Mapping[str, Any], created: str) -> str:
-    dataset = card.get("dataset", {})
-    name = card.get("model", "model")
-    lines = [f"# {name}: an image classifier of {len(classes)} classes", ""]
-    lines += [f"Trained on the data set `{dataset.get('name', 'unknown')}`; exported {created}.", ""]
-    lines += ["## What it answers", "", f"One of: {_listing(classes)}.", ""]
-    lines += [
-        f"It sees every image as {image_size} × {image_size} pixels in colour. It always names one of these classes, "
-        "also for an image that shows none of them.",
-        "",
-    ]
-    lines += ["## How good it is", "", *_metrics_table(card), ""]
-    lines += ["## Data", "", *(f"- {key}: {_plain(value)}" for key, value in dataset.items()), ""]
-    lines += ["## Limits", ""]
-    lines += [
-        "- The figures hold for images like those of the data set; other cameras, light or crops can do worse.",
-        "- The confidence is the model's own probability; it does not tell how unlike the training images an image is.",
-        "- Faults and imbalances of the data set's labels are learned with it.",
-        "",
-    ]
-    lines += ["## How to use it", "", *_usage(), ""]
-    lines += ["## Settings of the training run", "", "```json"]
-    lines += [json.dumps(card.get("config", {}), indent=2, default=str, ensure_ascii=False), "```", ""]
-    return "\n".join(lines)
-
-
-def _usage() -> list[str]:
-    return [
-        "```bash",
-        "python -m launch job=serve model_dir=<this folder>",
-        "python -m launch job=predict model_dir=<this folder> data.path=<images> output=<result folder>",
-        "```",
-        "",
-        "```python",
-        "import json",
-        "import pathlib",
-        "",
-        "import tensorflow as tf",
-        "",
-        'classify = tf.saved_model.load("saved_model").signatures["serving_default"]',
-        'probabilities = classify(image_bytes=tf.constant([pathlib.Path("photo.jpg").read_bytes()]))["probabilities"]',
-        'print(json.loads(pathlib.Path("labels.json").read_text())[int(tf.argmax(probabilities[0]))])',
-        "```",
-    ]
-
-
-def _metrics_table(card: Mapping[str, Any]) -> list[str]:
-    splits = {split: _figures(card.get(split, {})) for split in ("val", "test")}
-    splits = {split: figures for split, figures in splits.items() if figures}
-    if not splits:
-        return ["Not measured."]
-    names = list(dict.fromkeys(name for figures in splits.values() for name in figures))
-    rows = [["split", *names], ["---"] * (len(names) + 1)]
-    rows += [[split, *(_plain(figures.get(name, "")) for name in names)] for split, figures in splits.items()]
-    return [f"| {' | '.join(row)} |" for row in rows]
-
-
-def _listing(classes: list[str], most: int = 50) -> str:
-    shown = ", ".join(classes[:most])
-    return shown if len(classes) <= most else f"{shown} and {len(classes) - most} more (labels.json)"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_plain(part)}" for key, part in value.items())
-    if isinstance(value, list | tuple):
-        return _listing([_plain(part) for part in value])
-    return str(value)

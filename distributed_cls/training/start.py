@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -177,7 +176,8 @@ def _agree_on_position(ctx: RankContext, last: Path, position: Position) -> None
 
 def _export(ctx: RankContext, build: Callable[[], keras.Model], counts: dict[str, Counts]) -> None:
     """Let rank 0 write the exported model, from plain variables outside the strategy."""
-    # Only a task with this step pays for the import.
+    # Only a task with this step pays for the imports.
+    from distributed_cls.training.model_card import Card
     from distributed_cls.training.saved_model import export_model
 
     ctx.reporter.phase(Phase.EXPORT)
@@ -186,12 +186,14 @@ def _export(ctx: RankContext, build: Callable[[], keras.Model], counts: dict[str
         for variable, trained in zip(model.variables, ctx.replicated.model.variables, strict=True):
             variable.assign(np.asarray(trained))
         manifest = ctx.manifest
-        card: dict[str, Any] = {
-            "model": ctx.config.model.name,
-            "dataset": {"name": manifest.name, "fingerprint": manifest.fingerprint, "counts": manifest.counts},
-            "config": to_dict(ctx.config),
-            **{split: _headline(counted) for split, counted in counts.items()},
-        }
+        card = Card(
+            model=ctx.config.model.name,
+            dataset=manifest.name,
+            fingerprint=manifest.fingerprint,
+            counts=manifest.counts,
+            metrics={split: _headline(counted) for split, counted in counts.items()},
+            config=to_dict(ctx.config),
+        )
         folder = ctx.run_folder / "model"
         export_model(
             model, folder, classes=manifest.classes, image_size=manifest.image_size, card=card, resize=manifest.resize

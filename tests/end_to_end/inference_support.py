@@ -63,6 +63,7 @@ from tests.end_to_end.inference_support import digit_images
 from distributed_cls.models.cnn import CnnConfig
 from distributed_cls.models.dense import DenseConfig
 from distributed_cls.models.building import build
+from distributed_cls.training.model_card import Card
 from distributed_cls.training.saved_model import export_model
 
 kind, folder, epochs = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -74,7 +75,7 @@ images, labels = digit_images()
 model.fit(images[:1500], labels[:1500], batch_size=64, epochs=epochs, verbose=0)
 loss, accuracy = model.evaluate(images[1500:], labels[1500:], verbose=0)
 test = {"examples": 297, "accuracy": float(accuracy), "loss": float(loss)}
-card = {"model": kind, "dataset": {"name": "digits", "fingerprint": "test"}, "val": {}, "test": test, "config": {}}
+card = Card(kind, "digits", "test", metrics={"test": test})
 export_model(model, folder, classes=[str(digit) for digit in range(10)], image_size=32, card=card)
 """
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from distributed_cls.evaluation.labels import duration
 from tests.end_to_end.conftest import Ended, Launcher
 
 
@@ -75,17 +76,28 @@ def test_every_evaluated_image_has_its_own_prediction(digits: Ended) -> None:
     truth = load_digits().target
     for row in table:
         assert row["truth"] == str(truth[int(row["path"].split("#")[1])])  # the number of the row in their table
-        shares = [guess["confidence"] for guess in row["top"]]
+        confidences = [item["confidence"] for item in row["top"]]
         assert row["top"][0] == {"label": row["label"], "confidence": row["confidence"]}
-        assert len(shares) == 5 and shares == sorted(shares, reverse=True) and 0 < sum(shares) <= 1.000001
-    told = json.loads((digits.folder / "evaluation.json").read_text())
+        assert len(confidences) == 5 and confidences == sorted(confidences, reverse=True)
+        assert 0 < sum(confidences) <= 1.000001
+    evaluation = json.loads((digits.folder / "evaluation.json").read_text())
     wrong = {row["path"]: row for row in table if row["label"] != row["truth"]}
-    mistakes = [item for split in ("val", "test") for item in told["splits"][split]["mistakes"]]
+    mistakes = [item for split in ("val", "test") for item in evaluation["splits"][split]["mistakes"]]
     assert mistakes
     for item in mistakes:
         row = wrong[item["path"]]
         assert (row["truth"], row["label"]) == (str(item["true"]), str(item["predicted"]))
         assert row["confidence"] == pytest.approx(item["confidence"])
+
+
+def test_report_panel_and_summary_agree_on_time_and_throughput(digits: Ended) -> None:
+    assert digits.folder is not None
+    page = (digits.folder / "report.html").read_text()
+    time, rate = duration(digits.summary["seconds"]["total"]), digits.summary["train"]["images_per_second"]
+    assert f"<dt>Wall time</dt><dd>{time}<" in page and f"<dt>Throughput</dt><dd>{rate:,.0f}<" in page
+    assert any(line.strip("│ ").split() == ["time", *time.split()] for line in digits.lines)
+    assert f"(kept: {digits.summary['train']['best_epoch']})" in digits.output
+    assert f"job=serve model_dir={digits.folder.name}" in digits.output
 
 
 def test_the_terminal_shows_lines_that_fit_and_no_noise(digits: Ended) -> None:

@@ -1,8 +1,6 @@
 """What is refused before Spark or the ranks start."""
 
 import dataclasses
-import errno
-import os
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +47,27 @@ def test_more_epochs_go_on_and_fewer_than_are_done_do_not(tmp_path: Path, caplog
         job_checks.check_resume(_with(config, epochs=3), tmp_path)
 
 
+def test_a_run_goes_on_with_its_own_data_set_only(tmp_path: Path) -> None:
+    """The ranks would refuse it as well, a minute later."""
+    made = write_dataset(tmp_path / "d", {split: [records(3)] for split in ("train", "val", "test")})
+    dataset = Dataset(str(tmp_path / "d"), made, reused=True)
+    job_checks.check_resumed_data(tmp_path, dataset)
+    for fingerprint, refused in ((made.fingerprint, False), ("9f3c12ab", True)):
+        position = Position(epoch=2, dataset=fingerprint)
+        checkpoint.write(tmp_path / "checkpoints" / "last.npz", {"w": np.zeros(1)}, position)
+        if refused:
+            with pytest.raises(UserError, match=rf"data set 9f3c12ab.*Received: {made.fingerprint} \("):
+                job_checks.check_resumed_data(tmp_path, dataset)
+        else:
+            job_checks.check_resumed_data(tmp_path, dataset)
+
+
+def test_a_checkpoint_that_knows_no_settings_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    checkpoint.write(tmp_path / "checkpoints" / "last.npz", {"w": np.zeros(1)}, Position(epoch=1))
+    job_checks.check_resume(Config(), tmp_path)
+    assert "An earlier release made its checkpoint" in caplog.text
+
+
 def test_an_empty_run_folder_has_nothing_to_compare(tmp_path: Path) -> None:
     job_checks.check_resume(Config(), tmp_path)
 
@@ -70,14 +89,6 @@ def test_every_rank_needs_a_train_image(tmp_path: Path) -> None:
 def test_shards_in_a_store_are_refused_before_they_are_prepared(root: str, job: str) -> None:
     with pytest.raises(UserError, match=r"dataset_root on a disk or mount.*dataset_root=/shared/folder"):
         job_checks.check_paths(Config(job=JobConfig(name=job), dataset_root=root))
-
-
-def test_a_full_disk_is_one_line_and_other_errors_are_not_touched(tmp_path: Path) -> None:
-    named = r"room for the files of the run\. Received: /run/x \(No space left"
-    with pytest.raises(UserError, match=named), job_checks.full_disk_named(tmp_path):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/run/x")
-    with pytest.raises(FileNotFoundError), job_checks.full_disk_named(tmp_path):
-        raise FileNotFoundError(errno.ENOENT, "x")
 
 
 def test_a_run_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

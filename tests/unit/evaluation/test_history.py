@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from distributed_cls.errors import UserError
 from distributed_cls.evaluation.history import History, read_history
 
 from .support import events
@@ -13,7 +12,7 @@ from .support import events
 
 def written(folder: Path, text: str) -> Path:
     path = folder / "metrics.jsonl"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -60,9 +59,26 @@ def test_a_line_cut_off_at_the_end_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"event": "epoch"}', '{"event": "epoch", "values": 5}'])
-def test_a_damaged_line_before_the_end_is_named(tmp_path: Path, damage: str) -> None:
-    with pytest.raises(UserError, match=r"metrics\.jsonl .* line 1 is damaged .*Remove that line"):
-        read_history(written(tmp_path, f"{damage}\n{lines()}"))
+def test_damaged_lines_before_the_end_are_left_out_and_counted(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = read_history(written(tmp_path, lines()))
+    assert not caplog.text
+    assert read_history(written(tmp_path, f"{damage}\n{lines()}{damage}\n")) == whole
+    assert "2 lines could not be read and left out (first: line 1)" in caplog.text and len(caplog.records) == 1
+
+
+def test_a_resumed_run_may_have_written_on_after_a_line_that_was_cut_off(tmp_path: Path) -> None:
+    """The first event of the second start joins what is left of the first start's last one."""
+    first, *rest = lines(epochs=2).splitlines(keepends=True)
+    again = read_history(written(tmp_path, lines(epochs=1) + '{"event": "epo' + first + "".join(rest)))
+    assert again.per_epoch("val", "accuracy") == [(1, 0.5), (2, 0.75)]
+
+
+def test_a_line_ends_at_its_line_feed_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    note = '{"event": "note", "v": 2, "text": "Citro\u00ebn \u2028 \x85"}\n'
+    assert read_history(written(tmp_path, note + lines())) == read_history(written(tmp_path, lines()))
+    assert read_history(written(tmp_path, "")) == History() and not caplog.text
 
 
 def test_no_file_is_an_empty_history(tmp_path: Path) -> None:

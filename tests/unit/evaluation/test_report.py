@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from distributed_cls.contracts import summary as summaries
 from distributed_cls.errors import UserError
-from distributed_cls.evaluation.report import write_report
+from distributed_cls.evaluation.report import Report, write_report
 
 from .support import MakeRun, count
 
@@ -70,6 +71,8 @@ def test_the_page_tells_the_numbers_of_the_run(make_run: MakeRun, digits: dict[s
     correct = digits["test"]["correct"]
     assert f"{correct} of 270 images correct" in page.text and "Kept epoch 2" in page.text
     assert f"{100 * correct / 270:.1f}%" in page.text
+    # The chart and the tile show one throughput, that of the summary.
+    assert "Throughput 2,534 images/s in training steps" in page.text and "whole run 2,534" in page.text
     assert "cnn on digits" in page.text and "Workers 2" in page.text and "Wall time 21 s" in page.text
     assert "between stages 1.5 s" in page.text  # 21 less 6.5 and 13
     assert "1,520 images in 10 classes" in page.text and "No image was rejected" in page.text
@@ -122,11 +125,32 @@ def test_any_number_of_classes(classes: int, make_run: MakeRun) -> None:
     probabilities = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
     names = [f"model {index} of a maker with a very long name" for index in range(classes)]
     page = Page(write_report(make_run({"test": count("test", probabilities, labels)}, names=names)))
-    rows = [attributes for attributes in page.all("td") if attributes.get("class") == "meter"]
-    assert len(rows) == classes
+    table = page.source[page.source.index('<section id="classes">') : page.source.index('<section id="confidence">')]
+    assert table.count("</tr>") == 1 + classes + 2  # the headings and the two averages
     assert any("confusion matrix" in str(attributes["aria-label"]) for attributes in page.all("svg")) == (classes > 20)
     assert ("Top-5 accuracy" in page.text) == (classes > 5)
     assert "This run kept no pictures" in page.text
+
+
+@pytest.mark.parametrize(("names", "numbered"), [(["0", "1", "2"], False), (["a" * 30, "b", "c"], True)])
+def test_classes_have_a_number_where_a_figure_shows_numbers(
+    names: list[str], numbered: bool, make_run: MakeRun
+) -> None:
+    probabilities = np.full((30, 3), 0.05) + 0.85 * np.eye(3)[np.arange(30) % 3]
+    page = Page(write_report(make_run({"test": count("test", probabilities, np.arange(30) % 3)}, names=names)))
+    assert ("# Class Images" in page.text) == numbered
+
+
+def test_the_report_shows_the_times_of_the_moment_when_it_is_written(make_run: MakeRun) -> None:
+    """Drawing takes seconds; the page, the panel and the summary must agree on the time of the whole run."""
+    run = make_run(seconds={"spark": 6.5, "train": 13.0})
+    summary = summaries.read(run, "")
+    report = Report(run, summary)
+    report.draw()
+    summary.seconds.update({"report": 2.0, "total": 34.2})
+    page = Page(report.write())
+    assert "Wall time 34 s" in page.text and "34 s from the command to this report" in page.text
+    assert "report 2.0 s" in page.text
 
 
 def test_a_perfect_test_split_says_so(make_run: MakeRun) -> None:

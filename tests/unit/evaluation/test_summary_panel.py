@@ -1,8 +1,12 @@
 """The panel at the end of a run."""
 
+import dataclasses
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from rich.console import Console
 
 from distributed_cls.contracts import evaluation_result
@@ -34,7 +38,49 @@ def test_it_shows_what_came_out_and_where_it_is(
     assert "2 workers, 3 epochs (kept: 2), 30 steps, 2,534 images/s" in text
     assert "time 21 s" in text and "Spark 6.5 s" in text and "→" in text
     assert f"model {run.name}/model" in text and "report" not in text  # the report was not written here
-    assert next_commands(run)[0] == f"python -m launch job=serve model_dir={run.name}"
+    assert next_commands(run, evaluated=True) == [
+        f"python -m launch job=predict model_dir={run.name} data.path=<images> output=<folder>",
+        f"python -m launch job=serve model_dir={run.name}",
+    ]
+    (run / "report.html").touch()
+    assert next_commands(run, evaluated=True)[0] == f"python -m webbrowser {(run / 'report.html').as_uri()}"
+
+
+def test_a_run_that_only_trained_says_which_epoch_it_kept_and_how_to_evaluate_it(make_run: MakeRun) -> None:
+    run = make_run(job="train", val=None, test=None)
+    summary = summaries.read(run, "")
+    assert "3 epochs (kept: 2)" in printed(summary, {}) and "validation" not in printed(summary, {})
+    assert summary.train is not None
+    known = dataclasses.replace(summary, train=dataclasses.replace(summary.train, val_accuracy=0.9333))
+    assert "validation 93.3% in epoch 2" in printed(known, {})
+    assert next_commands(Path("runs/a"), evaluated=False) == ["python -m launch job=evaluate model_dir=runs/a"]
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "run 1 (ü) 車",
+        "a=b",
+        "a,b",
+        "a#1",
+        "it's",
+        "a\\b",
+        "a\\'b",
+        "end\\",
+        "${x} {y}",
+        "[x]",
+        'q"q',
+        "a!b `c`",
+        "null",
+        "1e3",
+    ],
+)
+def test_the_commands_work_for_any_name_of_the_folder(folder: str) -> None:
+    """The shell and then the launcher's grammar read them back as they are."""
+    (command,) = next_commands(Path(folder), evaluated=False)
+    *_, override = shlex.split(command)
+    read = OverridesParser.create().parse_override(override).value()
+    assert getattr(read, "text", read) == folder
 
 
 def test_names_are_not_markup(make_run: MakeRun) -> None:

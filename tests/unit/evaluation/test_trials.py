@@ -54,8 +54,13 @@ def test_the_table_fits_a_terminal_and_tells_the_reason() -> None:
     assert all(len(line) <= 80 for line in lines)
     text = " ".join(" ".join(lines).split())
     assert "learning_rate" in text and "epochs" not in text
-    assert "95.00% 80.00% 12 s best" in text and text.count("best") == 2  # in the title, and once in the table
+    assert "95.0% 80.0% 12 s best" in text and text.count("best") == 2  # in the title, and once in the table
     assert "[bold]Received[/bold]" in text and "failed:" in lines[-3] + lines[-4] + lines[-2] + lines[-1]
+
+
+def test_accuracies_have_the_digits_that_the_trials_report_shows() -> None:
+    text = " ".join(" ".join(printed([row(0, 0.9407, 0.9312, val_images=270, test_images=10_000)])).split())
+    assert "94.1% 93.12%" in text
 
 
 def test_a_single_trial_and_none() -> None:

@@ -92,11 +92,13 @@ def test_settings_of_another_release_are_left_out_and_named(
     ],
 )
 def test_the_runs_own_data_settings_unless_others_are_given(
-    tmp_path: Path, trained: Dataset, given: list[str], expected: dict[str, object]
+    tmp_path: Path, trained: Dataset, given: list[str], expected: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
     found = earlier_run.find(str(_run(tmp_path / "run", trained)))
     now = Config(data=DataConfig(name="vans", source="folder", path="/vans", image_size=64, split_salt="other"))
-    config = earlier_run.evaluated_config(now, found, given)
+    with caplog.at_level("INFO"):
+        config = earlier_run.evaluated_config(now, found, given)
+    assert ("but for data." in caplog.text) == bool(given) and "own data settings" in caplog.text
     assert config.model == TRAINED.model
     assert {name: getattr(config.data, name) for name in expected} == expected
 

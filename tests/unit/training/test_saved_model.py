@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import cv2
 import keras
@@ -16,16 +15,18 @@ from distributed_cls.predictor.classifier import Classifier
 from distributed_cls.predictor.heat_map import HeatMap, can_explain
 from distributed_cls.predictor.image_input import BadImageError, colour_map, prepare, spec_for
 from distributed_cls.predictor.likeliest import top
+from distributed_cls.training.model_card import Card
 from distributed_cls.training.saved_model import export_model
 
 SIZE = 16
-CARD: dict[str, Any] = {
-    "model": "tiny",
-    "dataset": {"name": "squares", "fingerprint": "f00d", "counts": {"train": 4}},
-    "val": {"accuracy": 0.5},
-    "test": {"accuracy": 0.25, "examples": 4, "confusion": [[1, 2], [3, 4]]},
-    "config": {"train": {"epochs": 1}},
-}
+CARD = Card(
+    model="tiny",
+    dataset="squares",
+    fingerprint="f00d",
+    counts={"train": {"a": 1_000, "b": 234}},
+    metrics={"val": {"accuracy": 0.5}, "test": {"accuracy": 0.25, "examples": 4}},
+    config={"train": {"epochs": 1}},
+)
 
 
 def convolutional(nested: bool = False) -> keras.Model:
@@ -65,7 +66,7 @@ def test_every_form_gives_the_softmax_of_the_model(exported: tuple[keras.Model, 
         assert answer == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_folder_tells_what_it_is(exported: tuple[keras.Model, Path]) -> None:
+def test_the_folder_says_what_it_is(exported: tuple[keras.Model, Path]) -> None:
     _, folder = exported
     assert json.loads((folder / "labels.json").read_text()) == ["a", "b", "c"]
     about = json.loads((folder / "model.json").read_text())
@@ -74,8 +75,10 @@ def test_the_folder_tells_what_it_is(exported: tuple[keras.Model, Path]) -> None
     written = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert set(about["files"]) == written - {"model.json"}
     card = (folder / "model_card.md").read_text()
-    for words in ("a, b, c", "| test |", "0.2500", "squares", "## Limits", '"epochs": 1'):
+    for words in ("a, b, c", "squares", "- train: 1,234 images", "## Limits", '"epochs": 1'):
         assert words in card
+    table = ["| split | accuracy | examples |", "| --- | --- | --- |", "| val | 0.5000 |  |", "| test | 0.2500 | 4 |"]
+    assert "\n".join(["## Evaluation", "", *table, "", "## Data"]) in card
 
 
 def test_an_export_replaces_the_older_one_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -89,7 +92,25 @@ def test_an_export_replaces_the_older_one_and_leaves_nothing_beside_it(tmp_path:
 def test_a_place_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="Expected to write the exported model"):
-        export_model(convolutional(), tmp_path / "file" / "model", classes=["a", "b", "c"], image_size=SIZE, card={})
+        export_model(
+            convolutional(), tmp_path / "file" / "model", classes=["a", "b", "c"], image_size=SIZE, card=Card("m")
+        )
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_full_disk_is_a_user_error_and_memory_is_none(
+    full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorFlow has one error for both."""
+    text = "/x/part-00000; No space left on device [Op:SaveV2]" if full else "OOM when allocating tensor"
+
+    def save(*arguments: object, **options: object) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, text)
+
+    monkeypatch.setattr(tf.saved_model, "save", save)
+    with pytest.raises(UserError if full else tf.errors.ResourceExhaustedError, match="room for" if full else "OOM"):
+        export_model(convolutional(), tmp_path / "model", classes=["a", "b", "c"], image_size=SIZE, card=CARD)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_saved_model_is_a_user_error(exported: tuple[keras.Model, Path], tmp_path: Path) -> None:

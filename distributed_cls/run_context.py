@@ -1,0 +1,61 @@
+"""One run of a job: what it was asked for, how it gets Spark, and how long each stage took."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distributed_cls.config import Config, to_dict
+from distributed_cls.contracts.summary import Summary
+from distributed_cls.run.progress import Display
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+@dataclass
+class Run:
+    """One run: its settings, its folder, and how to get a Spark session when it is needed."""
+
+    config: Config
+    folder: Path
+    get_spark: Callable[[], "SparkSession"]
+    command: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    given: frozenset[str] = frozenset()  # settings and groups of the command line, by dotted name
+    seconds: dict[str, float] = field(default_factory=dict)  # per stage
+    began: float = field(default_factory=time.monotonic)
+
+    def note_total(self) -> None:
+        """Set the time since the command was given, once: the report, the panel and the summary show the same one."""
+        if "total" not in self.seconds:
+            self.seconds["total"] = round(self.seconds.get("launch", 0.0) + time.monotonic() - self.began, 3)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the seconds of a block, without those of stages that it contains, to ``seconds``."""
+        began, before = time.monotonic(), sum(self.seconds.values())
+        yield
+        inner = sum(self.seconds.values()) - before
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.monotonic() - began - inner, 3)
+
+    def start_spark(self, display: Display) -> "SparkSession":
+        display.begin("starting Spark")
+        with self.timed("spark"):
+            session = self.get_spark()
+        display.end()
+        return session
+
+    def start_cluster(self, display: Display) -> "SparkSession":
+        """A session on which the ranks can run; refused before any image is touched."""
+        from distributed_cls.spark import preflight
+
+        session = self.start_spark(display)
+        preflight.check(session, self.config.cluster)
+        return session
+
+    def summary(self) -> Summary:
+        """What is known of every job."""
+        return Summary(self.config.job.name, self.seconds, to_dict(self.config), self.command, self.versions)
