@@ -19,16 +19,7 @@ _MAY_CHANGE = ("train.epochs", "train.patience", "train.cache_megabytes", "clust
 
 def check_run_folder(folder: Path) -> None:
     """Refuse a run folder that cannot be made or written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"Expected a run folder that can be written. Received: {folder} ({error.strerror}). "
-            "Set hydra.run.dir to another folder."
-        ) from None
+    storage.check_writable(str(folder), "hydra.run.dir")
 
 
 def check_paths(config: Config) -> None:

@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from rich.markup import escape
 
+from distributed_cls import storage
 from distributed_cls.errors import RunError, UserError
 from distributed_cls.run.progress import console
 from launch.composition_errors import one_line
@@ -26,13 +27,9 @@ DONE, FAILED, USER, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 _RESEND_SECONDS = 0.1
 
 # What the machine's owner can put right, whichever room met it.
-_RIGHTS, _ROOM = "Change its rights, or choose another place.", "Make room, and start the command again."
 _PLACE = {
-    errno.EACCES: _RIGHTS,
-    errno.EPERM: _RIGHTS,
-    errno.EROFS: _RIGHTS,
-    errno.ENOSPC: _ROOM,
-    errno.EDQUOT: _ROOM,
+    **dict.fromkeys(storage.FORBIDDEN, "Change its rights, or choose another place."),
+    **dict.fromkeys(storage.FULL, "Make room, and start the command again."),
     errno.EMFILE: "Raise the limit of open files (ulimit -n).",
 }
 

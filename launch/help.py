@@ -15,6 +15,7 @@ from distributed_cls.config import Config
 from distributed_cls.config.registry import models
 from distributed_cls.config.section import choices_of, shown
 from distributed_cls.errors import UserError
+from launch.suggestions import GROUPS
 
 _EXAMPLES = """[bold]python -m launch[/bold] trains and evaluates an image classifier on a Spark cluster.
 
@@ -34,7 +35,6 @@ _HYDRA = [
     ("hydra.sweep.dir", "runs/<date>/<time>-…", "folder of a sweep (-m)"),
     ("hydra.sweeper.n_trials", "12", "experiment=search: number of trials"),
 ]
-GROUPS = ("data", "model", "train", "cluster", "job", "experiment")
 _MAX_COLUMNS, _MIN_COLUMNS = 100, 60
 
 

@@ -34,7 +34,7 @@ _SYNONYMS = {
     "output_dir": "output",
     "checkpoint": "model_dir",
 }
-_GROUPS = ("data", "model", "train", "cluster", "job", "experiment")
+GROUPS = ("data", "model", "train", "cluster", "job", "experiment")
 _OF_HYDRA = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweeper.n_trials")  # as --help lists them
 _MOST = 3  # suggestions in one line
 
@@ -92,4 +92,4 @@ def _nearest(path: str) -> list[str]:
         if close:
             return [inside[close[0]]]
     same = [setting for setting in known if setting.rpartition(".")[2] == name and setting != path]
-    return same if 0 < len(same) <= _MOST else difflib.get_close_matches(path, [*known, *_GROUPS], n=1)
+    return same if 0 < len(same) <= _MOST else difflib.get_close_matches(path, [*known, *GROUPS], n=1)

@@ -22,6 +22,11 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[_BEGAN] = str(time.time())
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes by their number: two processes must have the same names, and gzip writes the time into its header."""
+    return f"{argname}-{len(val)}-bytes" if isinstance(val, bytes) else None
+
+
 @pytest.hookimpl(tryfirst=True)  # before the fixtures, which are what takes the time
 def pytest_runtest_setup(item: pytest.Item) -> None:
     limit = item.config.getoption("--begin-within")

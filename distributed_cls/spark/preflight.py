@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from distributed_cls.config import ClusterConfig
@@ -18,13 +17,11 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.5
 _QUIET_SECONDS = 5.0  # of waiting, before a line says for what
 
-OnWait = Callable[[int, int], None]  # is given the slots found and the slots wanted
 
-
-def check(spark: "SparkSession", cluster: ClusterConfig, on_wait: OnWait | None = None) -> None:
+def check(spark: "SparkSession", cluster: ClusterConfig) -> None:
     """Refuse with one line what a barrier stage of ``cluster`` cannot run on; wait for its slots."""
     check_properties(spark.sparkContext.getConf(), cluster)
-    wait_for_slots(spark, cluster, on_wait)
+    wait_for_slots(spark, cluster)
 
 
 def check_properties(conf: "SparkConf", cluster: ClusterConfig) -> None:
@@ -47,10 +44,8 @@ def check_properties(conf: "SparkConf", cluster: ClusterConfig) -> None:
         )
 
 
-def wait_for_slots(spark: "SparkSession", cluster: ClusterConfig, on_wait: OnWait | None = None) -> None:
+def wait_for_slots(spark: "SparkSession", cluster: ClusterConfig) -> None:
     """Wait until the executors offer a slot for each worker; a local master has all of its slots at once.
-
-    ``on_wait`` is called at every look that finds too few; a line of the log says it once.
 
     Before every attempt: an executor that was lost takes up to a minute to be replaced, and Spark gives up sooner.
     """
@@ -71,8 +66,6 @@ def wait_for_slots(spark: "SparkSession", cluster: ClusterConfig, on_wait: OnWai
         if waited >= _QUIET_SECONDS and not said:
             said = True
             log.info("Waiting for slots: %d of %d, for at most %g s", found, cluster.workers, cluster.slot_timeout)
-        if on_wait is not None:
-            on_wait(found, cluster.workers)
         time.sleep(_POLL_SECONDS)
 
 

@@ -2,6 +2,8 @@
 
 from distributed_cls.storage.access import (
     ATTEMPTS,
+    FORBIDDEN,
+    FULL,
     attempts,
     check_place,
     check_readable,
@@ -43,6 +45,8 @@ from distributed_cls.storage.paths import (
 
 __all__ = [
     "ATTEMPTS",
+    "FORBIDDEN",
+    "FULL",
     "absolute",
     "attempts",
     "blocks",

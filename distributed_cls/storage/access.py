@@ -1,6 +1,7 @@
 """Checks that a place can be read or written, before any work is lost; and which errors of reading are temporary."""
 
 import errno
+import os
 import uuid
 
 import tenacity
@@ -17,6 +18,9 @@ _PASSING = {
 }
 _LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
 ATTEMPTS = 4
+# What the machine's owner puts right, by making room or by changing rights.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _FIRST_WAIT = 0.1  # seconds, doubled each time
 
 
@@ -100,16 +104,7 @@ def of_environment(error: BaseException) -> str | None:
 
     A Spark task's error arrives as text, wrapped by Spark, so the text is searched for the numbers.
     """
-    for number, what in _ENVIRONMENT.items():
+    for number in (*FULL, *FORBIDDEN):
         if f"[Errno {number}]" in str(error) or getattr(error, "errno", None) == number:
-            return what
+            return os.strerror(number)
     return None
-
-
-_ENVIRONMENT: dict[int, str] = {
-    errno.ENOSPC: "no space left",
-    errno.EDQUOT: "disk quota exceeded",
-    errno.EACCES: "permission denied",
-    errno.EPERM: "operation not permitted",
-    errno.EROFS: "read-only file system",
-}

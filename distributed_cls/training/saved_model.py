@@ -9,7 +9,6 @@ model/
 """
 
 import datetime
-import errno
 import os
 from pathlib import Path
 
@@ -71,7 +70,7 @@ def export_model(
         with full_disk_named(target), storage.replacing_folder(target) as temporary:
             _write(model, temporary, classes, image_size, resize, card)
     except tf.errors.ResourceExhaustedError as error:
-        if os.strerror(errno.ENOSPC) not in str(error) and os.strerror(errno.EDQUOT) not in str(error):
+        if not any(os.strerror(number) in str(error) for number in storage.FULL):
             raise  # memory, not the disk
         raise full_disk(target) from error
     except OSError as error:

@@ -391,7 +391,7 @@ def test_a_full_disk_is_one_line(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(work, "write_shards", full)  # Spark pickles it by value, since this file is no package
-    with pytest.raises(UserError, match=r"dataset_root to have room, .*\(no space left\)\. Free some") as caught:
+    with pytest.raises(UserError, match=r"dataset_root to have room, .*\(No space left on device\)\. Free") as caught:
         prepare.prepare(lambda: spark, folder_config(pictures), str(tmp_path))
     assert "\n" not in str(caught.value) and list(tmp_path.glob(".work/t-*/part-*.parquet"))
     monkeypatch.undo()

@@ -93,7 +93,7 @@ def test_shards_in_a_store_are_refused_before_they_are_prepared(root: str, job: 
 
 def test_a_run_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(UserError, match=r"a run folder that can be written\. Received: .*file/run \("):
+    with pytest.raises(UserError, match=r"run\.dir to be a folder that can be written\. Received: .*file/run \("):
         job_checks.check_run_folder(tmp_path / "file" / "run")
     job_checks.check_run_folder(tmp_path / "new" / "run")
     assert list((tmp_path / "new" / "run").iterdir()) == []

@@ -315,7 +315,7 @@ def test_a_class_may_be_called_train(here: Here, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "found"), [(errno.ENOSPC, "no space left"), (errno.EDQUOT, "quota"), (errno.EACCES, "permission denied")]
+    ("number", "found"), [(errno.ENOSPC, "No space left"), (errno.EDQUOT, "quota"), (errno.EACCES, "Permission denied")]
 )
 def test_a_place_that_is_full_or_not_ours_is_one_line_and_the_next_run_goes_on(
     here: Here, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, found: str
