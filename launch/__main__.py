@@ -32,7 +32,7 @@ def _launch(arguments: list[str]) -> int:
     import hydra
     from omegaconf import DictConfig
 
-    from launch import exit_codes, help, logs, schema, text_values, trial
+    from launch import exit_codes, flags, help, logs, schema, text_values, trial
 
     launcher = trial.Launcher()
 
@@ -41,6 +41,7 @@ def _launch(arguments: list[str]) -> int:
         if help.wanted(arguments):
             help.print_help(CONF, arguments)
             return
+        flags.check(arguments)
         logs.quiet_sweepers(arguments)
         sys.argv[1:] = text_values.kept_as_written(arguments)
         hydra.main(version_base="1.3", config_path=CONF, config_name="config")(job)()

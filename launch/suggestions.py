@@ -68,7 +68,7 @@ def unknown_setting(path: str, chosen_model: str | None = None) -> str:
     if owners and chosen_model:
         own = ", ".join(sorted(_names("model", models()[chosen_model]) - {"model.name"}))
         return f"{path} is a setting of model={' and model='.join(owners)}. The chosen model={chosen_model} has {own}."
-    near = _nearest(path)
+    near = nearest(path)
     suggestion = f" Did you mean {' or '.join(near)}?" if near else ""
     section = path.rpartition(".")[0]
     where = f"--help {section}" if any(setting.startswith(f"{section}.") for setting in settings()) else "--help"
@@ -79,7 +79,8 @@ def _names(section: str, kind: Any) -> set[str]:
     return {f"{section}.{item.name}" for item in dataclasses.fields(kind)}
 
 
-def _nearest(path: str) -> list[str]:
+def nearest(path: str) -> list[str]:
+    """The settings that ``path`` may stand for, at most three of them."""
     section, _, name = path.rpartition(".")
     if section.partition(".")[0] == "hydra":
         return difflib.get_close_matches(path, _OF_HYDRA, n=1)
