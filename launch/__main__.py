@@ -7,10 +7,6 @@ from pathlib import Path
 if __package__ in (None, ""):  # spark-submit launch/__main__.py runs this file alone
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-# A checkout has conf/ beside launch/; the installed package carries it inside.
-_CHECKOUT = Path(__file__).resolve().parent.parent / "conf"
-CONF = str(_CHECKOUT) if (_CHECKOUT / "config.yaml").is_file() else "pkg://launch.conf"
-
 
 def main() -> None:
     """The command line. Ends the process with 0, 1 or 2; 130 after Ctrl-C, 143 after SIGTERM and SIGHUP."""
@@ -32,19 +28,19 @@ def _launch(arguments: list[str]) -> int:
     import hydra
     from omegaconf import DictConfig
 
-    from launch import exit_codes, flags, help, logs, schema, text_values, trial
+    from launch import composition, exit_codes, flags, help, logs, schema, text_values, trial
 
     launcher = trial.Launcher()
 
     def command() -> None:
         schema.register()
         if help.wanted(arguments):
-            help.print_help(CONF, arguments)
+            help.print_help(arguments)
             return
         flags.check(arguments)
         logs.quiet_sweepers(arguments)
         sys.argv[1:] = text_values.kept_as_written(arguments)
-        hydra.main(version_base="1.3", config_path=CONF, config_name="config")(job)()
+        hydra.main(version_base="1.3", config_path=composition.CONF, config_name="config")(job)()
 
     def job(composed: DictConfig) -> float | None:
         return launcher.run(composed)

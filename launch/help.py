@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from hydra import compose, initialize_config_dir, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
@@ -15,6 +14,7 @@ from distributed_cls.config import Config
 from distributed_cls.config.registry import models
 from distributed_cls.config.section import choices_of, shown
 from distributed_cls.errors import UserError
+from launch.composition import compose, initialized
 from launch.suggestions import GROUPS
 
 _EXAMPLES = """[bold]python -m launch[/bold] trains and evaluates an image classifier on a Spark cluster.
@@ -42,8 +42,8 @@ def wanted(arguments: list[str]) -> bool:
     return "--help" in arguments or "-h" in arguments
 
 
-def print_help(conf: str, arguments: list[str]) -> None:
-    """Print the help; ``conf`` is where the YAML files are, ``arguments`` the command line.
+def print_help(arguments: list[str]) -> None:
+    """Print the help that the command line ``arguments`` asks for.
 
     Defaults are those of the choices that the command line makes. Raises UserError for a section or a setting that is
     not there.
@@ -52,7 +52,7 @@ def print_help(conf: str, arguments: list[str]) -> None:
     console = Console(width=max(_MIN_COLUMNS, min(columns, _MAX_COLUMNS)), highlight=False)
     chosen = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     asked = [argument for argument in arguments if "=" not in argument and not argument.startswith("-")]
-    options, composed = _composed(conf, chosen)
+    composed, _ = compose(chosen)
     tables = dict(_settings(composed))
     known = {*tables, *(row[0] for rows in tables.values() for row in rows)}
     for name in asked:
@@ -61,8 +61,9 @@ def print_help(conf: str, arguments: list[str]) -> None:
     if not asked:
         console.print(_EXAMPLES)
         groups = Table("choose with", "one of", title="Choices", title_justify="left", box=None)
-        for group in GROUPS:
-            groups.add_row(f"{group}=…", ", ".join(options[group]))
+        with initialized() as loader:
+            for group in GROUPS:
+                groups.add_row(f"{group}=…", ", ".join(sorted(loader.get_group_options(group))))
         console.print(groups)
         console.print()
     for section, rows in tables.items():
@@ -71,17 +72,6 @@ def print_help(conf: str, arguments: list[str]) -> None:
             console.print(_table(section, shown_rows))
     if not asked:
         console.print(_table("folders and sweeps", _HYDRA))
-
-
-def _composed(conf: str, overrides: list[str]) -> tuple[dict[str, list[str]], DictConfig]:
-    """The options of each group, and the configuration of ``overrides``, unchecked."""
-    from hydra.core.global_hydra import GlobalHydra
-
-    start = initialize_config_module if conf.startswith("pkg://") else initialize_config_dir
-    with start(conf.removeprefix("pkg://"), version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        options = {group: sorted(loader.get_group_options(group)) for group in GROUPS}
-        return options, compose("config", overrides=overrides)
 
 
 def _table(title: str, rows: list[tuple[str, str, str]]) -> Table:

@@ -66,15 +66,14 @@ def main() -> None:
     print(json.dumps({**told, "next_trial": _next_trial(session, Path(folder))}))
 
 
-def _next_trial(session: Session, folder: Path) -> list[int]:
-    """The slots of a trial with one worker, while they are waited for and in the end."""
+def _next_trial(session: Session, folder: Path) -> int:
+    """The slots of a trial with one worker, when they have been waited for."""
     cluster = dataclasses.replace(session.cluster, workers=1)
     assert not session.fits(cluster)
     trial = Session(cluster, folder)
-    seen: list[int] = []
     try:
-        preflight.check(trial.spark, cluster, lambda found, _: seen.append(found))
-        return [*seen, preflight.internals.max_concurrent_tasks(trial.spark)]
+        preflight.check(trial.spark, cluster)
+        return preflight.internals.max_concurrent_tasks(trial.spark)
     finally:
         trial.stop()
 

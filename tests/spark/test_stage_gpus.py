@@ -60,6 +60,6 @@ def test_each_rank_gets_a_gpu_of_its_own_and_a_missing_driver_is_one_error(tmp_p
         "Expected TensorFlow to see 1 GPU(s) on every worker (cluster.gpus_per_worker). Received: 0."
     )
     assert "\n" not in told["error"]
-    assert told["next_trial"][-1] == 1 and set(told["next_trial"][:-1]) <= {0}, "its executors have one GPU"
+    assert told["next_trial"] == 1, "its executors have one GPU"
     assert set(installed.glob("*")) == before, "Spark's workers write below the run's temporary folder"
     assert not (tmp_path / "run" / ".spark").exists()

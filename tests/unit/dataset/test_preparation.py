@@ -342,7 +342,7 @@ def test_a_root_of_another_user_is_one_line(here: Here, folder: Path, tmp_path: 
         path.chmod(0o755)
     os.seteuid(65534)
     try:
-        with pytest.raises(UserError, match=r"Expected dataset_root .*\(permission denied\)") as caught:
+        with pytest.raises(UserError, match=r"Expected dataset_root .*\(Permission denied\)") as caught:
             prepared(here, folder, root)
     finally:
         os.seteuid(0)

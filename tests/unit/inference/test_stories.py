@@ -8,7 +8,7 @@ import hydra
 import pytest
 
 from launch import schema
-from launch.__main__ import CONF
+from launch.composition import CONF
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGES = [*sorted((DOCS / "stories").glob("*.md")), DOCS / "serving.md"]

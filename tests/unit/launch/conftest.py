@@ -8,7 +8,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from distributed_cls.config import Config
 from launch import schema
-from launch.__main__ import CONF
+from launch.composition import CONF
 
 Composed = Callable[..., Config]
 

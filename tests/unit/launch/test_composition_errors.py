@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from distributed_cls.errors import UserError
 from launch import composition_errors, schema, text_values
-from launch.__main__ import CONF
+from launch.composition import CONF
 
 from .conftest import Composed
 

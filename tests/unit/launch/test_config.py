@@ -10,7 +10,7 @@ import yaml
 from distributed_cls.config import Config, DataConfig, TrainConfig, from_dict, to_dict
 from distributed_cls.config.registry import models
 from distributed_cls.errors import UserError
-from launch.__main__ import CONF
+from launch.composition import CONF
 
 from .conftest import Composed
 

@@ -11,7 +11,7 @@ from distributed_cls.config import Config
 from distributed_cls.config.registry import models
 from distributed_cls.errors import UserError
 from launch import help, schema
-from launch.__main__ import CONF
+from launch.composition import CONF
 from launch.help import print_help, wanted
 from launch.suggestions import settings
 
@@ -22,7 +22,7 @@ def registered() -> None:
 
 
 def _shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    print_help(CONF, [*arguments, "--help"])
+    print_help([*arguments, "--help"])
     return capsys.readouterr().out
 
 
@@ -69,7 +69,7 @@ def test_the_examples_fit_a_narrow_terminal_and_can_be_composed(capsys: pytest.C
     for line in examples:
         words = shlex.split(line[2:52])[3:]
         if not any(word in ("-m", "--version") for word in words):
-            print_help(CONF, [word for word in words if not word.startswith("-") and "=" in word])
+            print_help([word for word in words if not word.startswith("-") and "=" in word])
             assert "python -m launch" in capsys.readouterr().out
 
 

@@ -21,7 +21,7 @@ _PROGRAM = """
 import json, sys
 from hydra import compose, initialize_config_dir
 from launch import schema
-from launch.__main__ import CONF
+from launch.composition import CONF
 from distributed_cls.config import plugins, to_dict
 from distributed_cls.contracts.rank_task import RankTask, Step, dump_task
 

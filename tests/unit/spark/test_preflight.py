@@ -1,6 +1,7 @@
 """What must hold before a barrier stage, on sessions of which only the answers are given."""
 
 import itertools
+import logging
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,12 +31,14 @@ def _found(monkeypatch: pytest.MonkeyPatch, *slots: int) -> None:
     monkeypatch.setattr(internals, "max_concurrent_tasks", lambda _: next(answers))
 
 
-def test_slots_are_waited_for_and_the_wait_is_reported(monkeypatch: pytest.MonkeyPatch, waited: list[float]) -> None:
-    _found(monkeypatch, 0, 1, 1, 2)
-    seen: list[tuple[int, int]] = []
-    preflight.check(session(), ClusterConfig(workers=2), lambda found, wanted: seen.append((found, wanted)))
-    assert seen == [(0, 2), (1, 2), (1, 2)]
-    assert len(waited) == 3
+def test_slots_are_waited_for_and_a_long_wait_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, waited: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    _found(monkeypatch, 0, *[1] * 20, 2)
+    preflight.check(session(), ClusterConfig(workers=2, slot_timeout=60))
+    assert len(waited) == 21
+    assert caplog.messages == ["Waiting for slots: 1 of 2, for at most 60 s"]
 
 
 def test_slots_that_are_there_are_not_waited_for(monkeypatch: pytest.MonkeyPatch, waited: list[float]) -> None:
