@@ -17,7 +17,7 @@ from distributed_cls.evaluation.metrics import Calibration, ClassScores
 MOST_TABLED_CLASSES = 20
 _FOCUS_CLASSES = 10
 _MOST_PICTURES = 24
-_STAGE_COLOURS = 9  # of report.css; its grey is for what no stage accounts for
+_STAGE_COLOURS = 11  # of report.css; its grey is for what no stage accounts for
 _UNACCOUNTED = "between stages"
 _PIXEL_ART_EDGE = 64
 SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
