@@ -21,6 +21,9 @@ class ClusterConfig(Section):
     )
     python: str | None = setting(None, "interpreter of the executors; null: the driver's own")
     spark: dict[str, str] = setting({}, "further Spark properties, by their full names")
+    allow_plaintext_gradients: bool = setting(
+        False, "train although Spark's traffic is encrypted and TensorFlow's, which carries the gradients, cannot be"
+    )
     slot_timeout: float = setting(60.0, "maximum wait for enough free slots, seconds", above=0)
     rendezvous_timeout: float = setting(
         120.0, "maximum time for all ranks to exchange their addresses, seconds", above=0

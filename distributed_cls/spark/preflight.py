@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Who sets one of these expects that nothing of a job can be read on the network.
+_ENCRYPTION = ("spark.network.crypto.enabled", "spark.ssl.enabled", "spark.authenticate.enableSaslEncryption")
 _POLL_SECONDS = 0.5
 _QUIET_SECONDS = 5.0  # of waiting, before a line says for what
 
@@ -26,15 +28,17 @@ def check(spark: "SparkSession", cluster: ClusterConfig) -> None:
 
 def check_properties(conf: "SparkConf", cluster: ClusterConfig) -> None:
     """Refuse properties of the session that a barrier stage cannot run with."""
-    if str(conf.get("spark.dynamicAllocation.enabled", "false")).lower() == "true":
+    if _is_on(conf, "spark.dynamicAllocation.enabled"):
         raise UserError(
             "Expected a fixed set of executors for a barrier stage. Received: spark.dynamicAllocation.enabled=true. "
             "Set spark.dynamicAllocation.enabled=false."
         )
-    if str(conf.get("spark.ssl.enabled", "false")).lower() == "true":
+    encrypted = [name for name in _ENCRYPTION if _is_on(conf, name)]
+    if encrypted and cluster.workers > 1 and not cluster.allow_plaintext_gradients:
         raise UserError(
-            "Expected spark.ssl.enabled=false: TensorFlow's own traffic between workers cannot be encrypted. "
-            "Received: spark.ssl.enabled=true. Use a network that you trust, and set spark.ssl.enabled=false."
+            "Expected a network that may carry gradients in plain text: TensorFlow's traffic between workers cannot be "
+            f"encrypted. Received: {encrypted[0]}=true. On a network that you trust set "
+            "cluster.allow_plaintext_gradients=true."
         )
     amount = conf.get("spark.task.resource.gpu.amount", None)
     if cluster.gpus_per_worker and (amount is None or float(amount) != cluster.gpus_per_worker):
@@ -42,6 +46,10 @@ def check_properties(conf: "SparkConf", cluster: ClusterConfig) -> None:
             f"Expected spark.task.resource.gpu.amount={cluster.gpus_per_worker} (cluster.gpus_per_worker). "
             f"Received: spark.task.resource.gpu.amount={amount}. Set both to the same number."
         )
+
+
+def _is_on(conf: "SparkConf", name: str) -> bool:
+    return str(conf.get(name, "false")).lower() == "true"
 
 
 def wait_for_slots(spark: "SparkSession", cluster: ClusterConfig) -> None:

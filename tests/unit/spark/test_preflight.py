@@ -92,7 +92,8 @@ def test_too_few_slots_are_refused_after_the_limit_and_at_once_on_a_local_master
     ("properties", "gpus", "message"),
     [
         ({"spark.dynamicAllocation.enabled": "TRUE"}, 0, "Set spark.dynamicAllocation.enabled=false."),
-        ({"spark.ssl.enabled": "true"}, 0, "set spark.ssl.enabled=false."),
+        ({"spark.ssl.enabled": "true"}, 0, "Received: spark.ssl.enabled=true."),
+        ({"spark.network.crypto.enabled": "True"}, 0, "set cluster.allow_plaintext_gradients=true."),
         ({}, 1, "Expected spark.task.resource.gpu.amount=1 (cluster.gpus_per_worker). Received: "),
         ({"spark.task.resource.gpu.amount": "0.5"}, 1, "Received: spark.task.resource.gpu.amount=0.5."),
         ({"spark.task.resource.gpu.amount": "1.5"}, 1, "Received: spark.task.resource.gpu.amount=1.5."),
@@ -102,6 +103,14 @@ def test_properties_that_a_barrier_stage_cannot_run_on(properties: dict[str, str
     with pytest.raises(UserError) as raised:
         preflight.check(session(**properties), ClusterConfig(gpus_per_worker=gpus))
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("cluster", [{"allow_plaintext_gradients": True}, {"workers": 1}])
+def test_gradients_in_plain_text_are_accepted_or_do_not_travel(
+    monkeypatch: pytest.MonkeyPatch, cluster: dict[str, Any]
+) -> None:
+    _found(monkeypatch, 2)
+    preflight.check(session(**{"spark.network.crypto.enabled": "true"}), ClusterConfig(**cluster))
 
 
 @pytest.mark.parametrize(
