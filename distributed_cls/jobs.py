@@ -120,6 +120,25 @@ def _serve(run: Run, display: Display) -> Summary:
     return run.summary()
 
 
+def _doctor(run: Run, display: Display) -> Summary:
+    """Check the cluster with a short barrier stage; refuse when a training could not run on it."""
+    from distributed_cls.barrier import doctor
+
+    if run.config.job.json:
+        progress.console.stderr = True  # standard output is for the JSON alone
+    spark = run.start_spark(display)
+    display.begin("examining the cluster")
+    with run.timed("doctor"):
+        found = doctor.check(spark, run.config, run.folder)
+    display.end()
+    if run.config.job.json:
+        print((run.folder / doctor.FILE).read_text(encoding="utf-8"), end="")
+    else:
+        progress.console.print(doctor.table(found))
+    doctor.refuse_faults(found)
+    return run.summary()
+
+
 # ── stages ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -242,4 +261,5 @@ _JOBS: dict[str, Callable[[Run, Display], Summary]] = {
     "predict": _predict,
     "stream": _stream,
     "serve": _serve,
+    "doctor": _doctor,
 }

@@ -10,7 +10,7 @@ if __package__ in (None, ""):  # spark-submit launch/__main__.py runs this file 
 
 def main() -> None:
     """The command line. Ends the process with 0, 1 or 2; 130 after Ctrl-C, 143 after SIGTERM and SIGHUP."""
-    arguments = sys.argv[1:]
+    arguments = ["job.json=true" if argument == "--json" else argument for argument in sys.argv[1:]]
     if "--version" in arguments:
         from distributed_cls import __version__
 

@@ -10,7 +10,7 @@ from hydra._internal.utils import get_args_parser
 from distributed_cls.errors import UserError
 from launch.suggestions import nearest
 
-_OURS = ("--help", "--version", "--main-file")
+_OURS = ("--help", "--version", "--main-file", "--json")
 
 
 def check(arguments: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Protocol
 
 import distributed_cls
 from distributed_cls.contracts import manifest
@@ -24,7 +25,7 @@ _MUST_AGREE = {
     "run_folder": "Set hydra.run.dir to storage that every node shares.",
     "gpus": "Use nodes with as many GPUs, or set cluster.gpus_per_worker.",
 }
-_NOT_INSTALLED = "not installed"
+NOT_INSTALLED = "not installed"
 
 
 @contextlib.contextmanager
@@ -60,7 +61,7 @@ def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return _NOT_INSTALLED
+        return NOT_INSTALLED
 
 
 def _fingerprint(dataset: str) -> str:
@@ -85,14 +86,23 @@ def refusal(everyone: Sequence[RankFacts], dataset: str, gpus: int) -> str | Non
     for name, remedy in _MUST_AGREE.items():
         for rank, facts in enumerate(everyone):
             found, where = getattr(facts, name), f"on rank {rank} ({facts.host})"
-            if found == _NOT_INSTALLED:
+            if found == NOT_INSTALLED:
                 return f"Expected {name} on every rank. Received: not installed {where}. {remedy}"
             if found != expected[name]:
                 return f"Expected {name}={expected[name]} on every rank. Received: {name}={found} {where}. {remedy}"
     return None
 
 
-def tf_config(everyone: Sequence[RankFacts], rank: int) -> str:
+class Reachable(Protocol):
+    """Where a rank's TensorFlow listens."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+
+
+def tf_config(everyone: Sequence[Reachable], rank: int) -> str:
     """TF_CONFIG for ``rank``: IP addresses, because TensorFlow cannot resolve the pod names of Kubernetes."""
     workers = [f"{facts.host}:{facts.port}" for facts in everyone]
     return json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}})

@@ -32,7 +32,7 @@ def test_trials_in_one_session_one_of_which_fails(launch: Launcher) -> None:
 
 
 def test_optuna_looks_for_the_best_val_accuracy(launch: Launcher) -> None:
-    short = ("cluster.workers=1", "model=dense", "train.epochs=1")
+    short = ("job=train", "cluster.workers=1", "model=dense", "train.epochs=1")
     ended = launch("-m", "experiment=search", "hydra.sweeper.n_trials=2", *short)
     assert ended.code == 0, ended.output
     rows = ended.trials
