@@ -7,6 +7,8 @@ import unicodedata
 # the name is valid text for Arrow, JSON and Java. Python's own way, lone surrogates, is refused by all three.
 _RAW = 0xEF00
 _RAW_RUN = re.compile("[\uef80-\uefff]+")
+# What no terminal shows, and what turns the direction of writing, so that a name reads as another one.
+_HIDDEN = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 _FOREIGN_RUN = re.compile("[\udc80-\udcff\uef80-\uefff]+")
 
 
@@ -18,7 +20,8 @@ def printable(text: str) -> str:
 def _shown(character: str) -> str:
     if _RAW + 0x80 <= ord(character) <= _RAW + 0xFF:
         return f"\\x{ord(character) - _RAW:02x}"
-    return repr(character)[1:-1] if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") else character
+    steers = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or _HIDDEN.match(character)
+    return repr(character)[1:-1] if steers else character
 
 
 def first_line(error: BaseException | str) -> str:

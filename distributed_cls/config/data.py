@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from distributed_cls.config import registry
 from distributed_cls.config.section import Section, setting
 
+_LONGEST_NAME = 128  # a folder's name has 255 bytes, with what tells data sets and unfinished ones apart
+
 
 @dataclass
 class DataConfig(Section):
@@ -53,8 +55,9 @@ class DataConfig(Section):
         self.split = [float(part) for part in self.split]
         if len(self.split) != 3 or min(self.split) <= 0 or abs(sum(self.split) - 1) > 1e-6:
             self.refuse("split", self.split, "three fractions above 0 (train, val, test) that sum to 1")
-        if not re.fullmatch(r"\w[\w.-]*", self.name):
-            self.refuse("name", self.name, "letters, digits, '.', '_' and '-' (it names a folder)")
+        if not re.fullmatch(r"\w[\w.-]*", self.name) or len(self.name.encode()) > _LONGEST_NAME:
+            expected = f"letters, digits, '.', '_' and '-', at most {_LONGEST_NAME} bytes (it names a folder)"
+            self.refuse("name", self.name, expected)
         if self.path and re.match(r"\w+://[^/]*@", self.path):
             # The path is printed and saved; what stands before the @ must be neither.
             self.refuse(

@@ -1,6 +1,7 @@
 """What a setting is: a dataclass field with a meaning and limits, in a section that checks them."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Any
@@ -62,11 +63,13 @@ class Section:
         choices = choices_of(metadata)
         if choices and value not in choices:
             self.refuse(name, value, f"one of {', '.join(choices)}")
+        values = value if isinstance(value, list) else [value]
         for limit_name, (symbol, holds) in _LIMITS.items():
-            values = value if isinstance(value, list) else [value]
             if limit_name in metadata and not all(holds(one, metadata[limit_name]) for one in values):
                 what = "values" if isinstance(value, list) else "a value"
                 self.refuse(name, value, f"{what} {symbol} {metadata[limit_name]}")
+        if any(isinstance(one, float) and not math.isfinite(one) for one in values):
+            self.refuse(name, value, "finite")
 
     def refuse(self, name: str, value: Any, expected: str, remedy: str = "") -> None:
         """Raise the one-line error for a setting of this section."""

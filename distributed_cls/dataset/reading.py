@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -23,7 +24,7 @@ _TABLE_ROWS = 64  # images of a Parquet table in memory at a time
 # What a task waits in all for errors that may pass: a store that is down for good must not take hours to say so.
 RETRY_SECONDS = 60.0
 # A file that the listing could not look at either: a link to nowhere or to itself, a row of a table without its file.
-_NO_FILE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
+_NO_FILE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 class _Patience:
@@ -71,11 +72,14 @@ def _from_file(path: str, unseen: bool, patience: _Patience) -> bytes | Reject:
         return patience.call(lambda: _read_regular(path))
     except OSError as error:
         missing = isinstance(error, _NotRegular) or (unseen and error.errno in _NO_FILE)
+        missing |= error.errno == errno.ENXIO and Path(path).is_socket()
         return Reject(MISSING if missing else UNREADABLE, storage.reason_of(error))
+    except ValueError as error:  # no name of a file: a NUL is in it
+        return Reject(MISSING, storage.reason_of(error))
 
 
 class _NotRegular(OSError):
-    """A pipe, a socket, a device."""
+    """A pipe, a device."""
 
 
 def _read_regular(path: str) -> bytes:
@@ -113,8 +117,8 @@ def _fetch(store: Any, wanted: list[str], patience: _Patience) -> dict[str, byte
 
     def fetch() -> None:
         left = [name for name in wanted if not isinstance(found.get(name), bytes)]
-        answer = store.cat(left, on_error="return") if left else {}
-        found.update({left[0]: answer} if isinstance(answer, bytes) else answer)  # some stores answer one path so
+        # Not cat, which takes names with [, * or ? for patterns.
+        found.update(zip(left, store.cat_ranges(left, None, None, on_error="return"), strict=True))
         passing = [error for error in found.values() if isinstance(error, BaseException) and storage.may_pass(error)]
         if passing:
             raise passing[0]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image, features
+from PIL import Image, UnidentifiedImageError, features
 
 from distributed_cls.contracts.rejects import (
     EMPTY,
@@ -88,7 +88,7 @@ def prepare_image(data: bytes, spec: Spec) -> Prepared | Reject:
         return Reject(TOO_MANY_BYTES, f"{len(data)} bytes, at most {spec.max_bytes}")
     kind = headers.sniff(data)
     if kind is None:
-        return Reject(NOT_AN_IMAGE, f"starts with {data[:8].hex(' ')}")
+        return Reject(NOT_AN_IMAGE, f"starts with {headers.beginning(data)}")
     try:
         # Decoders warn about damage on stderr and through warnings; the reject's row names it once.
         with warnings.catch_warnings():
@@ -103,6 +103,8 @@ def prepare_image(data: bytes, spec: Spec) -> Prepared | Reject:
 
 def _reject_for(error: Exception, data: bytes, kind: str) -> Reject:
     text = " ".join(str(error).split())[:200] or type(error).__name__
+    if isinstance(error, UnidentifiedImageError):  # whose text is an address in memory
+        text = "its header is damaged, or of a kind that cannot be read"
     if isinstance(error, Image.DecompressionBombError):
         return Reject(TOO_MANY_PIXELS, text)
     if isinstance(error, cv2.error) and error.code == _OPENCV_NO_MEMORY:

@@ -47,6 +47,14 @@ def _sniff_boxes(data: bytes) -> str | None:
     return "heif" if brands & _HEIF_BRANDS else None
 
 
+def beginning(data: bytes) -> str:
+    """How a file begins, for people: its first characters where they are text (a web page, a pointer of Git LFS)."""
+    first = data[:24].removeprefix(b"\xef\xbb\xbf").split(b"\n")[0].rstrip()
+    if len(first) > 3 and first.isascii() and first.decode().isprintable():
+        return repr(first.decode())
+    return data[:8].hex(" ")
+
+
 def jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
     """(width, height, components) of a JPEG, from its start-of-frame segment; None when there is none."""
     position = 2

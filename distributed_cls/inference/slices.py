@@ -5,6 +5,7 @@ from pathlib import PurePath
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from distributed_cls import storage
@@ -13,9 +14,9 @@ from distributed_cls.contracts import predict_output
 from distributed_cls.contracts.predict_output import InputSlice, PredictJob
 from distributed_cls.errors import UserError
 from distributed_cls.inference.bulk import Item, file_item, truth_from_path
-from distributed_cls.storage.tabular import class_labels, holds_bytes, read_text
+from distributed_cls.storage.tabular import class_labels, holds_bytes, listed_path, read_text
 from distributed_cls.storage.walk import walk
-from distributed_cls.text import class_name, first_line
+from distributed_cls.text import class_name, first_line, printable
 
 _BYTES_COLUMNS = ("content", "image_bytes", "image", "bytes", "data")
 _PATH_COLUMNS = ("path", "image_path", "file_name", "key", "id")
@@ -63,15 +64,18 @@ def find_slices(source: str) -> list[InputSlice]:
             f"Expected data.path to hold either image files or Parquet tables. Received: {tables[0]} beside {picture}. "
             "Move them apart, and run the job once for each."
         )
-    return [entry for path in tables for entry in _row_groups(path)]
+    entries = [entry for path in tables for entry in _row_groups(path)]
+    if not entries:
+        raise UserError(f"Expected images at data.path. Received: {source}: no row in its Parquet tables. {_REMEDY}")
+    return entries
 
 
 def _ignored(parts: tuple[str, ...]) -> bool:
     """Whether a name below data.path begins with ``_``: so Spark marks what it writes beside its tables.
 
-    Cameras name pictures so as well.
+    Cameras and people name pictures and their folders so as well.
     """
-    return any(name.startswith("_") and not name.lower().endswith(_PICTURES) for name in parts)
+    return any(name.startswith("_") for name in parts) and not parts[-1].lower().endswith(_PICTURES)
 
 
 def _listed(source: str) -> list[InputSlice]:
@@ -79,7 +83,10 @@ def _listed(source: str) -> list[InputSlice]:
     try:
         table = read_text(source, (*_PATH_COLUMNS, *_TRUTH_COLUMNS))
     except pa.ArrowInvalid as error:
-        raise UserError(f"Expected {source} to be a CSV list of images. Received: {first_line(error)}.") from None
+        raise UserError(
+            f"Expected {source} to be a CSV list of images. Received: {printable(first_line(error))}."
+        ) from None
+    _check_once(source, table.schema)
     path = next((name for name in _PATH_COLUMNS if name in table.column_names), None)
     if path is None or table.num_rows == 0:
         raise UserError(
@@ -90,9 +97,18 @@ def _listed(source: str) -> list[InputSlice]:
     classes = table[truth].to_pylist() if truth else [None] * table.num_rows
     folder = source.rsplit("/", 1)[0]
     return [
-        InputSlice(_beside(folder, name), None, 1, 0, label)
-        for name, label in zip(table[path].to_pylist(), classes, strict=True)
+        InputSlice(_beside(folder, listed_path(folder, name, row, source)), None, 1, 0, label)
+        for row, (name, label) in enumerate(zip(table[path].to_pylist(), classes, strict=True))
     ]
+
+
+def _check_once(path: str, schema: pa.Schema) -> None:
+    for name in (*_BYTES_COLUMNS, *_PATH_COLUMNS, *_TRUTH_COLUMNS):
+        if schema.names.count(name) > 1:
+            raise UserError(
+                f"Expected the column {name} once. Received: {path} with the columns "
+                f"{printable(', '.join(schema.names))}. Rename one of the two."
+            )
 
 
 def _beside(folder: str, path: str) -> str:
@@ -110,11 +126,13 @@ def _row_groups(path: str) -> Iterator[InputSlice]:
         bytes_column(path, file.schema_arrow)
         for index in range(file.num_row_groups):
             group = file.metadata.row_group(index)
-            yield InputSlice(path, index, group.num_rows, group.total_byte_size)
+            if group.num_rows:
+                yield InputSlice(path, index, group.num_rows, group.total_byte_size)
 
 
 def bytes_column(path: str, schema: pa.Schema) -> str:
     """The column of a table that holds encoded images. Raises UserError that names what there is instead."""
+    _check_once(path, schema)
     for name in _BYTES_COLUMNS:
         if name in schema.names and holds_bytes(schema.field(name).type):
             return name
@@ -179,11 +197,23 @@ def _table_items(entry: InputSlice, classes: list[str]) -> Iterator[Item]:
         numbered = class_labels(schema, truth) if truth else []
         number = 0
         for batch in file.iter_batches(32, row_groups=[entry.row_group], columns=columns):
-            for row in batch.to_pylist():
-                named = path is not None and row[path] is not None
-                name = str(row[path]) if named else f"{entry.path}#{entry.row_group}:{number}"
-                yield Item(name, lambda value=row[data]: _bytes_of(value), _truth(row.get(truth), classes, numbered))  # type: ignore[misc]
+            images = batch.column(data).to_pylist()
+            names = _texts(batch.column(path)) if path else [None] * len(images)
+            labels = [None] * len(images)
+            if truth:
+                labels = batch.column(truth).to_pylist() if numbered else _texts(batch.column(truth))
+            for image, name, label in zip(images, names, labels, strict=True):
+                name = f"{entry.path}#{entry.row_group}:{number}" if name is None else name
+                yield Item(name, lambda value=image: _bytes_of(value), _truth(label, classes, numbered))  # type: ignore[misc]
                 number += 1
+
+
+def _texts(column: pa.Array) -> list[Any]:
+    """Values as the text that the preparation reads in them; none where they are no text, number or the like."""
+    try:
+        return list(pc.cast(column, pa.string()).to_pylist())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return [None] * len(column)
 
 
 def _bytes_of(value: Any) -> bytes:
@@ -199,7 +229,7 @@ def _truth(value: Any, classes: list[str], numbered: Sequence[str] = ()) -> str 
     """
     if numbered and isinstance(value, int):
         value = numbered[value] if 0 <= value < len(numbered) else ""
-    name = class_name(str(value).strip())
+    name = "" if value is None else class_name(str(value).strip())  # a class may be called None
     return name if name in classes else None
 
 

@@ -40,6 +40,7 @@ def create_app(make_service: Callable[[], Service]) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # the page of FastAPI loads scripts from elsewhere; ours needs none
         redoc_url=None,
+        redirect_slashes=False,  # a redirect names an address that a proxy in front may not have
         root_path=service.settings.root_path,
     )
     _add_error_answers(app)

@@ -205,7 +205,7 @@ async def _refuse(send: Send, refusal: _RefusalError) -> None:
 
 def _route(scope: Scope) -> str:
     """The route's pattern, so that a caller who makes up paths cannot make the metrics grow."""
-    return getattr(scope.get("route"), "path", "other")
+    return getattr(scope.get("route"), "path_format", "other")
 
 
 def _access_line(scope: Scope, status: int, seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 _LONGEST_NAME = 200
+# It warns of each body that it cannot understand, which the caller is told, and which would fill the log.
+logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,19 @@ async def uploaded(request: Request, most: int) -> list[Picture]:
     try:
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         if not files:
-            raise HTTPException(422, "Expected at least one file in the form. Received: none.")
+            raise HTTPException(422, f"Expected at least one file in the form. Received: {_no_file(list(form))}.")
         if len(files) > most:
             raise _too_many(most)
         return [Picture(shown_name(file.filename or ""), await file.read()) for file in files]
     finally:
         await form.close()
+
+
+def _no_file(fields: list[str]) -> str:
+    if not fields:
+        return "none"
+    name = shown_name(fields[0])
+    return f"the field {name} without a file name (with curl: -F {name}=@photo.jpg)"
 
 
 async def instances(request: Request, most: int) -> list[Picture]:
@@ -66,8 +76,8 @@ async def instances(request: Request, most: int) -> list[Picture]:
     if not isinstance(rows, list) or not rows:
         received = "an empty list" if rows == [] else "no list of instances"
         raise HTTPException(400, f'Expected {{"instances": [{{"b64": "…"}}, …]}}. Received: {received}.')
-    signature = body.get("signature_name", "serving_default")
-    if signature != "serving_default":
+    signature = body.get("signature_name")
+    if signature not in (None, "serving_default"):
         raise HTTPException(400, f"Expected signature_name to be serving_default. Received: {str(signature)[:100]!r}.")
     if len(rows) > most:
         raise _too_many(most)
@@ -81,7 +91,7 @@ def _decoded(row: Any, index: int) -> bytes:
     if not isinstance(encoded, str):
         raise HTTPException(400, f'Expected instance {index} to be {{"b64": "…"}}.')
     # As browsers (data: URIs), mail programs (line breaks) and URL-safe encoders (- and _, no padding) write it.
-    encoded = re.sub(r"\s", "", re.sub(r"^\s*data:[^,]{0,200};base64,", "", encoded)).rstrip("=")
+    encoded = re.sub(r"\s", "", re.sub(r"(?i)^\s*data:[^,]{0,200};base64,", "", encoded)).rstrip("=")
     if strange := re.search(r"[^A-Za-z0-9+/_-]", encoded):
         raise HTTPException(400, f"Expected instance {index} in base64. Received: the character {strange.group()!r}.")
     if len(encoded) % 4 == 1:

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Request
 from fastapi.responses import JSONResponse
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from distributed_cls.contracts.codec import Json
@@ -14,6 +15,14 @@ from distributed_cls.serving.requests import instances
 from distributed_cls.serving.service import Service
 from distributed_cls.serving.versions import Loaded
 
+
+class _Plain(StringConvertor):
+    """A name without a verb: ``pets:predict`` is the address of another route, whatever the method."""
+
+    regex = "[^/:]+"
+
+
+register_url_convertor("plain", _Plain())
 _Name = Annotated[str, Path(description="a name from GET /v1/models")]
 _Version = Annotated[str, Path(description="a version from GET /v1/models/{name}, or the number of its folder")]
 _MODEL_ERRORS = shapes.errors(404, 422)
@@ -28,29 +37,29 @@ def add_model_routes(app: FastAPI, service: Service) -> None:
         return JSONResponse({"models": [service.versions.name]})
 
     @app.get(
-        "/v1/models/{name}", response_model=shapes.About, responses=_MODEL_ERRORS, tags=["model"],
+        "/v1/models/{name:plain}", response_model=shapes.About, responses=_MODEL_ERRORS, tags=["model"],
         summary="What the model is",
     )  # fmt: skip
     async def model(name: _Name) -> JSONResponse:
         return JSONResponse(about(_chosen(service, name), service.versions.name))
 
     @app.get(
-        "/v1/models/{name}/versions/{version}", response_model=shapes.VersionStates, responses=_MODEL_ERRORS,
-        tags=["model"], summary="The state of a version, as TensorFlow Serving tells it",
+        "/v1/models/{name:plain}/versions/{version:plain}", response_model=shapes.VersionStates,
+        responses=_MODEL_ERRORS, tags=["model"], summary="The state of a version, as TensorFlow Serving tells it",
     )  # fmt: skip
     async def version_state(name: _Name, version: _Version) -> JSONResponse:
         return JSONResponse({"model_version_status": [_state(_chosen(service, name, version))]})
 
     @app.get(
-        "/v1/models/{name}/metadata", response_model=shapes.Metadata, responses=_MODEL_ERRORS, tags=["model"],
+        "/v1/models/{name:plain}/metadata", response_model=shapes.Metadata, responses=_MODEL_ERRORS, tags=["model"],
         summary="The model's signature, as TensorFlow Serving tells it",
     )  # fmt: skip
     async def metadata(name: _Name) -> JSONResponse:
         return JSONResponse(_metadata(_chosen(service, name), name))
 
     @app.get(
-        "/v1/models/{name}/versions/{version}/metadata", response_model=shapes.Metadata, responses=_MODEL_ERRORS,
-        tags=["model"], summary="The signature of a version",
+        "/v1/models/{name:plain}/versions/{version:plain}/metadata", response_model=shapes.Metadata,
+        responses=_MODEL_ERRORS, tags=["model"], summary="The signature of a version",
     )  # fmt: skip
     async def version_metadata(name: _Name, version: _Version) -> JSONResponse:
         return JSONResponse(_metadata(_chosen(service, name, version), name))
@@ -92,8 +101,6 @@ async def _predicted(service: Service, loaded: Loaded, request: Request) -> JSON
 
 
 def _chosen(service: Service, name: str, version: str | None = None) -> Loaded:
-    if (version or name).endswith(":predict"):  # where a GET route has taken the verb for a part of the name
-        raise HTTPException(405, "Method Not Allowed", headers={"allow": "POST"})
     if name != service.versions.name:
         raise HTTPException(404, f"No such model. Available: {service.versions.name}.")
     loaded = service.versions.current

@@ -6,6 +6,7 @@ A store's own cache of listings is never trusted: another process may have writt
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import shutil
@@ -178,7 +179,11 @@ def remove_folder(folder: StrPath) -> None:
         return
     store, inside = _fresh(folder)
     with contextlib.suppress(FileNotFoundError):
-        store.rm(inside, recursive=True)
+        if glob.has_magic(inside):  # rm would take it for a pattern, and remove every folder that fits
+            for name in store.find(inside):
+                store.rm_file(name)
+        else:
+            store.rm(inside, recursive=True)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import fsspec
 from fsspec.core import url_to_fs
 
 from distributed_cls.errors import UserError
@@ -62,8 +63,10 @@ def join(folder: str, *names: str) -> str:
 def filesystem(path: StrPath) -> tuple[Any, str]:
     """The fsspec filesystem of a path or URL, and the path inside it. Credentials come from the environment only."""
     text = os.fspath(path)
+    if not is_url(text):  # fsspec would take a :: in it for one of its chains
+        return fsspec.filesystem("file"), to_file_name(text)
     try:
-        store, inside = url_to_fs(text if is_url(text) else to_file_name(text))
+        store, inside = url_to_fs(text)
     except (ImportError, ValueError) as error:
         raise UserError(
             f"Expected a path or a URL that an installed fsspec driver can open. Received: {text} ({error}). "

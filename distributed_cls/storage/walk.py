@@ -69,7 +69,7 @@ def walk(root: str, recursive: bool = True, omitted: Omitted | None = None) -> I
         return
     folder = str(paths.local(root))
     if os.path.isdir(folder):  # noqa: PTH112 - the path is text from here on, a million times
-        yield from _walk_local(folder, (), (os.path.realpath(folder),), recursive, omitted)
+        yield from _walk_local(folder, recursive, omitted)
 
 
 def ignored(name: str) -> bool:
@@ -77,11 +77,30 @@ def ignored(name: str) -> bool:
     return name.startswith(".") or _JUNK_NAME.fullmatch(name.lower()) is not None
 
 
-def _walk_local(
-    folder: str, parts: tuple[str, ...], real: tuple[str, ...], recursive: bool, omitted: Omitted
-) -> Iterator[Entry]:
-    """real: the real path of the folder after those of all folders above it that were reached through links."""
-    folders: list[tuple[str, tuple[str, ...]]] = []
+@dataclass(frozen=True)
+class _Folder:
+    """A folder to look into: its path for the system and as parts below the root.
+
+    real: its real path, after those of all folders above it that were reached through links.
+    """
+
+    path: str
+    parts: tuple[str, ...]
+    real: tuple[str, ...]
+
+
+def _walk_local(root: str, recursive: bool, omitted: Omitted) -> Iterator[Entry]:
+    pending = [_Folder(root, (), (os.path.realpath(root),))]
+    while pending:  # and not by recursion: folders may lie in each other deeper than Python's calls
+        inner: list[_Folder] = []
+        yield from _entries(pending.pop(), inner, omitted)
+        if recursive:
+            pending += sorted(inner, key=lambda folder: folder.path, reverse=True)
+
+
+def _entries(within: _Folder, inner: list[_Folder], omitted: Omitted) -> Iterator[Entry]:
+    """The files in one folder; the folders in it are added to ``inner``."""
+    folder, parts = within.path, within.parts
     try:
         entries = os.scandir(folder)
     except OSError as error:
@@ -96,13 +115,10 @@ def _walk_local(
                 omitted.note_junk(*parts, name)
             elif not _is_folder(entry):
                 yield Entry((*parts, name), *_status(entry))
-            elif inner := _real_below(entry, real):
-                folders.append((entry.name, inner))
+            elif real := _real_below(entry, within.real):
+                inner.append(_Folder(entry.path, (*parts, name), real))
             else:
                 omitted.note_loop(*parts, name)
-    for raw, inner in sorted(folders) if recursive else ():
-        below = os.path.join(folder, raw)  # noqa: PTH118
-        yield from _walk_local(below, (*parts, from_file_name(raw)), inner, recursive, omitted)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -157,10 +173,9 @@ def _walk_s3(store: Any, inside: str, recursive: bool, omitted: Omitted) -> Iter
         page = store.call_s3("list_objects_v2", **asked)
         for info in page.get("Contents", ()):
             parts = tuple(info["Key"][len(prefix) :].split("/"))
-            # An empty part: the object that stands for a folder, or a key that is no path.
-            if not all(parts):
+            if not parts[-1]:  # the object that stands for a folder
                 continue
-            if any(map(ignored, parts)):
+            if any(not part or ignored(part) for part in parts):  # an empty part: a key that is no path
                 omitted.note_junk(*parts)
             else:
                 yield Entry(parts, int(info["Size"]), _remote_stamp(info))

@@ -66,7 +66,7 @@ class Launcher:
         # Flags come first for argparse; of two values for a setting the later one, the test's, wins.
         flags = [argument for argument in arguments if argument.startswith("-")]
         chosen = [argument for argument in arguments if argument not in flags]
-        given = [f"dataset_root={self._datasets}", f"hydra.run.dir={runs}", f"hydra.sweep.dir={runs}"]
+        given = [f"dataset_root={self._datasets}", f"hydra.run.dir='{runs}'", f"hydra.sweep.dir='{runs}'"]
         # What a user's machine does in seconds can take minutes where several runs share two cores.
         given += [f"cluster.{name}_timeout={PATIENCE}" for name in ("rendezvous", "start", "first_step")]
         process = subprocess.Popen(

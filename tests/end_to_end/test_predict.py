@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,6 +151,34 @@ def test_what_the_user_can_put_right(spark: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"words \(string\)"):
         batch.predict(lambda: spark, configure(tmp_path / "table", tmp_path / "new"), DISPLAY)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    (tmp_path / "disk").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(tmp_path / "disk")]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("file systems may not be mounted here")
+    yield tmp_path / "disk"
+    subprocess.run(["umount", "--lazy", str(tmp_path / "disk")], check=True)
+
+
+def test_a_disk_that_is_full_is_one_line_and_with_room_the_same_command_goes_on(
+    spark: Any, tmp_path: Path, small_disk: Path
+) -> None:
+    write_images(tmp_path / "images", 60)
+    config = configure(tmp_path / "images", small_disk / "out", predict=PredictConfig(part_images=5))
+    (small_disk / "ballast").write_bytes(bytes(224 * 1024))
+    with pytest.raises(UserError, match=r"Received: output=.*/disk/out \(.*No space left on device") as raised:
+        batch.predict(lambda: spark, config, DISPLAY)
+    assert "\n" not in str(raised.value)
+    written = {path.name for path in (small_disk / "out").glob("part-*.parquet")}
+    assert 0 < len(written) < 12
+    assert all(pq.read_table(small_disk / "out" / name).num_rows for name in written)  # whole or absent
+    (small_disk / "ballast").unlink()
+    summary = batch.predict(lambda: spark, config, DISPLAY)
+    assert (summary.images, summary.new_files) == (60, 12 - len(written))
 
 
 def stream_config(source: Path, output: Path) -> Config:

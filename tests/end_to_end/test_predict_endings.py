@@ -30,7 +30,7 @@ def read_until(process: "subprocess.Popen[str]", words: str, limit: float = PATI
 @pytest.mark.parametrize(
     ("job", "words", "number", "code"),
     [
-        ("predict", "images  0/", signal.SIGTERM, 143),
+        ("predict", "images  0/", signal.SIGHUP, 143),  # the terminal is closed
         ("stream", "watching ", signal.SIGINT, 130),  # the first micro-batch is about to begin
     ],
 )

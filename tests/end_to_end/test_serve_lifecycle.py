@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -13,7 +14,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.end_to_end.inference_support import Server, digit_png, digits_model, serving, start_server, upload
+from tests.end_to_end.inference_support import (
+    Server,
+    address_of,
+    digit_png,
+    digits_model,
+    serving,
+    start_server,
+    upload,
+)
 from tests.patience import PATIENCE
 
 
@@ -138,3 +147,32 @@ def test_a_port_in_use_is_one_line() -> None:
     assert process.returncode == 2
     assert "serve.port" in said
     assert len(said.strip().splitlines()) == 1
+
+
+def test_idle_connections_beyond_the_limit_of_open_files_take_nothing_from_the_others() -> None:
+    """As under ``ulimit -n 256``, which leaves room for 96 connections."""
+    process = start_server(digits_model())
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (256, 256))  # before it has imported anything
+    idle: list[socket.socket] = []
+    try:
+        url = address_of(process)
+        host, port = url.removeprefix("http://").split(":")
+
+        def open_idle(count: int) -> None:
+            idle.extend(socket.create_connection((host, int(port)), PATIENCE) for _ in range(count))
+
+        open_idle(80)
+        with httpx.Client(base_url=url, timeout=PATIENCE) as client:
+            assert upload(client, ("x.png", digit_png())).status_code == 200
+            open_idle(320)
+            refused = httpx.get(f"{url}/healthz", timeout=PATIENCE)
+            assert (refused.status_code, refused.json()) == (503, {"error": "The service is busy."})
+            assert upload(client, ("x.png", digit_png())).status_code == 200  # who was there before is served on
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    finally:
+        for connection in idle:
+            connection.close()
+        process.kill()
+        said, _ = process.communicate(timeout=PATIENCE)
+    assert "Too many open files" not in said and "Traceback" not in said
