@@ -1,7 +1,8 @@
 """Stand-in pictures for the stories, for machines without the real photos.
 
-    python docs/stories/stand_in.py cars cars/
-    python docs/stories/stand_in.py clothes clothes/
+    python docs/stories/stand_in.py cars cars/            # 1,200 pictures in four folders
+    python docs/stories/stand_in.py new-cars new-cars/    # eight others, and one that is cut off in its middle
+    python docs/stories/stand_in.py clothes clothes/      # 1,500 pictures in five folders
 
 Each picture differs in place, size, colour, light and background, so that a model has to learn the shape. The drawings
 are no substitute for photos: they show the commands at work and let the pages hold real output.
@@ -85,14 +86,33 @@ def draw(chance: np.random.Generator, points: Points, wheels: bool, edge: int = 
     return np.clip(noisy, 0, 255).astype(np.uint8)
 
 
-def main(kind: str, folder: Path, per_class: int = 300) -> None:
+def write_classes(folder: Path, shapes: dict[str, Points], wheels: bool, per_class: int = 300) -> None:
     """Write ``per_class`` JPEG files into one folder per class."""
-    shapes, wheels = {"cars": (_CARS, True), "clothes": (_CLOTHES, False)}[kind]
     chance = np.random.default_rng(0)
     for name, points in shapes.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number in range(per_class):
             cv2.imwrite(str(folder / name / f"{name}-{number:03d}.jpg"), draw(chance, points, wheels))
+
+
+def write_new_cars(folder: Path, per_class: int = 2) -> None:
+    """Write cars that are in no training set, in the order of their classes, and the first half of one more file."""
+    chance = np.random.default_rng(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = [draw(chance, points, wheels=True) for points in _CARS.values() for _ in range(per_class)]
+    for number, picture in enumerate(pictures, start=1):
+        cv2.imwrite(str(folder / f"photo-{number}.jpg"), picture)
+    whole = (folder / "photo-1.jpg").read_bytes()
+    (folder / "half.jpg").write_bytes(whole[: len(whole) // 2])
+
+
+def main(kind: str, folder: Path) -> None:
+    """Make the pictures of ``kind``: cars, new-cars or clothes."""
+    if kind == "new-cars":
+        write_new_cars(folder)
+        return
+    shapes, wheels = {"cars": (_CARS, True), "clothes": (_CLOTHES, False)}[kind]
+    write_classes(folder, shapes, wheels)
 
 
 if __name__ == "__main__":
