@@ -1,6 +1,6 @@
 """Where the YAML files are, and the configuration of a list of overrides outside of ``hydra.main``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,11 @@ def compose(overrides: Sequence[str]) -> tuple[DictConfig, Path]:
         with open_dict(composed):
             del composed["hydra"]
         return composed, folder
+
+
+def settings_given(overrides: Iterable[str]) -> frozenset[str]:
+    """The settings and groups that ``overrides`` name, by their dotted names."""
+    return frozenset(item.partition("=")[0].lstrip("+") for item in overrides)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from distributed_cls.jobs import perform
 from distributed_cls.run_context import Run
 from distributed_cls.spark.session import Session, versions
 from launch import schema
-from launch.composition import compose
+from launch.composition import compose, settings_given
 from launch.composition_errors import one_line
 
 
@@ -34,9 +34,8 @@ def run(*overrides: str) -> Summary:
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(one_line(error)) from None
     session = Session(config.cluster, folder)
-    given = frozenset(item.partition("=")[0].lstrip("+") for item in overrides)
     command = shlex.join(["python", "-m", "launch", *overrides])
     try:
-        return perform(Run(config, folder, lambda: session.spark, command, versions(), given))
+        return perform(Run(config, folder, lambda: session.spark, command, versions(), settings_given(overrides)))
     finally:
         session.stop()

@@ -25,6 +25,7 @@ from distributed_cls.jobs import perform, show
 from distributed_cls.run_context import Run
 from distributed_cls.spark.session import Session, versions
 from launch import schema
+from launch.composition import settings_given
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -93,7 +94,7 @@ class Launcher:
             lambda: self._get_spark(config, folder),
             command=shlex.join(["python", "-m", "launch", *sys.argv[1:]]),
             versions=versions(),
-            given=frozenset(item.split("=", 1)[0].lstrip("+") for item in HydraConfig.get().overrides.task),
+            given=settings_given(HydraConfig.get().overrides.task),
         )
         if not self.rows:
             # The interpreter's own start and its imports count as well: the user waits for them.

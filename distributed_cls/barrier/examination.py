@@ -15,7 +15,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +30,7 @@ from distributed_cls.storage import reason_of
 if TYPE_CHECKING:
     from pyspark import BarrierTaskContext
 
-PACKAGES = ("tensorflow", "keras", "numpy", "pyspark")
+_PACKAGES = ("tensorflow", "keras", "numpy", "pyspark")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
 _PEER_SECONDS = 5.0
 _MIB = 2**20
@@ -64,8 +63,6 @@ def _exchange(context: "BarrierTaskContext", own: NodeReport) -> list[NodeReport
 
 
 def _look_around(rank: int, host: str, port: int, places: dict[str, str], marker: str) -> NodeReport:
-    memory = psutil.virtual_memory()
-    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     return NodeReport(
         rank,
         host,
@@ -73,9 +70,8 @@ def _look_around(rank: int, host: str, port: int, places: dict[str, str], marker
         name=socket.gethostname(),
         versions=_versions(),
         cores=len(os.sched_getaffinity(0)),
-        gpus=len([gpu for gpu in gpus.split(",") if gpu]),
-        memory_mib=memory.total // _MIB,
-        available_mib=memory.available // _MIB,
+        gpus=rendezvous.visible_gpus(),
+        available_mib=psutil.virtual_memory().available // _MIB,
         scratch_mib=shutil.disk_usage(tempfile.gettempdir()).free // _MIB,
         proxies=[name for name in _PROXIES if os.environ.get(name) or os.environ.get(name.upper())],
         places=[_look_at(setting, Path(path), marker) for setting, path in places.items()],
@@ -83,13 +79,8 @@ def _look_around(rank: int, host: str, port: int, places: dict[str, str], marker
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "java": _java(), "distributed_cls": distributed_cls.__version__}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = rendezvous.NOT_INSTALLED
-    return found
+    own = {"python": platform.python_version(), "java": _java(), "distributed_cls": distributed_cls.__version__}
+    return own | {package: rendezvous.installed_version(package) for package in _PACKAGES}
 
 
 def _java() -> str:
@@ -120,8 +111,7 @@ def _look_at(setting: str, folder: Path, marker: str) -> PlaceFound:
 @contextlib.contextmanager
 def _answering(port: int) -> Iterator[None]:
     """Send every caller its byte back, where TensorFlow will listen later."""
-    with socket.create_server(("", port), reuse_port=False) as server:
-        server.settimeout(None)
+    with socket.create_server(("", port)) as server:
 
         def answer() -> None:
             with contextlib.suppress(OSError):  # the server is closed: all are done

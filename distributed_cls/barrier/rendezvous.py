@@ -43,21 +43,26 @@ def held_port() -> Iterator[int]:
 
 def local_facts(host: str, port: int, dataset: str, run_folder: str) -> RankFacts:
     """What this rank tells the others."""
-    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     return RankFacts(
         host=host,
         port=port,
         python=platform.python_version(),
-        tensorflow=_version("tensorflow"),
-        keras=_version("keras"),
+        tensorflow=installed_version("tensorflow"),
+        keras=installed_version("keras"),
         distributed_cls=distributed_cls.__version__,
         dataset=_fingerprint(dataset),
         run_folder=Path(run_folder).is_dir(),
-        gpus=len([gpu for gpu in gpus.split(",") if gpu]),
+        gpus=visible_gpus(),
     )
 
 
-def _version(package: str) -> str:
+def visible_gpus() -> int:
+    """The GPUs that Spark has given to this task."""
+    return len([gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu])
+
+
+def installed_version(package: str) -> str:
+    """The release of ``package`` that would be imported here, or NOT_INSTALLED."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

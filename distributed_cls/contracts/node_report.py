@@ -47,8 +47,7 @@ class NodeReport:
     versions: dict[str, str]  # python, java and packages
     cores: int
     gpus: int  # that Spark gives to the task
-    memory_mib: int  # of the machine or its container
-    available_mib: int
+    available_mib: int  # memory
     scratch_mib: int  # free where Spark's Python workers write
     proxies: list[str]  # variables that name a proxy
     places: list[PlaceFound]

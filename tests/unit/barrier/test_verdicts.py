@@ -25,7 +25,6 @@ def report(rank: int, **changed: Any) -> NodeReport:
         versions=VERSIONS,
         cores=4,
         gpus=0,
-        memory_mib=16_000,
         available_mib=12_000,
         scratch_mib=20_000,
         proxies=[],

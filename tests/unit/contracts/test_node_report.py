@@ -16,7 +16,7 @@ from distributed_cls.contracts.node_report import (
 )
 
 PROBE = ProbeResult(gpus=1, latency_ms=0.5, mib_per_second=812.5)
-BARE = NodeReport(0, "10.0.0.1", 4000, "node", {"java": "17"}, 4, 1, 16_000, 9_000, 800, ["https_proxy"], [])
+BARE = NodeReport(0, "10.0.0.1", 4000, "node", {"java": "17"}, 4, 1, 9_000, 800, ["https_proxy"], [])
 FULL = NodeReport(
     1,
     "10.0.0.2",
@@ -25,7 +25,6 @@ FULL = NodeReport(
     {"python": "3.11.7"},
     cores=8,
     gpus=0,
-    memory_mib=1,
     available_mib=1,
     scratch_mib=0,
     proxies=[],
