@@ -123,6 +123,7 @@ def _serve(run: Run, display: Display) -> Summary:
 def _doctor(run: Run, display: Display) -> Summary:
     """Check the cluster with a short barrier stage; refuse when a training could not run on it."""
     from distributed_cls.barrier import doctor
+    from distributed_cls.contracts import doctor_report
 
     if run.config.job.json:
         progress.console.stderr = True  # standard output is for the JSON alone
@@ -132,7 +133,7 @@ def _doctor(run: Run, display: Display) -> Summary:
         found = doctor.check(spark, run.config, run.folder)
     display.end()
     if run.config.job.json:
-        print((run.folder / doctor.FILE).read_text(encoding="utf-8"), end="")
+        print(doctor_report.dumps(found), end="")
     else:
         progress.console.print(doctor.table(found))
     doctor.refuse_faults(found)

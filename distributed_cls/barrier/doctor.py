@@ -14,9 +14,9 @@ from rich.table import Table
 from distributed_cls import storage
 from distributed_cls.barrier import verdicts
 from distributed_cls.barrier.examination import examine
-from distributed_cls.barrier.verdicts import Grade, Verdict
 from distributed_cls.config import ClusterConfig, Config
-from distributed_cls.contracts import codec, node_report
+from distributed_cls.contracts import doctor_report, node_report
+from distributed_cls.contracts.doctor_report import Grade, Verdict
 from distributed_cls.errors import UserError
 from distributed_cls.spark import preflight
 from distributed_cls.spark.barrier import run_barrier
@@ -26,7 +26,6 @@ from distributed_cls.spark.java_errors import task_reason
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-FILE = "doctor.json"
 _STYLES = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.FAULT: "bold red", Grade.UNKNOWN: "dim"}
 
 
@@ -41,7 +40,7 @@ def check(spark: "SparkSession", config: Config, folder: Path) -> list[Verdict]:
     except UserError as refused:
         found.append(Verdict("slots and properties", Grade.FAULT, *_split(str(refused))))
         found.append(Verdict("ranks", Grade.UNKNOWN, "no barrier stage can start", "Mend this first."))
-    storage.write_text(folder / FILE, codec.dumps({"schema_version": 1, "checks": found}, indent=2) + "\n")
+    doctor_report.write(folder, found)
     return found
 
 

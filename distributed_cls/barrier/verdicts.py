@@ -1,12 +1,11 @@
 """What the reports of all ranks mean: one verdict for each check of ``job=doctor``, as pure functions."""
 
-import enum
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from distributed_cls.barrier.rendezvous import NOT_INSTALLED
 from distributed_cls.config import ClusterConfig
+from distributed_cls.contracts.doctor_report import Grade, Verdict
 from distributed_cls.contracts.node_report import NodeReport
 
 # Below these a run of a small model may still work; it is said before it fails.
@@ -15,25 +14,6 @@ _LEAST_DISK_MIB = 1024
 _CLOCK_SECONDS = 5.0
 _SLOW_LATENCY_MS = 20.0
 _SLOW_MIB = 50.0
-
-
-class Grade(str, enum.Enum):
-    """How a check ended."""
-
-    OK = "ok"
-    WARNING = "warning"  # a run may work, slower or on the edge
-    FAULT = "fault"  # a run would be refused or fail
-    UNKNOWN = "not checked"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One check: what was found, and what to do when it is not well."""
-
-    check: str
-    grade: Grade
-    found: str
-    remedy: str = ""
 
 
 def judge(reports: Sequence[NodeReport], cluster: ClusterConfig) -> list[Verdict]:

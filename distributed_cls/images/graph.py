@@ -8,7 +8,7 @@ TensorFlow, and an exported graph without OpenCV.)
 
 import tensorflow as tf
 
-from distributed_cls.images.headers import MAX_ENTRIES, MAX_SEGMENTS
+from distributed_cls.images.headers import LONG, MAX_ENTRIES, MAX_SEGMENTS, ORIENTATION_TAG, SHORT
 
 
 def decode_images(image_bytes: tf.Tensor, image_size: int, resize_mode: str = "stretch") -> tf.Tensor:
@@ -262,9 +262,11 @@ def _tiff_orientation(block: tf.Tensor) -> tf.Tensor:
     entries = tf.cast(number(_bytes(_after(block, start), 2)), tf.int32)
     readable &= (entries <= MAX_ENTRIES) & (tf.cast(start + 2 + 12 * entries, tf.int64) <= size)
     table = tf.reshape(_bytes(_after(block, start + 2), 12 * MAX_ENTRIES), [MAX_ENTRIES, 12])
-    is_orientation = (number(table[:, 0:2]) == 0x0112) & (number(table[:, 2:4]) == 3)
+    kinds = number(table[:, 2:4])
+    is_orientation = (number(table[:, 0:2]) == ORIENTATION_TAG) & ((kinds == SHORT) | (kinds == LONG))
     is_orientation &= tf.range(MAX_ENTRIES) < entries
     first = tf.argmax(tf.cast(is_orientation, tf.int32), output_type=tf.int32)
-    value = tf.cast(number(tf.gather(table, first)[8:10]), tf.int32)
+    entry = tf.gather(table, first)
+    value = tf.where(tf.gather(kinds, first) == LONG, number(entry[8:12]), number(entry[8:10]))
     valid = readable & tf.reduce_any(is_orientation) & (value >= 1) & (value <= 8)
-    return tf.where(valid, value, 1)
+    return tf.cast(tf.where(valid, value, 1), tf.int32)

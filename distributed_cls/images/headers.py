@@ -11,7 +11,7 @@ MAX_SEGMENTS = 32  # JPEG segments that are searched for Exif
 MAX_ENTRIES = 200  # entries of the first Exif directory that are searched for the orientation
 
 ORIENTATION_TAG = 0x0112
-_SHORT = 3
+SHORT, LONG = 3, 4  # TIFF types of 2 and 4 bytes: the standard asks for the first, some tools write the second
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
 _MAX_BRANDS = 64  # of a file's first box that are read
@@ -105,8 +105,8 @@ def tiff_orientation(block: bytes) -> int:
         return 1
     for entry in range(start + 2, start + 2 + 12 * entries, 12):
         tag, kind = struct.unpack_from(order + "HH", block, entry)
-        if tag == ORIENTATION_TAG and kind == _SHORT:
-            value = struct.unpack_from(order + "H", block, entry + 8)[0]
+        if tag == ORIENTATION_TAG and kind in (SHORT, LONG):
+            value = struct.unpack_from(order + ("H" if kind == SHORT else "I"), block, entry + 8)[0]
             return value if 1 <= value <= 8 else 1
     return 1
 

@@ -149,7 +149,9 @@ class TrainingView:
                 self._phase = event.phase
                 self._progress.begin(_PHASES.get(event.phase, event.phase.value), brief=event.phase in _BRIEF)
             case PhaseProgressed(rank=0) if self._phase in _PHASES:
-                self._progress.update(_PHASES[self._phase], event.done, event.total)
+                # The steps of training have events of their own: what is counted between them is the validation.
+                title = "validating" if self._phase is Phase.TRAIN else _PHASES[self._phase]
+                self._progress.update(title, event.done, event.total)
             case Noted():
                 self._progress.line(event.text)
             case TrainProgressed():

@@ -1,6 +1,5 @@
 """``job=doctor`` on a real barrier stage: real ports, folders and a real all-reduce of two processes."""
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +8,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from distributed_cls.barrier import doctor
-from distributed_cls.barrier.verdicts import Grade, Verdict
 from distributed_cls.config import ClusterConfig, Config, TrainConfig
+from distributed_cls.contracts import doctor_report
+from distributed_cls.contracts.doctor_report import Grade, Verdict
 from tests.patience import PATIENCE
 from tests.spark.prepare_support import small_spark
 
@@ -28,10 +28,7 @@ def examined(spark: SparkSession, root: Path, folder: Path, workers: int = 2) ->
     found = doctor.check(
         spark, Config(cluster=cluster, dataset_root=str(root), train=TrainConfig(batch_size=120)), folder
     )
-    written = json.loads((folder / "doctor.json").read_text(encoding="utf-8"))["checks"]
-    assert [(row["check"], row["grade"]) for row in written] == [
-        (verdict.check, verdict.grade.value) for verdict in found
-    ]
+    assert doctor_report.read(folder) == found
     return {verdict.check: verdict for verdict in found}
 
 

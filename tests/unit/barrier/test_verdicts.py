@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from distributed_cls.barrier.doctor import refuse_faults
-from distributed_cls.barrier.verdicts import Grade, judge
+from distributed_cls.barrier.verdicts import judge
 from distributed_cls.config import ClusterConfig
+from distributed_cls.contracts.doctor_report import Grade
 from distributed_cls.contracts.node_report import NodeReport, PeerFound, PlaceFound, ProbeResult
 from distributed_cls.errors import UserError
 

@@ -107,9 +107,11 @@ def test_of_16_bits_grey_the_upper_ones_count() -> None:
     np.testing.assert_array_equal(outcome.rgb, expected)
 
 
-def orientation_block(order: str, value: int) -> bytes:
+def orientation_block(order: str, value: int, long: bool = False) -> bytes:
+    """Exif with an orientation of 2 bytes, or (as some tools write it) of 4."""
     mark = {"<": b"II", ">": b"MM"}[order]
-    return struct.pack(f"{order}2sHIHHHIHH", mark, 42, 8, 1, 0x112, 3, 1, value, 0) + bytes(4)
+    head = struct.pack(f"{order}2sHIHHHI", mark, 42, 8, 1, 0x112, 4 if long else 3, 1)
+    return head + struct.pack(f"{order}I" if long else f"{order}HH", *([value] if long else [value, 0])) + bytes(4)
 
 
 @pytest.mark.parametrize("value", [0, 3, 6, 8, 9])
@@ -125,6 +127,15 @@ def test_the_orientation_in_either_order_of_bytes(kind: str, order: str, value: 
     else:
         block = block if kind == "PNG" else b"Exif\0\0" + block
         data = encoded(PICTURE, kind, exif=block, **({"quality": 95} if kind == "JPEG" else {"lossless": True}))
+    outcome = prepared(data)
+    assert isinstance(outcome, Prepared)
+    assert psnr(outcome.rgb, pixels.to_square(pillows(data), 32)) > LOSSY - 2
+
+
+@pytest.mark.parametrize("value", [0, 6, 8, 2**16 + 6])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_an_orientation_of_four_bytes(order: str, value: int) -> None:
+    data = encoded(PICTURE, "JPEG", quality=95, exif=b"Exif\0\0" + orientation_block(order, value, long=True))
     outcome = prepared(data)
     assert isinstance(outcome, Prepared)
     assert psnr(outcome.rgb, pixels.to_square(pillows(data), 32)) > LOSSY - 2

@@ -2,7 +2,15 @@
 
 import pytest
 
-from distributed_cls.contracts.events import EpochEnded, Metrics, Noted, Phase, PhaseStarted, TrainProgressed
+from distributed_cls.contracts.events import (
+    EpochEnded,
+    Metrics,
+    Noted,
+    Phase,
+    PhaseProgressed,
+    PhaseStarted,
+    TrainProgressed,
+)
 from distributed_cls.run import progress as progress_module
 from distributed_cls.run.progress import TrainingView
 
@@ -44,3 +52,16 @@ def test_one_line_per_epoch_and_progress_only_now_and_then(
         assert "epoch   3/5" in line and "loss 0.2500" in line and "val loss 0.5000" in line and "2,000" in line
         view(Noted(rank=0, text="global batch 128 = 2 ranks × 64"))
         assert "global batch 128 = 2 ranks × 64" in capsys.readouterr().out
+
+
+def test_what_is_counted_between_the_epochs_is_the_validation(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_module, "_LINE_SECONDS", 0.0)
+    with progress_module.showing("lines") as display:
+        view = TrainingView(display)
+        for phase, title in ((Phase.DATASET, "checking shards"), (Phase.TRAIN, "validating")):
+            view(PhaseStarted(rank=0, phase=phase))
+            capsys.readouterr()
+            view(PhaseProgressed(rank=0, done=5, total=6))
+            assert capsys.readouterr().out.rstrip().endswith(f"{title}  5/6")
