@@ -28,7 +28,8 @@ from PIL import Image
 
 from benchmarks import measure
 from distributed_cls.config import ClusterConfig, DataConfig
-from distributed_cls.dataset import prepare, tfrecord, work
+from distributed_cls.contracts import tfrecord
+from distributed_cls.dataset import prepare, work
 from distributed_cls.images.decode import Prepared, Spec, prepare_image
 
 if TYPE_CHECKING:

@@ -7,9 +7,8 @@ import cv2
 import google_crc32c
 import numpy as np
 
-from distributed_cls.contracts import manifest
+from distributed_cls.contracts import manifest, tfrecord
 from distributed_cls.contracts.manifest import Manifest, Shard
-from distributed_cls.dataset import tfrecord
 
 Record = tuple[np.ndarray, int, bytes]  # uint8 [S, S, 3], label, key
 

@@ -14,7 +14,7 @@ from distributed_cls.config.data import DataConfig
 from distributed_cls.config.inference_sections import PredictConfig, ServeConfig, StreamConfig
 from distributed_cls.config.job import JOBS, JobConfig
 from distributed_cls.config.section import Section, setting
-from distributed_cls.config.train import TrainConfig
+from distributed_cls.config.train import MOST_LANES, TrainConfig
 
 __all__ = [
     "JOBS",
@@ -76,12 +76,15 @@ class Config(Section):
                 f"Set train.batch_size={self.cluster.workers} or more.",
             )
         replicas = self.cluster.workers * max(1, self.cluster.gpus_per_worker)
-        if self.train.batch_size % replicas:
+        if self.train.lane_count < replicas:
+            # One lane at least for each. A multiple of the replicas has a divisor that is large enough.
+            multiple = max(replicas, self.train.batch_size - self.train.batch_size % replicas)
+            lanes = f" train.lanes={replicas}" if self.train.lanes or replicas > MOST_LANES else ""
             self.train.refuse(
                 "batch_size",
                 self.train.batch_size,
-                f"a multiple of the {replicas} replicas (workers, or their GPUs), which take equal shares",
-                f"Set train.batch_size={max(replicas, self.train.batch_size - self.train.batch_size % replicas)}.",
+                f"at least {replicas} lanes (train.lanes), one for each replica, and has {self.train.lane_count}",
+                f"Set train.batch_size={multiple}{lanes}.",
             )
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from distributed_cls.config.section import Section, setting
 
+MOST_LANES = 64  # by default
+
 
 @dataclass
 class TrainConfig(Section):
@@ -13,13 +15,22 @@ class TrainConfig(Section):
 
     epochs: int = setting(10, "passes over the train split", at_least=1)
     batch_size: int = setting(128, "GLOBAL batch: images per step over all workers", at_least=1)
+    lanes: int | None = setting(
+        None,
+        "parts of the train split, each with an order of its own, that are dealt to the replicas; null: the largest "
+        "divisor of batch_size up to 64",
+        at_least=1,
+        at_most=2**20,
+    )
     learning_rate: float = setting(1e-3, "peak learning rate", above=0)
     optimizer: str = setting("adam", "which Keras optimizer", choices=("adam", "adamw", "sgd"))
     momentum: float = setting(0.9, "momentum of optimizer=sgd", at_least=0, below=1)
     weight_decay: float = setting(0.0, "decoupled weight decay of optimizer=adamw", at_least=0)
-    schedule: str = setting("cosine", "learning rate over the run, after warm-up", choices=("constant", "cosine"))
+    schedule: str = setting(
+        "cosine", "learning rate over the run; cosine warms up first", choices=("constant", "cosine")
+    )
     warmup_fraction: float = setting(
-        0.05, "fraction of all steps in which the learning rate rises from 0", at_least=0, below=1
+        0.05, "schedule=cosine: fraction of all steps in which the rate rises from 0", at_least=0, below=1
     )
     label_smoothing: float = setting(0.0, "probability mass spread over the other classes", at_least=0, below=1)
     flip: bool = setting(False, "augmentation: mirror half of the training images left to right")
@@ -29,7 +40,9 @@ class TrainConfig(Section):
     seed: int = setting(
         0, "seed of initialisation, data order, augmentation and dropout", at_least=0, at_most=2**32 - 1
     )
-    shuffle_buffer: int = setting(16384, "shuffle buffer of each rank, images; 0 keeps the stored order", at_least=0)
+    shuffle_buffer: int = setting(
+        16384, "shuffle buffer of all ranks together, images; 0 keeps the stored order", at_least=0
+    )
     cache_megabytes: int = setting(
         1024, "memory per rank for decoded images; a split that needs more is decoded again each epoch", at_least=0
     )
@@ -38,5 +51,23 @@ class TrainConfig(Section):
         None, "early stopping: epochs without a better validation accuracy; null: off", at_least=1
     )
     deterministic: bool = setting(False, "bit-for-bit repeatable kernels, somewhat slower")
+    sync_batch_norm: bool = setting(
+        False, "normalise over the global batch, not each replica's part: the same for any number of workers, slower"
+    )
     mixed_precision: bool = setting(False, "compute in float16 or bfloat16 (GPUs)")
     jit_compile: bool = setting(False, "compile the step with XLA; far slower for convolutions on CPUs")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lanes and self.batch_size % self.lanes:
+            advice = f"Set train.lanes={self.lane_count_for(self.lanes)}, or leave it out."
+            self.refuse("lanes", self.lanes, f"a divisor of train.batch_size={self.batch_size}", advice)
+
+    @property
+    def lane_count(self) -> int:
+        """How many lanes the train split has (``training/sharding.py``), whatever the number of ranks."""
+        return self.lanes or self.lane_count_for(MOST_LANES)
+
+    def lane_count_for(self, most: int) -> int:
+        """The largest divisor of the global batch up to ``most``."""
+        return next(lanes for lanes in range(min(most, self.batch_size), 0, -1) if self.batch_size % lanes == 0)

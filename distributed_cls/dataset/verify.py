@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from distributed_cls import storage
-from distributed_cls.contracts import index, manifest
+from distributed_cls.contracts import index, manifest, tfrecord
 from distributed_cls.contracts.manifest import Manifest, Shard
-from distributed_cls.dataset import curate, publish, tfrecord, work
+from distributed_cls.dataset import curate, publish, work
 from distributed_cls.errors import UserError
 
 

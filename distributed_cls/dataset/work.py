@@ -11,8 +11,8 @@ import pyarrow as pa
 import xxhash
 
 from distributed_cls import storage
-from distributed_cls.contracts import index
-from distributed_cls.dataset import duplicates, reading, tfrecord
+from distributed_cls.contracts import index, tfrecord
+from distributed_cls.dataset import duplicates, reading
 from distributed_cls.dataset.shard_plan import DecodePart
 from distributed_cls.images.decode import Prepared, Reject, Spec, prepare_image
 

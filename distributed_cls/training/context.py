@@ -8,6 +8,7 @@ from distributed_cls.contracts.manifest import Manifest
 from distributed_cls.training.input import Source
 from distributed_cls.training.replicated import ReplicatedModel
 from distributed_cls.training.reporter import Reporter
+from distributed_cls.training.sharding import RankLanes
 
 
 @dataclass
@@ -36,9 +37,11 @@ class RankContext:
         return self.run_folder / "checkpoints"
 
     @property
-    def replica_batch_size(self) -> int:
-        """Images per replica and step."""
-        return self.config.train.batch_size // self.replicated.replicas
+    def lanes(self) -> RankLanes:
+        """The part of every global batch that this rank computes."""
+        train, local = self.config.train, self.replicated.local_replicas
+        records = sum(self.records("train"))
+        return RankLanes(records, train.lane_count, train.batch_size, self.world_size, self.rank, local)
 
     def records(self, split: str) -> list[int]:
         """Records of each shard of a split."""

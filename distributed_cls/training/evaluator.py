@@ -28,11 +28,14 @@ class Evaluator:
 
     def __init__(self, ctx: RankContext, split: str) -> None:
         self._ctx, self._split = ctx, split
-        self._steps = evaluation_steps(ctx.records(split), ctx.world_size, ctx.config.train.batch_size)
+        # What the replicas have in training, the mean of it where their lanes differ.
+        replica_batch = -(-ctx.config.train.batch_size // ctx.replicated.replicas)
+        rank_batch = replica_batch * ctx.replicated.local_replicas
+        self._steps = evaluation_steps(ctx.records(split), ctx.world_size, rank_batch)
         self._batches = ctx.replicated.distribute(
             evaluation_batches(
                 ctx.sources[split],
-                batch=ctx.replica_batch_size,
+                batch=replica_batch,
                 steps=self._steps * ctx.replicated.local_replicas,
                 cache_megabytes=ctx.config.train.cache_megabytes,
                 threads=ctx.threads,

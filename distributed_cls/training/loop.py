@@ -38,18 +38,17 @@ class Diverged(ArithmeticError):
 def train(ctx: RankContext, position: Position) -> TrainResult:
     """Train from ``position`` to the last epoch, or until the validation accuracy no longer rises."""
     config, replicated = ctx.config.train, ctx.replicated
-    steps = train_steps(ctx.records("train"), ctx.world_size, config.batch_size)
+    steps = train_steps(ctx.records("train"), config.batch_size)
     if ctx.is_chief:
         ctx.reporter.send(Noted(text=batch_arithmetic(ctx, steps)))
 
     ctx.reporter.phase(Phase.INPUT)
     batches = train_batches(
         ctx.sources["train"],
+        ctx.lanes,
         config,
-        rank=ctx.rank,
-        batch=ctx.replica_batch_size,
-        steps=steps * replicated.local_replicas,
-        first_epoch=position.epoch,
+        steps=steps,
+        first_step=position.epoch * steps,
         threads=ctx.threads,
     )
     iterator = iter(replicated.distribute(batches))
@@ -71,10 +70,10 @@ def train(ctx: RankContext, position: Position) -> TrainResult:
 
 def batch_arithmetic(ctx: RankContext, steps: int) -> str:
     """The one line that says how the global batch is made and how many steps follow from it."""
-    config, per_rank = ctx.config.train, ctx.config.train.batch_size // ctx.world_size
+    config, local = ctx.config.train, ctx.replicated.local_replicas
     ranks = f"{ctx.world_size} rank{'s' if ctx.world_size > 1 else ''}"
-    local = ctx.replicated.local_replicas
-    gpus = f" ({local} GPUs × {ctx.replica_batch_size})" if local > 1 else ""
+    per_rank = _sizes([dataclasses.replace(ctx.lanes, rank=rank).batch_size for rank in range(ctx.world_size)])
+    gpus = f" ({local} GPUs × {_sizes(ctx.lanes.replica_sizes)})" if local > 1 else ""
     records = sum(ctx.records("train"))
     left_out = max(0, records - steps * config.batch_size)
     rest = f", {left_out:,} images left out of each epoch, others every time" if left_out else ""
@@ -82,6 +81,10 @@ def batch_arithmetic(ctx: RankContext, steps: int) -> str:
         f"global batch {config.batch_size} = {ranks} × {per_rank} images{gpus}; {records:,} train images = {steps:,} "
         f"steps an epoch{rest}; {config.epochs} epochs = {steps * config.epochs:,} steps"
     )
+
+
+def _sizes(sizes: list[int]) -> str:
+    return f"{min(sizes)}" if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)}"
 
 
 def _end_epoch(ctx: RankContext, position: Position, steps: int, metrics: Metrics, counts: Counts) -> Position:
@@ -147,7 +150,7 @@ class EpochRunner:
             number = self._size.next(self._steps - done) if self._traced else 1
             own = self._call(number)
             sums, done = sums + own, done + number
-            means = own / (number * ctx.replica_batch_size * replicated.local_replicas)
+            means = own / (number * ctx.lanes.batch_size)
             self._check_finite(position, done, means[0])
             ctx.reporter.at_step(position.step + done)
             if ctx.is_chief:

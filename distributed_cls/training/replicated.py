@@ -21,6 +21,8 @@ class ReplicatedModel:
         self.strategy = strategy
         with strategy.scope():
             self.model = build()
+            if config.sync_batch_norm:
+                _synchronise_batch_norm(self.model)
             self.optimizer = make_optimizer(config, total_steps)
             self.optimizer.build(self.model.trainable_variables)
         self.replicas: int = strategy.num_replicas_in_sync  # of all ranks
@@ -93,6 +95,15 @@ class ReplicatedModel:
                 seed = np.array(variable)
                 seed[0] += rank
                 variable.assign(seed)
+
+
+def _synchronise_batch_norm(model: keras.Model) -> None:
+    """Let BatchNorm take its moments over all replicas; set here, so that the exported model knows nothing of it."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            _synchronise_batch_norm(layer)
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = True
 
 
 def _moving_statistics(model: keras.Model) -> list[keras.Variable]:

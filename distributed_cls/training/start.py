@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from distributed_cls.config import Config, to_dict
+from distributed_cls.config import Config, TrainConfig, to_dict
 from distributed_cls.contracts import checkpoint
 from distributed_cls.contracts import manifest as manifests
 from distributed_cls.contracts.checkpoint import Position
@@ -24,7 +24,7 @@ from distributed_cls.training.evaluator import evaluate
 from distributed_cls.training.input import Source
 from distributed_cls.training.replicated import ReplicatedModel
 from distributed_cls.training.reporter import Reporter
-from distributed_cls.training.sharding import rank_ranges, train_steps
+from distributed_cls.training.sharding import RankLanes, ranges_of, rank_run, train_steps
 
 
 class PortLost(RuntimeError):
@@ -44,7 +44,9 @@ def perform(assignment: RankAssignment, reporter: Reporter) -> RankResult:
     strategy = _join_cluster(task.config)
     reporter.phase(Phase.DATASET)
     manifest = manifests.load(task.dataset)
-    sources = open_sources(manifest, task.dataset, assignment.rank, assignment.world_size, reporter.progress)
+    sources = open_sources(
+        manifest, task.dataset, task.config.train, assignment.rank, assignment.world_size, reporter.progress
+    )
 
     def build_model() -> keras.Model:
         return build(task.config.model, manifest.image_size, len(manifest.classes))
@@ -52,7 +54,7 @@ def perform(assignment: RankAssignment, reporter: Reporter) -> RankResult:
     reporter.phase(Phase.MODEL)
     config = task.config.train
     records = [shard.records for shard in manifest.shards["train"]]
-    total_steps = train_steps(records, assignment.world_size, config.batch_size) * config.epochs
+    total_steps = train_steps(records, config.batch_size) * config.epochs
     ctx = RankContext(
         config=task.config,
         manifest=manifest,
@@ -123,12 +125,21 @@ def _join_cluster(config: Config) -> tf.distribute.Strategy:
 
 
 def open_sources(
-    manifest: Manifest, folder: str, rank: int, world_size: int, progress: Callable[[int, int], None]
+    manifest: Manifest,
+    folder: str,
+    train: TrainConfig,
+    rank: int,
+    world_size: int,
+    progress: Callable[[int, int], None],
 ) -> dict[str, Source]:
     """This rank's part of each split. The shards that it reads are checked first; ``progress``: bytes done, of all."""
     sources, own = {}, []
     for split, shards in manifest.shards.items():
-        ranges = rank_ranges([shard.records for shard in shards], world_size, rank)
+        records = [shard.records for shard in shards]
+        run = rank_run(records, world_size, rank)
+        if split == "train":
+            run = RankLanes(sum(records), train.lane_count, train.batch_size, world_size, rank).run
+        ranges = ranges_of(records, run)
         own += [shards[part.shard] for part in ranges]
         files = [str(Path(folder, shard.file)) for shard in shards]
         sources[split] = Source(files, ranges, manifest.encoding, manifest.image_size)

@@ -14,8 +14,7 @@ from pyarrow import csv
 from pyspark.sql import SparkSession
 
 from distributed_cls.config import DataConfig
-from distributed_cls.contracts import index, manifest
-from distributed_cls.dataset import tfrecord
+from distributed_cls.contracts import index, manifest, tfrecord
 from distributed_cls.spark.properties import LOCAL_JAVA
 
 CLASSES = ("bird", "cat", "dög 狗")

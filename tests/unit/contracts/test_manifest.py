@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from distributed_cls.contracts import manifest
+from distributed_cls.contracts import manifest, tfrecord
 from distributed_cls.contracts.manifest import Manifest, Shard
-from distributed_cls.dataset import tfrecord
 from distributed_cls.errors import UserError
 
 

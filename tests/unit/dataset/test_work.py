@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from distributed_cls.contracts import index
-from distributed_cls.dataset import listing, reading, shard_plan, tfrecord, work
+from distributed_cls.contracts import index, tfrecord
+from distributed_cls.dataset import listing, reading, shard_plan, work
 from distributed_cls.images.decode import Spec
 
 from .support import PEAK, encoded, photo

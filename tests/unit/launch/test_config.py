@@ -76,8 +76,11 @@ def test_values_from_the_command_line_keep_their_types(composed: Composed) -> No
         (["data=folder"], "data.path to be a folder with one sub-folder of images per class"),
         (["data.source=web"], "data.source to be one of digits, fashion_mnist"),
         (["train.batch_size=1"], "at least cluster.workers=2"),
-        (["train.batch_size=31"], "a multiple of the 2 replicas"),
-        (["cluster.workers=2", "cluster.gpus_per_worker=3", "train.batch_size=64"], "a multiple of the 6 replicas"),
+        (["train.batch_size=67"], "at least 2 lanes (train.lanes), one for each replica, and has 1"),
+        (["cluster.workers=2", "cluster.gpus_per_worker=3", "train.batch_size=202"], "Set train.batch_size=198."),
+        (["cluster.workers=80", "train.batch_size=160"], "Set train.batch_size=160 train.lanes=80."),
+        (["train.lanes=1"], "at least 2 lanes"),
+        (["train.lanes=12"], "train.lanes to be a divisor of train.batch_size=128"),
         (["train.epochs=0"], "train.epochs to be a value >= 1"),
         (["train.learning_rate=0"], "train.learning_rate to be a value > 0"),
         (["train.learning_rate=nan"], "train.learning_rate to be a value > 0"),
@@ -106,7 +109,7 @@ def test_a_wrong_value_is_refused_with_its_name_and_what_was_expected(
 
 def test_the_checks_hold_without_hydra_as_well() -> None:
     with pytest.raises(UserError, match=r"train\.batch_size"):
-        Config(train=TrainConfig(batch_size=3))
+        Config(train=TrainConfig(batch_size=67))
     values = to_dict(Config())
     values["data"]["jpeg_quality"] = 101
     with pytest.raises(UserError, match=r"data\.jpeg_quality to be a value <= 100"):

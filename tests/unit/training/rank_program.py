@@ -29,7 +29,7 @@ from distributed_cls.training.input import Source, train_batches
 from distributed_cls.training.loop import TrainGraph
 from distributed_cls.training.replicated import ReplicatedModel
 from distributed_cls.training.reporter import Reporter
-from distributed_cls.training.sharding import rank_ranges
+from distributed_cls.training.sharding import RankLanes
 from tests.patience import PATIENCE
 
 STEPS = 20
@@ -50,18 +50,17 @@ class KeepingReporter(Reporter):
         super().send(event)
 
 
-def _batches(replicated: ReplicatedModel, train: TrainConfig, source: Source, rank: int, steps: int) -> Any:
-    batch = train.batch_size // replicated.replicas
-    batches = train_batches(source, train, rank=rank, batch=batch, steps=steps, first_epoch=0, threads=1)
+def _batches(replicated: ReplicatedModel, train: TrainConfig, source: Source, lanes: RankLanes, steps: int) -> Any:
+    batches = train_batches(source, lanes, train, steps=steps, first_step=0, threads=1)
     return iter(replicated.distribute(batches))
 
 
 def _train(
-    strategy: tf.distribute.Strategy, model: Any, train: TrainConfig, source: Source, rank: int
+    strategy: tf.distribute.Strategy, model: Any, train: TrainConfig, source: Source, lanes: RankLanes
 ) -> ReplicatedModel:
     keras.utils.set_random_seed(train.seed)
     replicated = ReplicatedModel(strategy, lambda: build(model, 8, 3), train, STEPS)
-    TrainGraph(replicated, train).train_call(_batches(replicated, train, source, rank, STEPS), tf.constant(STEPS))
+    TrainGraph(replicated, train).train_call(_batches(replicated, train, source, lanes, STEPS), tf.constant(STEPS))
     return replicated
 
 
@@ -74,33 +73,41 @@ def steps(task: RankTask, rank: int, world_size: int, folder: Path) -> None:
     config = task.config
     start.configure_runtime(config, 1)
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    shards = manifests.load(task.dataset).shards["train"]
-    files = [f"{task.dataset}/{shard.file}" for shard in shards]
-    source = Source(files, rank_ranges([shard.records for shard in shards], world_size, rank), "png", 8)
+    source = start.open_sources(
+        manifests.load(task.dataset), task.dataset, config.train, rank, world_size, lambda done, total: None
+    )["train"]
+    lanes = RankLanes(
+        STEPS * config.train.batch_size, config.train.lane_count, config.train.batch_size, world_size, rank
+    )
     left: dict[str, list[np.ndarray]] = {}
     for optimizer in ("sgd", "adam"):
         train = dataclasses.replace(config.train, optimizer=optimizer)
-        replicated = _train(strategy, DenseConfig(units=[16], dropout=0.0), train, source, rank)
+        replicated = _train(strategy, DenseConfig(units=[16], dropout=0.0), train, source, lanes)
         left[optimizer] = _own(replicated.model.variables)
-    replicated = _train(strategy, CnnConfig(filters=[4, 4], units=8), config.train, source, rank)
+    replicated = _train(strategy, CnnConfig(filters=[4, 4], units=8), config.train, source, lanes)
     norm = replicated.model.get_layer("block_0_norm").non_trainable_variables
     left["statistics_before"] = _own(norm)
     replicated.average_statistics()
     left["statistics_after"] = _own(norm)
     left["trained"] = _own(replicated.model.trainable_variables)
-    left["overflow"] = _overflow(strategy, config.train, source, rank)
+    train = dataclasses.replace(config.train, sync_batch_norm=True)
+    synced = _train(strategy, CnnConfig(filters=[4, 4], units=8, dropout=0.0), train, source, lanes)
+    left["synced"] = _own(synced.model.variables)
+    left["overflow"] = _overflow(strategy, config.train, source, lanes)
     left["frozen"] = _average_frozen(strategy, config.train, rank)
     np.savez(
         folder / f"rank-{rank}.npz", **{f"{name}.{i}": v for name, part in left.items() for i, v in enumerate(part)}
     )
 
 
-def _overflow(strategy: tf.distribute.Strategy, train: TrainConfig, source: Source, rank: int) -> list[np.ndarray]:
+def _overflow(
+    strategy: tf.distribute.Strategy, train: TrainConfig, source: Source, lanes: RankLanes
+) -> list[np.ndarray]:
     """Finished steps after one whose gradients overflow on rank 1 alone, and after the next one."""
     train = dataclasses.replace(train, mixed_precision=True)
     replicated = ReplicatedModel(strategy, lambda: build(DenseConfig(units=[]), 8, 3), train, STEPS)
-    replicated.optimizer.dynamic_scale.assign(float("inf") if rank == 1 else 1.0)
-    iterator = _batches(replicated, train, source, rank, 2)
+    replicated.optimizer.dynamic_scale.assign(float("inf") if lanes.rank == 1 else 1.0)
+    iterator = _batches(replicated, train, source, lanes, 2)
     graph = TrainGraph(replicated, train)
     finished = []
     for _ in range(2):

@@ -1,5 +1,7 @@
 """Augmentation against plain NumPy indexing."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,8 +13,9 @@ SIZE = 10
 IMAGES = np.random.default_rng(0).integers(0, 256, (64, SIZE, SIZE, 3), dtype=np.uint8)
 
 
-def _augment(step: int = 0, rank: int = 0, **settings: object) -> np.ndarray:
-    result = augment(tf.constant(IMAGES), TrainConfig(**settings), tf.constant([step, rank], tf.int64))
+def _augment(step: int = 0, own: range = range(64), **settings: object) -> np.ndarray:
+    images = tf.constant(IMAGES[own.start : own.stop])
+    result = augment(images, TrainConfig(**settings), tf.constant(step, tf.int64), own, 64)
     assert result.dtype == tf.uint8
     return result.numpy()
 
@@ -48,9 +51,13 @@ def test_shifts_are_whole_pixels_in_every_direction_within_the_reach() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"flip": True}, {"shift": 0.3}])
-def test_the_draw_depends_on_seed_step_and_rank_alone(settings: dict[str, object]) -> None:
-    first = _augment(3, 1, seed=7, **settings)
+def test_the_draw_depends_on_seed_step_and_place_in_the_global_batch_alone(settings: dict[str, object]) -> None:
+    first = _augment(3, seed=7, **settings)
     tf.random.uniform([5])
-    np.testing.assert_array_equal(first, _augment(3, 1, seed=7, **settings))
-    for step, rank, seed in [(4, 1, 7), (3, 0, 7), (3, 1, 8)]:
-        assert not np.array_equal(first, _augment(step, rank, seed=seed, **settings))
+    np.testing.assert_array_equal(first, _augment(3, seed=7, **settings))
+    for step, seed in [(4, 7), (3, 8)]:
+        assert not np.array_equal(first, _augment(step, seed=seed, **settings))
+    # However the batch is cut into ranks, an image is changed in the same way.
+    for cuts in ([0, 32, 64], [0, 21, 42, 64]):
+        parts = [_augment(3, range(start, stop), seed=7, **settings) for start, stop in itertools.pairwise(cuts)]
+        np.testing.assert_array_equal(np.concatenate(parts), first)

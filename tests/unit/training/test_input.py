@@ -9,11 +9,11 @@ import tensorflow as tf
 
 from distributed_cls.config import TrainConfig
 from distributed_cls.training.input import Source, evaluation_batches, train_batches
-from distributed_cls.training.sharding import rank_ranges
+from distributed_cls.training.sharding import RankLanes, ranges_of, rank_run, train_steps
 from tests.shards import Record, encode, records, write_shard
 
 COUNTS = [23, 17, 11]  # records of each shard; a prime world divides none of them
-BATCH = 4
+BATCH = 6
 PATHS = {"memory": 64, "files": 0}  # which way of reading → train.cache_megabytes
 
 
@@ -32,8 +32,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[Re
     return files, every
 
 
-def _source(shards: tuple[list[str], list[Record]], world: int, rank: int) -> Source:
-    return Source(shards[0], rank_ranges(COUNTS, world, rank), "png", 8)
+def _source(shards: tuple[list[str], list[Record]], run: range) -> Source:
+    return Source(shards[0], ranges_of(COUNTS, run), "png", 8)
 
 
 def _numbers(batches: tf.data.Dataset) -> list[list[int]]:
@@ -41,39 +41,30 @@ def _numbers(batches: tf.data.Dataset) -> list[list[int]]:
     return [images[:, 0, 0, 0].tolist() for images, *_ in batches.as_numpy_iterator()]
 
 
-def _train(source: Source, rank: int = 0, first_epoch: int = 0, **settings: object) -> tf.data.Dataset:
-    config = TrainConfig(**{"epochs": 3, **settings})
-    steps = source.records // BATCH
-    return train_batches(source, config, rank=rank, batch=BATCH, steps=steps, first_epoch=first_epoch, threads=1)
+def _train(
+    shards: tuple[list[str], list[Record]], world: int = 1, rank: int = 0, first_step: int = 0, **settings: object
+) -> tf.data.Dataset:
+    """The batches of a rank over three epochs; keywords beyond are those of ``TrainConfig``."""
+    config = TrainConfig(**{"epochs": 3, "batch_size": BATCH, "shuffle_buffer": 64, **settings})
+    lanes = RankLanes(sum(COUNTS), config.lane_count, config.batch_size, world, rank)
+    steps = train_steps(COUNTS, config.batch_size)
+    return train_batches(_source(shards, lanes.run), lanes, config, steps=steps, first_step=first_step, threads=1)
+
+
+def _whole(shards: tuple[list[str], list[Record]], world: int, **settings: object) -> list[list[int]]:
+    """The global batches, put together from those of ``world`` ranks."""
+    ranks = [_numbers(_train(shards, world, rank, **settings)) for rank in range(world)]
+    return [[number for part in parts for number in part] for parts in zip(*ranks, strict=True)]
 
 
 def test_ranks_read_every_record_of_the_files_once(shards: tuple[list[str], list[Record]]) -> None:
     for world in (1, 2, 3, 5):
-        read = [record for rank in range(world) for record in _source(shards, world, rank).serialized()]
-        keys = [
-            tf.train.Example.FromString(record.numpy()).features.feature["key"].bytes_list.value[0] for record in read
+        read = [
+            _key(record)
+            for rank in range(world)
+            for record in _source(shards, rank_run(COUNTS, world, rank)).serialized()
         ]
-        assert sorted(keys) == [key for _, _, key in shards[1]]
-
-
-@pytest.mark.parametrize("path", PATHS)
-def test_each_epoch_shows_a_rank_its_images_once_in_an_order_of_its_own(
-    shards: tuple[list[str], list[Record]], path: str
-) -> None:
-    orders = []
-    for rank in range(2):
-        source = _source(shards, 2, rank)
-        own = {key[-1] for record in source.serialized() for key in [_key(record)]}
-        batches = _numbers(_train(source, rank, cache_megabytes=PATHS[path]))
-        steps = source.records // BATCH
-        assert len(batches) == 3 * steps
-        for epoch in range(3):
-            shown = [number for batch in batches[epoch * steps : (epoch + 1) * steps] for number in batch]
-            # What does not fill a batch is left out; nothing comes twice.
-            assert len(set(shown)) == len(shown) == steps * BATCH
-            assert set(shown) <= own
-            orders.append(tuple(shown))
-    assert len(set(orders)) == 6
+        assert read == [key for _, _, key in shards[1]]
 
 
 def _key(record: tf.Tensor) -> bytes:
@@ -81,45 +72,87 @@ def _key(record: tf.Tensor) -> bytes:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_the_order_depends_on_seed_epoch_and_rank_alone(shards: tuple[list[str], list[Record]], path: str) -> None:
-    source = _source(shards, 2, 1)
+def test_each_epoch_shows_the_images_once_in_an_order_of_its_own(
+    shards: tuple[list[str], list[Record]], path: str
+) -> None:
+    batches = _whole(shards, 1, cache_megabytes=PATHS[path])
+    steps = sum(COUNTS) // BATCH
+    assert len(batches) == 3 * steps
+    orders = []
+    for epoch in range(3):
+        shown = [number for batch in batches[epoch * steps : (epoch + 1) * steps] for number in batch]
+        # What does not fill a batch is left out; nothing comes twice.
+        assert len(set(shown)) == len(shown) == steps * BATCH
+        orders.append(tuple(shown))
+    assert len(set(orders)) == 3
+
+
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_any_number_of_ranks_sees_the_same_global_batches_from_memory_and_from_files(
+    shards: tuple[list[str], list[Record]], world: int
+) -> None:
+    alone = _whole(shards, 1)
+    for megabytes in PATHS.values():
+        assert _whole(shards, world, cache_megabytes=megabytes) == alone
+    assert _whole(shards, world, seed=1) != alone
+    # A global batch is a slice of every lane, in their order; each lane is a run of the records.
+    lanes = [range(51 * lane // 6, 51 * (lane + 1) // 6) for lane in range(6)]
+    for batch in _whole(shards, world, lanes=6, batch_size=12):
+        assert [next(n for n, lane in enumerate(lanes) if number in lane) for number in batch] == sorted(
+            [*range(6)] * 2
+        )
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_run_goes_on_in_mid_epoch_as_if_it_had_not_stopped(shards: tuple[list[str], list[Record]], path: str) -> None:
     settings = {"cache_megabytes": PATHS[path], "flip": True, "shift": 0.3, "seed": 5}
     tf.random.set_seed(0)
-    undisturbed = [(images, labels) for images, labels in _train(source, 1, **settings).as_numpy_iterator()]
-    tf.random.set_seed(3)
-    tf.random.uniform([7])  # whatever else the process has drawn
-    resumed = list(_train(source, 1, first_epoch=2, **settings).as_numpy_iterator())
-    last = undisturbed[-len(resumed) :]
-    assert len(resumed) == source.records // BATCH
-    for (images, labels), (images_again, labels_again) in zip(last, resumed, strict=True):
-        np.testing.assert_array_equal(images, images_again)
-        np.testing.assert_array_equal(labels, labels_again)
-    other_seed = _numbers(_train(source, 1, cache_megabytes=PATHS[path], seed=6))
-    other_rank = _numbers(_train(source, 0, cache_megabytes=PATHS[path], seed=5))
-    assert _numbers(_train(source, 1, cache_megabytes=PATHS[path], seed=5)) not in (other_seed, other_rank)
+    undisturbed = list(_train(shards, 2, 1, **settings).as_numpy_iterator())
+    for first in (sum(COUNTS) // BATCH, sum(COUNTS) // BATCH + 3, 0):
+        tf.random.set_seed(3)
+        tf.random.uniform([7])  # whatever else the process has drawn
+        resumed = list(_train(shards, 2, 1, first_step=first, **settings).as_numpy_iterator())
+        assert len(resumed) == len(undisturbed) - first
+        for (images, labels), (images_again, labels_again) in zip(undisturbed[first:], resumed, strict=True):
+            np.testing.assert_array_equal(images, images_again)
+            np.testing.assert_array_equal(labels, labels_again)
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_without_a_shuffle_buffer_the_stored_order_stays(shards: tuple[list[str], list[Record]], path: str) -> None:
-    batches = _numbers(_train(_source(shards, 1, 0), shuffle_buffer=0, epochs=1, cache_megabytes=PATHS[path]))
+    batches = _whole(shards, 1, shuffle_buffer=0, epochs=1, lanes=1, cache_megabytes=PATHS[path])
     stored = [key[-1] for _, _, key in shards[1]]
     assert [number for batch in batches for number in batch] == stored[: len(batches) * BATCH]
 
 
-def test_a_rank_with_less_than_a_batch_repeats_its_images(shards: tuple[list[str], list[Record]]) -> None:
-    source = Source(shards[0], rank_ranges(COUNTS, 17, 3), "png", 8)
-    assert source.records == 3
-    for cache in PATHS.values():
-        config = TrainConfig(epochs=1, cache_megabytes=cache)
-        [[*shown]] = _numbers(train_batches(source, config, rank=3, batch=8, steps=1, first_epoch=0, threads=1))
-        assert set(shown) == {9, 10, 11}  # 51 records, three each
-        assert max(Counter(shown).values()) == 3
+def test_with_less_than_a_batch_images_repeat(shards: tuple[list[str], list[Record]]) -> None:
+    for megabytes in PATHS.values():
+        [[*shown]] = _whole(shards, 2, epochs=1, batch_size=64, lanes=2, cache_megabytes=megabytes)
+        counted = Counter(shown)
+        assert set(counted) == {key[-1] for _, _, key in shards[1]}
+        assert set(counted.values()) == {1, 2}
+    # More lanes than records: some share one.
+    [[*shown]] = _whole(shards, 2, epochs=1, batch_size=64, lanes=64)
+    assert set(shown) == {key[-1] for _, _, key in shards[1]}
+
+
+@pytest.mark.parametrize("lanes", [6, 4])
+def test_a_rank_with_several_replicas_gives_each_its_lanes(shards: tuple[list[str], list[Record]], lanes: int) -> None:
+    """Four lanes for three replicas: one of them has two."""
+    config = TrainConfig(epochs=1, batch_size=12, lanes=lanes)
+    whole = RankLanes(sum(COUNTS), lanes, 12, 1, 0, local_replicas=3)
+    source = _source(shards, whole.run)
+    steps = train_steps(COUNTS, 12)
+    parts = _numbers(train_batches(source, whole, config, steps=steps, first_step=0, threads=1))
+    assert [len(part) for part in parts] == whole.replica_sizes * steps
+    joined = [[number for part in parts[first : first + 3] for number in part] for first in range(0, len(parts), 3)]
+    assert joined == _whole(shards, 1, epochs=1, batch_size=12, lanes=lanes, shuffle_buffer=config.shuffle_buffer)
 
 
 def test_evaluation_shows_every_record_once_and_pads_with_weight_zero(shards: tuple[list[str], list[Record]]) -> None:
     real = {}
     for rank in range(3):
-        source = _source(shards, 3, rank)
+        source = _source(shards, rank_run(COUNTS, 3, rank))
         batches = list(
             evaluation_batches(source, batch=5, steps=6, cache_megabytes=64 * (rank % 2), threads=1).as_numpy_iterator()
         )
@@ -149,7 +182,7 @@ def test_encodings(tmp_path: Path, encoding: str) -> None:
 
     stored = records(5, seed=3)
     write_shard(tmp_path, "one.tfrecord", stored, encoding)
-    source = Source([str(tmp_path / "one.tfrecord")], rank_ranges([5], 1, 0), encoding, 8)
+    source = Source([str(tmp_path / "one.tfrecord")], ranges_of([5], range(5)), encoding, 8)
     for (image, label, _), (found, found_label) in zip(stored, source.decoded(1).as_numpy_iterator(), strict=True):
         assert found_label == label
         if encoding == "jpeg":  # what an independent decoder makes of the same bytes

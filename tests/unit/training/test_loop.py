@@ -17,6 +17,7 @@ from distributed_cls.training.evaluator import Evaluator
 from distributed_cls.training.loop import TrainGraph, batch_arithmetic
 from distributed_cls.training.optimizer import make_optimizer
 from distributed_cls.training.replicated import ReplicatedModel
+from distributed_cls.training.sharding import RankLanes
 
 
 def _rate(config: TrainConfig, total: int, step: int) -> float:
@@ -129,7 +130,7 @@ def test_the_arithmetic_of_the_batch_is_said_once_and_right() -> None:
             config=SimpleNamespace(train=train),
             world_size=world_size,
             replicated=SimpleNamespace(local_replicas=local_replicas),
-            replica_batch_size=128 // world_size // local_replicas,
+            lanes=RankLanes(sum(records), train.lane_count, 128, world_size, 0, local_replicas),
             records=lambda split: records,
         )
 
@@ -141,3 +142,6 @@ def test_the_arithmetic_of_the_batch_is_said_once_and_right() -> None:
         "global batch 128 = 1 rank × 128 images (4 GPUs × 32); 128 train images = 1 steps an epoch; "
         "15 epochs = 15 steps"
     )
+    # 64 lanes of two images, dealt to three ranks.
+    assert batch_arithmetic(context([128], 3, 1), 1).startswith("global batch 128 = 3 ranks × 42 to 44 images; ")
+    assert "2 ranks × 64 images (3 GPUs × 20 to 22);" in batch_arithmetic(context([128], 2, 3), 1)

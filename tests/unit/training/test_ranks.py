@@ -36,6 +36,7 @@ from .threads import SumOfThreads
 E = TypeVar("E", bound=Event)
 
 BATCH = 12
+LANES = 4
 SEED = 7
 _ROOT = Path(__file__).parents[3]
 _PROGRAM = """
@@ -93,29 +94,27 @@ def _train_config(**settings: Any) -> TrainConfig:
 
 @pytest.fixture(scope="module")
 def batches() -> list[list[Record]]:
-    """The global batches of the equivalence tests."""
-    every = records(STEPS * BATCH)
-    return [every[first : first + BATCH] for first in range(0, len(every), BATCH)]
+    """The global batches of the equivalence tests: from each of ``LANES`` equal runs of the records the next ones."""
+    lanes = np.array_split(np.arange(STEPS * BATCH), LANES)
+    size, every = BATCH // LANES, records(STEPS * BATCH)
+    return [[every[n] for lane in lanes for n in lane[step * size : (step + 1) * size]] for step in range(STEPS)]
 
 
 @pytest.fixture(scope="module")
-def left(tmp_path_factory: pytest.TempPathFactory, batches: list[list[Record]]) -> dict[str, dict[str, np.ndarray]]:
-    """What each rank of two, and a rank alone, holds after the same global batches. Keys: "0/2", "1/2", "0/1"."""
+def left(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.ndarray]]:
+    """What ranks hold after the same steps over one data set. Keys: "0/2" is rank 0 of two."""
     folder = tmp_path_factory.mktemp("steps")
-    half = BATCH // 2
-    layouts = {
-        1: [[record for batch in batches for record in batch]],
-        2: [[record for batch in batches for record in batch[part : part + half]] for part in (0, half)],
-    }
+    every = records(STEPS * BATCH)
+    shards = [every[:100], every[100:]]
+    write_dataset(folder / "data", {"train": shards, "val": shards, "test": shards})
+    train = _train_config(lanes=LANES)
     with contextlib.ExitStack() as stack:
-        for world, shards in layouts.items():
-            data = folder / f"data-{world}"
-            write_dataset(data, {"train": shards, "val": shards, "test": shards})
-            config = Config(data=DataConfig(image_size=8), train=_train_config(), cluster=ClusterConfig(workers=world))
-            task = RankTask(config, str(data), "1", str(folder), (Step.TRAIN,))
+        for world in (1, 2, 3):
+            config = Config(data=DataConfig(image_size=8), train=train, cluster=ClusterConfig(workers=world))
+            task = RankTask(config, str(folder / "data"), "1", str(folder), (Step.TRAIN,))
             stack.enter_context(_ranks("steps", folder / f"world-{world}", world, task))
     found = {}
-    for name in ("0/2", "1/2", "0/1"):
+    for name in ("0/1", "0/2", "1/2", "0/3"):
         rank, world = name.split("/")
         with np.load(folder / f"world-{world}" / f"rank-{rank}.npz") as stored:
             found[name] = {key: stored[key] for key in stored.files}
@@ -133,7 +132,7 @@ def _distance(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam"])
-def test_one_rank_two_ranks_and_plain_keras_reach_the_same_weights(
+def test_one_two_and_three_ranks_and_plain_keras_reach_the_same_weights(
     left: dict[str, dict[str, np.ndarray]], batches: list[list[Record]], name: str
 ) -> None:
     keras.utils.set_random_seed(SEED)
@@ -146,8 +145,18 @@ def test_one_rank_two_ranks_and_plain_keras_reach_the_same_weights(
         model.train_on_batch(images.astype(np.float32), labels)
     plain = [np.asarray(variable) for variable in model.variables]
     assert np.linalg.norm(plain[0] - first[0]) > 0.05 * np.linalg.norm(first[0])  # it did learn something
-    assert _distance(_part(left["0/1"], name), plain) < 1e-4
-    assert _distance(_part(left["0/2"], name), plain) < 1e-4
+    for ranks in ("0/1", "0/2", "0/3"):  # four lanes for three ranks: one of them has twice the images of the others
+        assert _distance(_part(left[ranks], name), plain) < 1e-5
+
+
+def test_batch_norm_over_the_global_batch_is_the_same_for_any_number_of_ranks(
+    left: dict[str, dict[str, np.ndarray]],
+) -> None:
+    alone = _part(left["0/1"], "synced")
+    for ranks in ("0/2", "0/3"):
+        assert _distance(_part(left[ranks], "synced"), alone) < 1e-5
+    trained, alone = (_part(left[ranks], "trained") for ranks in ("0/2", "0/1"))
+    assert _distance(trained, alone) > 1e-3  # what it would be otherwise
 
 
 def test_ranks_hold_identical_weights(left: dict[str, dict[str, np.ndarray]]) -> None:

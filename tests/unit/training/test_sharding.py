@@ -1,10 +1,11 @@
 """Who reads what, in how many steps."""
 
+import itertools
 import random
 
 import pytest
 
-from distributed_cls.training.sharding import Range, evaluation_steps, rank_ranges, rank_records, train_steps
+from distributed_cls.training.sharding import Range, RankLanes, evaluation_steps, ranges_of, rank_run, train_steps
 
 WORLDS = [1, 2, 3, 4, 7]
 
@@ -17,40 +18,54 @@ def _splits() -> list[list[int]]:
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_every_record_is_read_by_exactly_one_rank(world: int) -> None:
+def test_every_record_is_evaluated_by_exactly_one_rank(world: int) -> None:
     for records in _splits():
-        parts = [part for rank in range(world) for part in rank_ranges(records, world, rank)]
+        parts = [part for rank in range(world) for part in ranges_of(records, rank_run(records, world, rank))]
         read = [(part.shard, index) for part in parts for index in range(part.start, part.stop)]
-        assert sorted(read) == [(shard, index) for shard, count in enumerate(records) for index in range(count)]
+        assert read == [(shard, index) for shard, count in enumerate(records) for index in range(count)]
         assert all(part.records for part in parts)
+        shares = [len(rank_run(records, world, rank)) for rank in range(world)]
+        assert max(shares) - min(shares) <= 1
+        for batch in (1, 4, 16):
+            shown = evaluation_steps(records, world, batch) * batch
+            assert shown >= max(shares) > shown - batch
 
 
-@pytest.mark.parametrize("world", WORLDS)
-def test_no_rank_is_starved(world: int) -> None:
-    """The poorest rank has its fair share of the split: it sets the number of steps of all."""
-    for records in _splits():
-        shares = rank_records(records, world)
-        assert sum(shares) == sum(records)
-        assert max(shares) - min(shares) <= max(1, sum(records) / world / 50), records
+def test_a_run_is_cut_at_the_borders_of_shards() -> None:
+    assert ranges_of([9], range(3, 6)) == [Range(0, 3, 6)]
+    assert ranges_of([4, 2], range(2, 4)) == [Range(0, 2, 4)]
+    assert ranges_of([3, 0, 3, 3], range(4, 9)) == [Range(2, 1, 3), Range(3, 0, 3)]
+    assert ranges_of([3], range(0)) == []
 
 
-@pytest.mark.parametrize("world", WORLDS)
-@pytest.mark.parametrize("per_rank", [1, 4, 16])
-def test_steps_are_those_that_the_shares_allow(world: int, per_rank: int) -> None:
-    for records in _splits():
-        shares, batch = rank_records(records, world), per_rank * world
-        steps = train_steps(records, world, batch)
-        full = steps * per_rank <= min(shares) < (steps + 1) * per_rank
-        assert full or (steps == 1 and min(shares) < per_rank), records
-        shown = evaluation_steps(records, world, batch) * per_rank
-        assert shown >= max(shares) > shown - per_rank, records
+CUTS = [(records, lanes, world, local) for records in (3, 50, 641) for lanes in (1, 4, 16, 60) for world, local in
+        [(1, 1), (2, 1), (3, 1), (4, 1), (2, 3), (3, 2), (1, 4)] if world * local <= lanes]  # fmt: skip
 
 
-def test_whole_shards_are_dealt_in_turn_when_that_is_even() -> None:
-    assert rank_ranges([10, 10, 10, 10], 2, 1) == [Range(1, 0, 10), Range(3, 0, 10)]
+@pytest.mark.parametrize(("records", "lanes", "world", "local"), CUTS)
+def test_lanes_are_the_same_for_any_number_of_ranks(records: int, lanes: int, world: int, local: int) -> None:
+    batch = lanes * 4
+    alone = RankLanes(records, lanes, batch, 1, 0)
+    ranks = [RankLanes(records, lanes, batch, world, rank, local) for rank in range(world)]
+    assert [lane for part in ranks for lane in part.own] == list(range(lanes))
+    assert max(len(part.own) for part in ranks) - min(len(part.own) for part in ranks) <= 1
+    assert [number for part in ranks for number in part.in_batch] == list(range(batch))
+    assert all(sum(part.replica_sizes) == part.batch_size == len(part.in_batch) for part in ranks)
+    sizes = [size for part in ranks for size in part.replica_sizes]
+    assert min(sizes) > 0 and max(sizes) - min(sizes) <= 4
+    for part in ranks:
+        for lane in part.own:
+            run = part.lane(lane)
+            assert run == alone.lane(lane) and run
+            assert part.run.start <= run.start and run.stop <= part.run.stop
+    covered = [set(alone.lane(lane)) for lane in range(lanes)]
+    assert set().union(*covered) == set(range(records))
+    if records >= lanes:  # every record belongs to one lane
+        assert all(not one & other for one, other in itertools.combinations(covered, 2))
+    # Each lane has what its steps take, once there is a whole batch.
+    if records >= batch:
+        assert min(map(len, covered)) >= train_steps([records], batch) * alone.slice_size
 
 
-def test_few_shards_are_cut() -> None:
-    assert [rank_ranges([9], 3, rank) for rank in range(3)] == [[Range(0, 0, 3)], [Range(0, 3, 6)], [Range(0, 6, 9)]]
-    assert rank_ranges([4, 2], 3, 1) == [Range(0, 2, 4)]
-    assert rank_ranges([3, 3, 3], 2, 1) == [Range(1, 1, 3), Range(2, 0, 3)]
+def test_steps_are_the_full_global_batches() -> None:
+    assert [train_steps(records, 32) for records in ([64], [30, 33], [100, 1], [7], [32])] == [2, 1, 3, 1, 1]

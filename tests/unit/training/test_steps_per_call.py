@@ -26,7 +26,7 @@ def _context(number: int, total: SumOfThreads, seen: list[Any]) -> Any:
         config=SimpleNamespace(train=train),
         is_chief=number == 0,
         rank=number,
-        replica_batch_size=4,
+        lanes=SimpleNamespace(batch_size=4),
         checkpoints=Path("checkpoints"),
     )
 

@@ -6,6 +6,7 @@ An Example is the protocol buffer ``Features{map<string, Feature>}``; only what 
 
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Any
 
 import google_crc32c
@@ -75,6 +76,19 @@ def read_frames(stream: IO[bytes]) -> Iterator[bytes]:
         if len(data) < length or _masked_crc(data) != footer:
             raise DamagedRecord("the content of a record is damaged")
         yield data
+
+
+def record_start(path: Path, number: int) -> int:
+    """The byte at which record ``number`` of a TFRecord file begins: a step from header to header, nothing is read."""
+    position = 0
+    with path.open("rb") as stream:
+        for _ in range(number):
+            stream.seek(position)
+            header = stream.read(HEADER_BYTES)
+            if len(header) < HEADER_BYTES:
+                raise DamagedRecord(f"the file has no record {number}")
+            position += HEADER_BYTES + struct.unpack("<Q", header[:8])[0] + FOOTER_BYTES
+    return position
 
 
 def _read_varint(data: bytes, position: int) -> tuple[int, int]:
