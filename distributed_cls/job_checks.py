@@ -14,7 +14,10 @@ log = logging.getLogger(__name__)
 PREPARING = ("pipeline", "prepare", "train", "evaluate")
 _RANKS = ("pipeline", "train", "evaluate")  # jobs whose ranks read the prepared data set
 # Settings that a resumed run may change; all others would mix two runs into one.
-_MAY_CHANGE = ("train.epochs", "train.patience", "train.cache_megabytes", "cluster.workers")
+_MAY_CHANGE = (
+    *("train.epochs", "train.patience", "train.cache_megabytes", "cluster.workers"),
+    *("train.checkpoint_seconds", "train.checkpoint_steps", "train.keep_checkpoints"),
+)
 
 
 def check_run_folder(folder: Path) -> None:
@@ -40,10 +43,10 @@ def check_paths(config: Config) -> None:
 
 def check_resume(config: Config, folder: Path) -> None:
     """Refuse to go on with a run in ``folder`` under settings that would make it another run."""
-    last = folder / "checkpoints" / "last.npz"
-    if not last.exists():
+    found = checkpoint.newest_position(folder / "checkpoints")
+    if found is None:
         return
-    position = checkpoint.read_position(last)
+    position = found[1]
     before, now = position.settings, checkpoint.settings_of(config)
     changed = {name: (before[name], now.get(name)) for name in before if before[name] != now.get(name)}
     refused = {name: values for name, values in changed.items() if name not in _MAY_CHANGE}
@@ -59,7 +62,7 @@ def check_resume(config: Config, folder: Path) -> None:
             f"Expected train.epochs of at least {position.epoch}, which are finished in {folder}. "
             f"Received: train.epochs={config.train.epochs}. Choose another run folder (hydra.run.dir)."
         )
-    log.info("Going on after epoch %d of the run in %s", position.epoch, folder)
+    log.info("Going on after epoch %d, step %d of the run in %s", position.epoch, position.step, folder)
     if not before:
         log.warning(
             "An earlier release made its checkpoint, which does not say with which settings: keep them the same"
@@ -71,10 +74,10 @@ def check_resume(config: Config, folder: Path) -> None:
 
 def check_resumed_data(folder: Path, dataset: Dataset) -> None:
     """Refuse to go on with a run in ``folder`` on another data set, before the ranks start."""
-    last = folder / "checkpoints" / "last.npz"
-    if not last.exists():
+    found = checkpoint.newest_position(folder / "checkpoints")
+    if found is None:
         return
-    before, now = checkpoint.read_position(last).dataset, dataset.manifest.fingerprint
+    before, now = found[1].dataset, dataset.manifest.fingerprint
     if before != now:
         raise UserError(
             f"Expected data set {before}, which the run in {folder} was trained on. Received: {now} ({dataset.path}). "

@@ -50,6 +50,17 @@ class TrainConfig(Section):
     patience: int | None = setting(
         None, "early stopping: epochs without a better validation accuracy; null: off", at_least=1
     )
+    checkpoint_seconds: float | None = setting(
+        30.0, "seconds between checkpoints within an epoch; null: at the end of epochs only", above=0
+    )
+    checkpoint_steps: int | None = setting(
+        None,
+        "steps between checkpoints within an epoch, beside checkpoint_seconds; null: by the clock only",
+        at_least=1,
+    )
+    keep_checkpoints: int = setting(
+        2, "checkpoints of the latest state that are kept; of a damaged one the one before is used", at_least=1
+    )
     deterministic: bool = setting(False, "bit-for-bit repeatable kernels, somewhat slower")
     sync_batch_norm: bool = setting(
         False, "normalise over the global batch, not each replica's part: the same for any number of workers, slower"

@@ -19,15 +19,23 @@ from distributed_cls.contracts.events import Metrics
 from distributed_cls.contracts.run_folder import full_disk_named
 from distributed_cls.errors import UserError
 
-SCHEMA_VERSION = 2  # version 1 knew neither the settings nor typed metrics
+# Version 1 knew neither the settings nor typed metrics; version 2 knew only the ends of epochs.
+SCHEMA_VERSION = 3
 _POSITION = "position.json"
+LAST, BEST = "last.npz", "best.npz"
+
+STATISTICS = "rank_statistics"  # of BatchNorm on each rank, float32 [ranks, values]; absent at the end of an epoch
 
 Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
 
 
+class DamagedCheckpoint(UserError):
+    """The file is no whole checkpoint; another one may be."""
+
+
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands at the end of an epoch."""
+    """Where a run stands: at the end of an epoch, or within one."""
 
     epoch: int = 0  # finished epochs
     step: int = 0  # finished steps
@@ -37,11 +45,20 @@ class Position:
     dataset: str = ""  # fingerprint
     values: Metrics | None = None  # of the train split in the last epoch
     settings: dict[str, Json] = field(default_factory=dict)  # that decide what the run computes, by dotted name
+    # Within an epoch, of each rank: its sum of the losses and its count of the right answers since the epoch began.
+    sums: list[list[float]] = field(default_factory=list)
 
     def is_better(self, accuracy: float, loss: float) -> bool:
         """Whether a validation beats the best so far: by accuracy, by loss between equals."""
         best_loss = float("inf") if self.best_loss is None else self.best_loss
         return (accuracy, -loss) > (self.best_accuracy, -best_loss)
+
+    def own_sums(self, rank: int, world_size: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """``rank``'s part of ``sums``, float64 [2]; with another number of ranks than then, rank 0 has all of them."""
+        if len(self.sums) == world_size:
+            return np.array(self.sums[rank], np.float64)
+        whole: np.ndarray[Any, np.dtype[np.float64]] = np.array(self.sums, np.float64).reshape(-1, 2).sum(0)
+        return whole if rank == 0 else np.zeros(2)
 
 
 def settings_of(config: Config) -> dict[str, Json]:
@@ -52,16 +69,55 @@ def settings_of(config: Config) -> dict[str, Json]:
     return settings
 
 
-def write(path: Path, arrays: Mapping[str, Any], position: Position) -> None:
+def kept(folder: Path) -> list[Path]:
+    """The checkpoints of the latest states in ``folder``, the newest first: last.npz, last-1.npz, …"""
+    numbered = {
+        int(path.stem.removeprefix("last-")): path for path in folder.glob("last-*.npz") if path.stem[5:].isdigit()
+    }
+    newest = folder / LAST
+    return [*([newest] if newest.exists() else []), *(numbered[number] for number in sorted(numbered))]
+
+
+def newest_position(folder: Path) -> tuple[Path, Position] | None:
+    """The newest checkpoint in ``folder`` that is no damaged one, and where its run stood; None where there is none.
+
+    Raises DamagedCheckpoint when all are damaged.
+    """
+    damaged: DamagedCheckpoint | None = None
+    for path in kept(folder):
+        try:
+            return path, read_position(path)
+        except DamagedCheckpoint as error:
+            damaged = damaged or error
+    if damaged:
+        raise damaged
+    return None
+
+
+def _move_on(path: Path, keep: int) -> None:
+    """Give the checkpoints at ``path`` and before it the next higher number, and remove those beyond ``keep``."""
+    for number in range(keep - 1, 0, -1):
+        before = path if number == 1 else path.with_stem(f"{path.stem}-{number - 1}")
+        if before.exists():
+            before.replace(path.with_stem(f"{path.stem}-{number}"))
+    for old in kept(path.parent)[keep:]:
+        old.unlink()
+
+
+def write(path: Path, arrays: Mapping[str, Any], position: Position, keep: int = 1) -> None:
     """Write ``arrays`` and ``position`` to the local file ``path``, whole or not at all.
 
-    Raises UserError when the disk is full: another attempt would train the same epochs and meet the same end.
+    keep: how many of the latest states stay, this one among them (``kept``). Raises UserError when the disk is full:
+    another attempt would train the same epochs and meet the same end.
     """
     text = codec.dumps({"schema_version": SCHEMA_VERSION, **codec.to_plain(position)})
     with full_disk_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with storage.writing(path) as stream:
             np.savez(stream, **arrays, **{_POSITION: np.frombuffer(text.encode(), np.uint8)})  # type: ignore[arg-type]
+            if keep > 1:
+                stream.flush()
+                _move_on(path, keep)
 
 
 def read(path: Path) -> tuple[Arrays, Position]:
@@ -80,9 +136,9 @@ def _read(path: Path, with_arrays: bool) -> tuple[Arrays, Position]:
             arrays = {name: stored[name] for name in stored.files if with_arrays and name != _POSITION}
             content = json.loads(stored[_POSITION].tobytes())
         version = content.pop("schema_version")
-        position = _position(content, version) if version in (1, SCHEMA_VERSION) else None
+        position = _position(content, version) if version in range(1, SCHEMA_VERSION + 1) else None
     except Exception as error:  # a damaged zip file raises whatever its changed bytes ask for
-        raise UserError(
+        raise DamagedCheckpoint(
             f"Expected a checkpoint at {path}. Received: {type(error).__name__}: {error}. "
             "Remove the file to start over, or restore it."
         ) from error

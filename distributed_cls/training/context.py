@@ -1,5 +1,6 @@
 """What one rank of a run works with."""
 
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from distributed_cls.contracts.manifest import Manifest
 from distributed_cls.training.input import Source
 from distributed_cls.training.replicated import ReplicatedModel
 from distributed_cls.training.reporter import Reporter
+from distributed_cls.training.run_state import Saver
 from distributed_cls.training.sharding import RankLanes
 
 
@@ -26,6 +28,11 @@ class RankContext:
     run_folder: Path
     # tf.data iterators that must live as long as the process: see ``loop.train``.
     kept_alive: list[object] = field(default_factory=list)
+
+    @functools.cached_property
+    def saver(self) -> Saver:
+        """Of rank 0, which alone uses it."""
+        return Saver(self.checkpoints, self.config.train.keep_checkpoints)
 
     @property
     def is_chief(self) -> bool:

@@ -16,11 +16,10 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from distributed_cls.config import TrainConfig
-from distributed_cls.contracts.checkpoint import Position
+from distributed_cls.contracts.checkpoint import LAST, Position
 from distributed_cls.contracts.counts import Counts
 from distributed_cls.contracts.events import EpochEnded, FailureKind, Metrics, Noted, Phase, TrainProgressed
 from distributed_cls.contracts.rank_task import TrainResult
-from distributed_cls.training import run_state
 from distributed_cls.training.context import RankContext
 from distributed_cls.training.evaluator import Evaluator
 from distributed_cls.training.input import train_batches
@@ -48,7 +47,7 @@ def train(ctx: RankContext, position: Position) -> TrainResult:
         ctx.lanes,
         config,
         steps=steps,
-        first_step=position.epoch * steps,
+        first_step=position.step,
         threads=ctx.threads,
     )
     iterator = iter(replicated.distribute(batches))
@@ -89,7 +88,8 @@ def _sizes(sizes: list[int]) -> str:
 
 def _end_epoch(ctx: RankContext, position: Position, steps: int, metrics: Metrics, counts: Counts) -> Position:
     """Note the validation, and let rank 0 write the checkpoints and report the epoch."""
-    position = dataclasses.replace(position, epoch=position.epoch + 1, step=position.step + steps, values=metrics)
+    epoch = position.epoch + 1
+    position = dataclasses.replace(position, epoch=epoch, step=epoch * steps, values=metrics, sums=[])
     better = position.is_better(counts.accuracy, counts.loss)
     if better:
         position = dataclasses.replace(
@@ -97,8 +97,8 @@ def _end_epoch(ctx: RankContext, position: Position, steps: int, metrics: Metric
         )
     if ctx.is_chief:
         # An epoch that is reported is also safe: first the checkpoints, then the events.
-        for name in ["best", "last"] if better else ["last"]:
-            run_state.save(ctx.checkpoints / f"{name}.npz", ctx.replicated.variables, position)
+        ctx.saver.save(ctx.replicated.variables, position, best=better)
+        ctx.saver.wait()
         validated = Metrics(counts.loss, counts.accuracy)
         for split, values in (("train", metrics), ("val", validated)):
             ctx.reporter.send(EpochEnded(split=split, epoch=position.epoch, step=position.step, values=values))
@@ -130,6 +130,7 @@ class EpochRunner:
         self._graph = TrainGraph(ctx.replicated, ctx.config.train)
         self._size = StepsPerCall(ctx.config.train.steps_per_call)
         self._traced = False
+        self._saved = (0.0, 0)  # when the latest checkpoint was taken, and its step
         self._timed = np.zeros(2)  # steps and their seconds on this rank, without the first step
 
     @property
@@ -144,17 +145,21 @@ class EpochRunner:
     def run(self, position: Position) -> Metrics:
         """Take one epoch of steps; its loss and accuracy over all ranks, and the throughput."""
         ctx, replicated = self._ctx, self._ctx.replicated
-        sums, done, before = np.zeros(2), 0, self._timed.copy()
+        began = position.epoch * self._steps
+        sums, done, before = position.own_sums(ctx.rank, ctx.world_size), position.step - began, self._timed.copy()
+        self._saved = (time.perf_counter(), position.step)
         while done < self._steps:
             # The first call traces the graph: one step, so that the time to it can be told.
             number = self._size.next(self._steps - done) if self._traced else 1
             own = self._call(number)
             sums, done = sums + own, done + number
             means = own / (number * ctx.lanes.batch_size)
-            self._check_finite(position, done, means[0])
-            ctx.reporter.at_step(position.step + done)
+            self._check_finite(position, began + done, means[0])
+            ctx.reporter.at_step(began + done)
             if ctx.is_chief:
-                self._report(position, done, means)
+                self._report(position, began + done, means)
+            if done < self._steps:
+                self._save_when_due(dataclasses.replace(position, step=began + done), sums)
             if self._timed[0] and not self._size.calibrated:
                 self._calibrate(replicated.sum_over_ranks(self._timed))
         loss, correct, *timed = replicated.sum_over_ranks(np.concatenate([sums, self._timed]))
@@ -182,27 +187,42 @@ class EpochRunner:
             self._ctx.reporter.phase(Phase.TRAIN)
         return own
 
-    def _check_finite(self, position: Position, done: int, loss: float) -> None:
+    def _save_when_due(self, position: Position, sums: NDArray[np.float64]) -> None:
+        """Write a checkpoint within the epoch when it is time: by rank 0's clock, or by the steps."""
+        ctx, config = self._ctx, self._ctx.config.train
+        if config.checkpoint_seconds is None and config.checkpoint_steps is None:
+            return
+        seconds, steps = time.perf_counter() - self._saved[0], position.step - self._saved[1]
+        due = seconds >= (config.checkpoint_seconds or np.inf) or steps >= (config.checkpoint_steps or np.inf)
+        if not ctx.replicated.sum_over_ranks(np.array([float(due and ctx.is_chief)]))[0]:
+            return
+        # Within an epoch ranks differ in these; a resumed run gives each its own again.
+        own = np.concatenate([sums, ctx.replicated.statistics()])
+        rows = ctx.replicated.gather(own, ctx.rank, ctx.world_size)
+        if ctx.is_chief:
+            position = dataclasses.replace(position, sums=rows[:, :2].tolist())
+            ctx.saver.save(ctx.replicated.variables, position, statistics=rows[:, 2:].astype(np.float32))
+        self._saved = (time.perf_counter(), position.step)
+
+    def _check_finite(self, position: Position, step: int, loss: float) -> None:
         """Stop before a checkpoint, or a report, holds what no longer means anything."""
         if np.isfinite(loss):
             return
-        kept = "none yet"
-        if position.epoch:
-            kept = f"{self._ctx.checkpoints / 'last.npz'} (after epoch {position.epoch})"
+        kept = f"{self._ctx.checkpoints / LAST} (step {self._saved[1]})" if self._saved[1] else "none yet"
         raise Diverged(
             f"Expected a finite loss. Received: {loss} on rank {self._ctx.rank} within the steps up to "
-            f"{position.step + done} (epoch {position.epoch + 1}), at train.learning_rate="
+            f"{step} (epoch {position.epoch + 1}), at train.learning_rate="
             f"{self._ctx.config.train.learning_rate:g} (now {self._graph.learning_rate():.3g}). "
             f"Last good checkpoint: {kept}. Set a lower train.learning_rate, and an empty run folder."
         )
 
-    def _report(self, position: Position, done: int, means: NDArray[np.float64]) -> None:
+    def _report(self, position: Position, step: int, means: NDArray[np.float64]) -> None:
         # The numbers of rank 0's own images: the exact ones over all ranks follow at the end of the epoch.
         self._ctx.reporter.send(
             TrainProgressed(
                 epoch=position.epoch + 1,
                 epochs=self._ctx.config.train.epochs,
-                step=position.step + done,
+                step=step,
                 steps=self._steps * self._ctx.config.train.epochs,
                 values=Metrics(
                     float(means[0]), float(means[1]), self.images_per_second or None, self._graph.learning_rate()

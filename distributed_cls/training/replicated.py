@@ -59,11 +59,24 @@ class ReplicatedModel:
         summed: NDArray[np.float64] = self._all_reduce(distributed).numpy()
         return summed
 
-    def gather(self, value: float, rank: int, world_size: int) -> list[float]:
-        """``value`` of every rank, in their order."""
-        own = np.zeros(world_size)
-        own[rank] = value
-        return [float(part) for part in self.sum_over_ranks(own)]
+    def gather(self, values: NDArray[np.float64], rank: int, world_size: int) -> NDArray[np.float64]:
+        """``values`` (float64 [n]) of every rank, bit for bit: float64 [ranks, n]."""
+        rows = np.zeros((world_size, len(values)))
+        rows[rank] = values
+        return self.sum_over_ranks(rows)
+
+    def statistics(self) -> NDArray[np.float64]:
+        """BatchNorm's moving statistics on this rank, float64 [n]. Within an epoch every rank has its own."""
+        flat = [np.asarray(variable, np.float64).ravel() for variable in self._statistics]
+        return np.concatenate(flat) if flat else np.zeros(0)
+
+    def set_statistics(self, values: NDArray[np.float32]) -> None:
+        """Set what ``statistics`` gives."""
+        start = 0
+        for variable in self._statistics:
+            size = int(np.prod(variable.shape))
+            variable.assign(values[start : start + size].reshape(variable.shape))
+            start += size
 
     def barrier(self) -> None:
         """Return when every rank has come here."""

@@ -1,20 +1,64 @@
 """The state of a run, to and from its checkpoint (``contracts/checkpoint.py``): every variable, and where it stands."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from distributed_cls.contracts import checkpoint
-from distributed_cls.contracts.checkpoint import Position
+from distributed_cls.contracts.checkpoint import Arrays, DamagedCheckpoint, Position
 from distributed_cls.errors import UserError
+
+
+class Saver:
+    """Writes the checkpoints of a run beside its training: the state is copied at once, a thread writes the file."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self._folder, self._keep = folder, keep
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def save(
+        self,
+        variables: Sequence[keras.Variable],
+        position: Position,
+        *,
+        best: bool = False,
+        statistics: np.ndarray[Any, Any] | None = None,
+    ) -> None:
+        """Begin to write ``last.npz``, and ``best.npz`` where it is the ``best``; waits for the one before.
+
+        statistics: see ``checkpoint.STATISTICS``. Raises what writing the one before raised.
+        """
+        self.wait()
+        arrays = _arrays(variables)
+        if statistics is not None:
+            arrays[checkpoint.STATISTICS] = statistics
+        self._writing = self._thread.submit(self._write, arrays, position, best)
+
+    def _write(self, arrays: Arrays, position: Position, best: bool) -> None:
+        if best:
+            checkpoint.write(self._folder / checkpoint.BEST, arrays, position)
+        checkpoint.write(self._folder / checkpoint.LAST, arrays, position, self._keep)
+
+    def wait(self) -> None:
+        """Return when all is written. Raises what writing raised: UserError when the disk is full."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
 
 def save(path: Path, variables: Sequence[keras.Variable], position: Position) -> None:
     """Write ``variables`` (their values on this rank) and ``position`` to ``path``, whole or not at all."""
-    arrays = {_key(index, variable): np.asarray(variable) for index, variable in enumerate(variables)}
-    checkpoint.write(path, arrays, position)
+    checkpoint.write(path, _arrays(variables), position)
+
+
+def _arrays(variables: Sequence[keras.Variable]) -> Arrays:
+    # A copy: what TensorFlow gives may be the variable's own memory, which the next step changes.
+    return {_key(index, variable): np.array(variable) for index, variable in enumerate(variables)}
 
 
 def load(path: Path, variables: Sequence[keras.Variable]) -> Position:
@@ -24,6 +68,33 @@ def load(path: Path, variables: Sequence[keras.Variable]) -> Position:
     Raises UserError when the file is damaged, or was written for another model.
     """
     arrays, position = checkpoint.read(path)
+    _assign(path, arrays, variables)
+    return position
+
+
+def load_newest(
+    folder: Path, variables: Sequence[keras.Variable], passed_over: list[str]
+) -> tuple[Path, Position, np.ndarray[Any, Any] | None] | None:
+    """Load the newest checkpoint of ``folder`` that is whole: its path, its position, the ranks' statistics.
+
+    None when there is no checkpoint. What was wrong with those ``passed_over`` is put there. Raises UserError when all
+    are damaged, or the one that is whole was written for another model.
+    """
+    candidates = checkpoint.kept(folder)
+    for path in candidates:
+        try:
+            arrays, position = checkpoint.read(path)
+        except DamagedCheckpoint as error:
+            if path == candidates[-1]:
+                raise
+            passed_over.append(str(error))
+            continue
+        _assign(path, arrays, variables)
+        return path, position, arrays.get(checkpoint.STATISTICS)
+    return None
+
+
+def _assign(path: Path, arrays: Arrays, variables: Sequence[keras.Variable]) -> None:
     for index, variable in enumerate(variables):
         key = _key(index, variable)
         value = arrays.get(key)
@@ -35,7 +106,6 @@ def load(path: Path, variables: Sequence[keras.Variable]) -> Position:
             )
     for index, variable in enumerate(variables):
         variable.assign(arrays[_key(index, variable)])
-    return position
 
 
 def _key(index: int, variable: keras.Variable) -> str:

@@ -13,7 +13,7 @@ from distributed_cls.contracts import checkpoint
 from distributed_cls.contracts import manifest as manifests
 from distributed_cls.contracts.checkpoint import Position
 from distributed_cls.contracts.counts import Counts
-from distributed_cls.contracts.events import FailureKind, Phase
+from distributed_cls.contracts.events import FailureKind, Noted, Phase
 from distributed_cls.contracts.manifest import Manifest
 from distributed_cls.contracts.rank_task import RankAssignment, RankResult, RankTask, Step
 from distributed_cls.errors import UserError
@@ -74,10 +74,10 @@ def perform(assignment: RankAssignment, reporter: Reporter) -> RankResult:
 def _do_steps(ctx: RankContext, task: RankTask, build_model: Callable[[], keras.Model]) -> RankResult:
     trained = None
     if Step.TRAIN in task.steps:
-        position = _resume(ctx, ctx.checkpoints / "last.npz")
+        position = _resume(ctx)
         ctx.replicated.vary_dropout(ctx.rank)
         trained = loop.train(ctx, position)
-        weights = ctx.checkpoints / "best.npz"
+        weights = ctx.checkpoints / checkpoint.BEST
         # Rank 0 wrote it; nobody reads before that is over.
         ctx.replicated.barrier()
     else:
@@ -151,23 +151,34 @@ def open_sources(
     return sources
 
 
-def _resume(ctx: RankContext, last: Path) -> Position:
-    """Continue from ``last`` when an earlier attempt of this run left it; otherwise begin."""
+def _resume(ctx: RankContext) -> Position:
+    """Continue from the newest whole checkpoint that an earlier attempt of this run left; otherwise begin."""
     if ctx.is_chief:
-        for leftover in last.parent.glob(".*.tmp"):  # of an attempt that was killed while it wrote
+        for leftover in ctx.checkpoints.glob(".*.tmp"):  # of an attempt that was killed while it wrote
             leftover.unlink()
     settings = checkpoint.settings_of(ctx.config)
-    position = Position(dataset=ctx.manifest.fingerprint, settings=settings)
-    if last.exists():
+    position, path = Position(dataset=ctx.manifest.fingerprint, settings=settings), ctx.checkpoints / checkpoint.LAST
+    damaged: list[str] = []
+    found = run_state.load_newest(ctx.checkpoints, ctx.replicated.variables, damaged)
+    if found:
+        path, saved, statistics = found
         # What was changed on purpose, such as more epochs, is what the next checkpoint says.
-        position = dataclasses.replace(run_state.load(last, ctx.replicated.variables), settings=settings)
+        position = dataclasses.replace(saved, settings=settings)
         if position.dataset != ctx.manifest.fingerprint:
             raise UserError(
-                f"Expected {last} to come from data set {ctx.manifest.fingerprint}. Received: {position.dataset}. "
+                f"Expected {path} to come from data set {ctx.manifest.fingerprint}. Received: {position.dataset}. "
                 "Choose an empty run folder."
             )
-        print(f"Resumed after epoch {position.epoch} (step {position.step}).", flush=True)
-    _agree_on_position(ctx, last, position)
+        if statistics is not None:
+            same = len(statistics) == ctx.world_size
+            ctx.replicated.set_statistics(statistics[ctx.rank] if same else statistics.mean(0))
+    _agree_on_position(ctx, path, position)
+    if found and ctx.is_chief:
+        for text in damaged:
+            ctx.reporter.send(Noted(text=f"A damaged checkpoint is passed over. {text}"))
+        ctx.reporter.send(
+            Noted(text=f"Resumed from {path.name}, at step {position.step:,} in epoch {position.epoch + 1}")
+        )
     return position
 
 
@@ -176,7 +187,7 @@ def _agree_on_position(ctx: RankContext, last: Path, position: Position) -> None
 
     MultiWorkerMirroredStrategy adds up gradients and never compares weights, so nothing else would notice.
     """
-    steps = ctx.replicated.gather(float(position.step), ctx.rank, ctx.world_size)
+    steps = ctx.replicated.gather(np.array([float(position.step)]), ctx.rank, ctx.world_size)[:, 0].tolist()
     if len(set(steps)) > 1:
         seen = ", ".join(f"step {int(step)} on rank {rank}" for rank, step in enumerate(steps))
         raise UserError(

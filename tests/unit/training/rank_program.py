@@ -17,8 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 from distributed_cls.config import TrainConfig
+from distributed_cls.contracts import checkpoint, rank_task
 from distributed_cls.contracts import manifest as manifests
-from distributed_cls.contracts import rank_task
 from distributed_cls.contracts.events import Event, Finished, TrainProgressed
 from distributed_cls.contracts.rank_task import RankAssignment, RankTask
 from distributed_cls.models.building import build
@@ -37,7 +37,7 @@ KEPT_EPOCHS = 2
 
 
 class KeepingReporter(Reporter):
-    """Keeps a copy of the checkpoints as they are when the epoch after ``KEPT_EPOCHS`` begins."""
+    """Keeps a copy of the checkpoints once there is one from within the epoch after ``KEPT_EPOCHS``."""
 
     def __init__(self, fd: int, run_folder: Path) -> None:
         super().__init__(fd)
@@ -46,7 +46,9 @@ class KeepingReporter(Reporter):
     def send(self, event: Event) -> None:
         kept = self._run_folder / "kept"
         if isinstance(event, TrainProgressed) and event.epoch == KEPT_EPOCHS + 1 and not kept.exists():
-            shutil.copytree(self._run_folder / "checkpoints", kept)
+            found = checkpoint.newest_position(self._run_folder / "checkpoints")
+            if found and found[1].sums:
+                shutil.copytree(self._run_folder / "checkpoints", kept)
         super().send(event)
 
 

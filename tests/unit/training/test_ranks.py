@@ -191,12 +191,21 @@ def test_frozen_variables_are_left_alone(left: dict[str, dict[str, np.ndarray]])
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with the runs "undisturbed", and "resumed" from its checkpoint after ``KEPT_EPOCHS`` epochs."""
+    """Folder with the runs "undisturbed", and "resumed" from its checkpoint within the epoch after ``KEPT_EPOCHS``."""
     folder = tmp_path_factory.mktemp("whole")
     parts = [records(count, seed=seed) for seed, count in enumerate([37, 40, 21, 19])]
     write_dataset(folder / "data", {"train": parts[:2], "val": [parts[2]], "test": [parts[3]]})
     train = _train_config(
-        epochs=4, optimizer="adam", schedule="cosine", shuffle_buffer=16, flip=True, shift=0.1, deterministic=True
+        epochs=4,
+        optimizer="adam",
+        schedule="cosine",
+        shuffle_buffer=16,
+        flip=True,
+        shift=0.1,
+        deterministic=True,
+        steps_per_call=1,
+        checkpoint_steps=2,
+        keep_checkpoints=3,
     )
     config = Config(
         data=DataConfig(image_size=8), model=CnnConfig(filters=[4], units=8), train=train, cluster=ClusterConfig()
@@ -225,7 +234,9 @@ def _result(folder: Path, rank: int) -> RankResult:
     return _events(folder, rank, Finished)[0].result
 
 
-def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(runs: Path) -> None:
+def test_a_run_that_resumes_within_an_epoch_equals_an_undisturbed_one_bit_for_bit(runs: Path) -> None:
+    _, begun = checkpoint.newest_position(runs / "undisturbed-run" / "kept") or pytest.fail("no checkpoint")
+    assert begun.epoch == KEPT_EPOCHS and begun.step % 6 != 0 and len(begun.sums) == 2
     stored = []
     for name in ("undisturbed", "resumed"):
         with np.load(runs / f"{name}-run" / "checkpoints" / "last.npz") as whole:
@@ -279,12 +290,13 @@ def test_the_most_confident_mistakes_of_the_ranks_are_the_images_that_were_misre
     assert all(item.true == labels[item.key] != item.predicted for item in items)
 
 
-def _resuming(rank: int, total: "SumOfThreads", run_folder: Path, fingerprint: str) -> Any:
+def _resuming(rank: int, total: "SumOfThreads", checkpoints: Path, fingerprint: str) -> Any:
     """As much of a rank as resuming looks at."""
-    replicated = SimpleNamespace(variables=[], gather=lambda value, rank, size: total.gather(value, rank, size))
+    replicated = SimpleNamespace(variables=[], gather=total.gather, set_statistics=lambda values: None)
     return SimpleNamespace(
         config=Config(),
         is_chief=False,
+        checkpoints=checkpoints,
         replicated=replicated,
         manifest=SimpleNamespace(fingerprint=fingerprint),
         rank=rank,
@@ -294,21 +306,20 @@ def _resuming(rank: int, total: "SumOfThreads", run_folder: Path, fingerprint: s
 
 def test_a_checkpoint_of_another_data_set_is_refused(runs: Path) -> None:
     with pytest.raises(UserError, match=r"data set another. Received: [0-9a-f]{8}\. Choose an empty run folder"):
-        start._resume(
-            _resuming(0, SumOfThreads(1), runs, "another"), runs / "undisturbed-run" / "checkpoints" / "last.npz"
-        )
+        start._resume(_resuming(0, SumOfThreads(1), runs / "undisturbed-run" / "checkpoints", "another"))
 
 
 def test_ranks_that_see_different_checkpoints_refuse_to_go_on(runs: Path, tmp_path: Path) -> None:
     """A shared folder may show one rank the newest file, another an older one, and a third none."""
     whole = runs / "undisturbed-run"
     fingerprint = checkpoint.read(whole / "checkpoints" / "last.npz")[1].dataset
-    seen = [whole / "checkpoints" / "last.npz", whole / "kept" / "last.npz", tmp_path / "last.npz"]
+    seen = [whole / "checkpoints", whole / "kept", tmp_path]
+    kept = checkpoint.read(whole / "kept" / "last.npz")[1].step
     total, said = SumOfThreads(3), [""] * 3
 
     def resume(rank: int) -> None:
         try:
-            start._resume(_resuming(rank, total, tmp_path, fingerprint), seen[rank])
+            start._resume(_resuming(rank, total, seen[rank], fingerprint))
         except UserError as error:
             said[rank] = str(error)
 
@@ -317,4 +328,5 @@ def test_ranks_that_see_different_checkpoints_refuse_to_go_on(runs: Path, tmp_pa
         thread.start()
     for thread in threads:
         thread.join(PATIENCE)
-    assert all("Received: step 24 on rank 0, step 12 on rank 1, step 0 on rank 2, from" in text for text in said), said
+    expected = f"Received: step 24 on rank 0, step {kept} on rank 1, step 0 on rank 2, from"
+    assert all(expected in text for text in said), said

@@ -10,9 +10,10 @@ import keras
 import numpy as np
 import pytest
 
+from distributed_cls.contracts import checkpoint
 from distributed_cls.contracts.checkpoint import Position
 from distributed_cls.errors import UserError
-from distributed_cls.training.run_state import load, save
+from distributed_cls.training.run_state import Saver, load, load_newest, save
 from tests.patience import PATIENCE
 
 
@@ -79,6 +80,7 @@ from pathlib import Path
 import numpy as np
 
 sys.modules["keras"] = types.SimpleNamespace(Variable=object)  # named in annotations only; its import takes seconds
+from distributed_cls.contracts import checkpoint
 from distributed_cls.contracts.checkpoint import Position
 from distributed_cls.training.run_state import save
 
@@ -106,6 +108,56 @@ def test_a_kill_in_mid_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     blank = _variables((2,), seed=1)
     assert load(path, blank) == Position(epoch=1)
     np.testing.assert_array_equal(np.asarray(blank[0]), np.asarray(_variables((2,))[0]))
+
+
+def test_the_latest_states_are_kept_and_of_a_damaged_one_the_one_before_is_used(tmp_path: Path) -> None:
+    saver = Saver(tmp_path, keep=3)
+    [variable] = variables = _variables((2,))
+    for step in range(5):
+        variable.assign(np.full(2, step))
+        saver.save(variables, Position(epoch=1, step=step), best=step == 1, statistics=np.full((2, 1), step))
+        variable.assign(np.full(2, -1.0))  # what comes later is not in the file
+    saver.wait()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.npz", "last-1.npz", "last-2.npz", "last.npz"]
+    assert load(tmp_path / "best.npz", variables).step == 1
+
+    for newest, damage in ((4, None), (3, "last.npz"), (2, "last-1.npz")):
+        if damage:
+            (tmp_path / damage).write_bytes((tmp_path / damage).read_bytes()[:-9])
+        passed_over: list[str] = []
+        path, position, statistics = load_newest(tmp_path, variables, passed_over) or pytest.fail("nothing found")
+        assert position.step == newest and np.asarray(variable).tolist() == [newest, newest]
+        assert statistics is not None and statistics.tolist() == [[newest], [newest]]
+        assert checkpoint.newest_position(tmp_path) == (path, position)
+        assert len(passed_over) == 4 - newest and all("Expected a checkpoint at" in text for text in passed_over)
+    (tmp_path / "last-2.npz").write_bytes(b"")
+    with pytest.raises(UserError, match="last-2"):
+        load_newest(tmp_path, variables, [])
+    with pytest.raises(UserError, match=r"last\.npz"):
+        checkpoint.newest_position(tmp_path)
+    assert load_newest(tmp_path / "absent", variables, []) is None
+    assert checkpoint.newest_position(tmp_path / "absent") is None
+
+
+def test_a_kill_between_two_renames_leaves_the_one_before(tmp_path: Path) -> None:
+    save(tmp_path / "last-1.npz", _variables((2,)), Position(step=7))
+    _, position, _ = load_newest(tmp_path, _variables((2,), seed=1), []) or pytest.fail("nothing found")
+    assert position.step == 7
+
+
+def test_what_a_write_raised_is_raised_by_the_next_one(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    saver = Saver(tmp_path / "file", keep=2)
+    saver.save(_variables((2,)), Position())
+    with pytest.raises(OSError):
+        saver.save(_variables((2,)), Position())
+
+
+def test_sums_within_an_epoch_go_to_their_ranks_or_to_the_first() -> None:
+    position = Position(sums=[[1.5, 2.0], [0.25, 3.0]])
+    assert [position.own_sums(rank, 2).tolist() for rank in range(2)] == position.sums
+    assert [position.own_sums(rank, 3).tolist() for rank in range(3)] == [[1.75, 5.0], [0, 0], [0, 0]]
+    assert Position().own_sums(0, 2).tolist() == [0, 0]
 
 
 def test_better_is_by_accuracy_then_by_loss() -> None:

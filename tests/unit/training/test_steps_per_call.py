@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from distributed_cls.config import TrainConfig
 from distributed_cls.contracts.checkpoint import Position
 from distributed_cls.contracts.events import FailureKind, Phase
 from distributed_cls.training import loop
@@ -19,13 +20,14 @@ from .threads import SumOfThreads
 
 
 def _context(number: int, total: SumOfThreads, seen: list[Any]) -> Any:
-    train = SimpleNamespace(batch_size=8, steps_per_call=50, epochs=4)
+    train = TrainConfig(batch_size=8, steps_per_call=50, epochs=4, learning_rate=0.5, checkpoint_seconds=None)
     return SimpleNamespace(
         replicated=SimpleNamespace(sum_over_ranks=total, local_replicas=1),
         reporter=SimpleNamespace(at_step=lambda step: None, phase=seen.append, send=seen.append),
         config=SimpleNamespace(train=train),
         is_chief=number == 0,
         rank=number,
+        world_size=total.world_size,
         lanes=SimpleNamespace(batch_size=4),
         checkpoints=Path("checkpoints"),
     )
@@ -94,7 +96,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_call(monkeypatch: pytest
     clock.now = 0.0
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     context = _context(0, SumOfThreads(1), seen)
-    context.config.train.learning_rate = 0.5
     epochs = EpochRunner(context, iterator=None, steps=40)
     epochs._graph = _Graph(clock, 0.2, calls, iter([1.0, 1.0, loss]))  # type: ignore[assignment]
     with pytest.raises(Diverged) as raised:
@@ -102,6 +103,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_call(monkeypatch: pytest
     assert calls == [1, 5, 10] and raised.value.failure is FailureKind.DIVERGED
     said = str(raised.value)
     assert "on rank 0 within the steps up to 96 (epoch 3), at train.learning_rate=0.5" in said
-    assert "checkpoints/last.npz (after epoch 2)" in said
+    assert "checkpoints/last.npz (step 80)" in said
     reported = [event.step for event in seen if event is not Phase.TRAIN]
     assert reported == [81, 86]

@@ -25,6 +25,8 @@ class SumOfThreads:
         self._barrier.wait()
         return whole
 
-    def gather(self, value: float, rank: int, world_size: int) -> list[float]:
+    def gather(self, values: np.ndarray, rank: int, world_size: int) -> np.ndarray:
         """``ReplicatedModel.gather``."""
-        return [float(part) for part in self(value * np.eye(world_size)[rank])]
+        rows = np.zeros((world_size, len(values)))
+        rows[rank] = values
+        return self(rows)
