@@ -57,7 +57,8 @@ Hydra, which reads the command line, has settings of its own. These are the usef
 
 | setting | default | meaning |
 |---|---|---|
-| `hydra.run.dir` | `runs/<date>/<time>-…` | folder of the run; give it again to resume after an interruption |
+| `resume` | | go on with the run in this folder, under the settings that it was started with |
+| `hydra.run.dir` | `runs/<date>/<time>-…` | folder of the run |
 | `hydra.sweep.dir` | `runs/<date>/<time>-sweep` | folder of a sweep (`-m`) |
 | `hydra.verbose` | `false` | `true`: debug lines in the terminal and in `launch.log` |
 | `hydra.sweeper.n_trials` | `12` | `experiment=search`: number of trials |
@@ -67,8 +68,8 @@ Hydra, which reads the command line, has settings of its own. These are the usef
 
 ## Rules across settings
 
-- `train.batch_size` is a multiple of the replicas: `cluster.workers`, times `cluster.gpus_per_worker` where there are
-  GPUs.
+- Every replica (a worker, or each of its GPUs) computes one lane at least: `train.lanes`, or the largest divisor of
+  `train.batch_size` up to 64, is no less than `cluster.workers`, times `cluster.gpus_per_worker` where there are GPUs.
 - `data.image_size` is at least 32 with `model=resnet`, and 8 with the others. With `model=cnn` each of `model.filters`
   halves the image.
 - `data.path` is required by every source but `digits` and `fashion_mnist`, and by `job=predict` and `job=stream`.

@@ -28,7 +28,7 @@ def _launch(arguments: list[str]) -> int:
     import hydra
     from omegaconf import DictConfig
 
-    from launch import composition, exit_codes, flags, help, logs, schema, text_values, trial
+    from launch import composition, exit_codes, flags, help, logs, resume, schema, text_values, trial
 
     launcher = trial.Launcher()
 
@@ -39,7 +39,7 @@ def _launch(arguments: list[str]) -> int:
             return
         flags.check(arguments)
         logs.quiet_sweepers(arguments)
-        sys.argv[1:] = text_values.kept_as_written(arguments)
+        sys.argv[1:] = text_values.kept_as_written(resume.expanded(arguments))
         hydra.main(version_base="1.3", config_path=composition.CONF, config_name="config")(job)()
 
     def job(composed: DictConfig) -> float | None:

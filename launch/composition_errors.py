@@ -9,6 +9,7 @@ from distributed_cls.config.registry import models
 from distributed_cls.errors import UserError
 from distributed_cls.text import printable
 from launch.suggestions import unknown_setting
+from launch.text_values import quoted
 
 _KINDS = {
     "Integer": "a whole number",
@@ -64,8 +65,8 @@ def _unknown_choice(missing: str, options: Sequence[str]) -> str:
 
 def _unreadable(override: str) -> str:
     """An override that Hydra's grammar does not take: the user's own value, quoted so that it works."""
-    _, equals, value = override.partition("=")
-    if not equals:
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip("+~ "):
         return f"Expected key=value. Received: {override}. See python -m launch --help."
     if value.startswith(("[", "{", "'", '"')):
         return (
@@ -112,8 +113,5 @@ def _wrong_type(text: str) -> str | None:
 def _quoted(override: str) -> str:
     """``key=value`` such that a shell and then Hydra read it as the text ``value``."""
     key, _, value = override.partition("=")
-    # Within Hydra's quotes, backslashes stand for themselves unless a quote follows them.
-    inner = re.sub(r"(\\*)'", r"\1\1\\'", value)
-    inner = re.sub(r"(\\+)$", r"\1\1", inner)
-    text = f"{key}='{inner}'"
+    text = f"{key}={quoted(value)}"
     return f'"{text}"' if not set(text) & set('"$`\\!') else "'" + text.replace("'", "'\\''") + "'"

@@ -18,6 +18,7 @@ from distributed_cls import storage
 from distributed_cls.errors import RunError, UserError
 from distributed_cls.run.progress import console
 from launch.composition_errors import one_line
+from launch.resume import command_for
 from launch.trial import Launcher
 
 log = logging.getLogger(__name__)
@@ -67,10 +68,10 @@ def _run(command: Callable[[], object], launcher: Launcher) -> int:
         _print_error(one_line(error))
         return USER
     except KeyboardInterrupt:
-        _print_error("interrupted; all processes of the run are being stopped")
+        _say_interrupted("interrupted", launcher)
         return INTERRUPTED
     except _Terminated:
-        _print_error("terminated; all processes of the run are being stopped")
+        _say_interrupted("terminated", launcher)
         return TERMINATED
     except RunError as error:
         _print_error(str(error))
@@ -112,6 +113,14 @@ def _print_error(message: str) -> None:
     # Where nobody reads any more (a closed pipe, which rich answers with SystemExit), the exit code still counts.
     with contextlib.suppress(OSError, SystemExit):
         console.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+
+
+def _say_interrupted(how: str, launcher: Launcher) -> None:
+    _print_error(f"{how}; all processes of the run are being stopped")
+    command = command_for(launcher.folder) if launcher.folder is not None and launcher.sweep_folder is None else None
+    if command:
+        with contextlib.suppress(OSError, SystemExit):
+            console.print(f"go on with  {command}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _end_sweep(launcher: Launcher) -> int:

@@ -15,7 +15,7 @@ from distributed_cls.errors import UserError
 from distributed_cls.jobs import perform
 from distributed_cls.run_context import Run
 from distributed_cls.spark.session import Session, versions
-from launch import schema
+from launch import resume, schema
 from launch.composition import compose, settings_given
 from launch.composition_errors import one_line
 
@@ -29,6 +29,7 @@ def run(*overrides: str) -> Summary:
     """
     schema.register()
     try:
+        overrides = tuple(resume.expanded(overrides))
         composed, folder = compose(overrides)
         config = schema.to_config(composed)
     except (HydraException, OmegaConfBaseException) as error:

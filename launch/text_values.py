@@ -1,6 +1,7 @@
 """Texts on the command line that look like something else."""
 
 import dataclasses
+import re
 import types
 import typing
 
@@ -28,6 +29,14 @@ def _kept(argument: str, parser: OverridesParser) -> str:
         return argument
     value = None if override.is_sweep_override() else override.value()
     return f"{key}='{written}'" if isinstance(value, int | float) and str(value) != written else argument
+
+
+def quoted(value: str) -> str:
+    """``value`` in Hydra's quotes, so that it is read as this text."""
+    # Within them, backslashes stand for themselves unless a quote follows.
+    inner = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    inner = re.sub(r"(\\+)$", r"\1\1", inner)
+    return f"'{inner}'"
 
 
 def _text_settings() -> set[str]:

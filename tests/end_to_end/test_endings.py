@@ -1,13 +1,19 @@
 """However a run ends, nothing of it is left running, and two at once do not disturb each other."""
 
+import json
+import os
+import shlex
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
-from tests.end_to_end.conftest import Launcher, processes_of, wait_for
-from tests.patience import PATIENCE
+from distributed_cls.contracts import checkpoint
+from tests.end_to_end.conftest import ROOT, Launcher, processes_of, wait_for
+from tests.patience import JOB_PATIENCE, PATIENCE
 
 LONG = ("model=dense", "train.epochs=100000", "train.schedule=constant", "job.console=lines")
 
@@ -29,6 +35,26 @@ def test_signals_in_mid_training_end_one_of_two_and_then_the_other(tmp_path: Pat
         assert not (folder / ".spark").exists()
         assert (folder / "checkpoints" / "last.npz").exists()
         assert [path.name for path in (launch.folder / "temporary").iterdir() if _is_ours(path)] == []
+    _go_on(launchers[1].folder, ended.output, started[1][1])
+
+
+def _go_on(working_folder: Path, output: str, folder: Path) -> None:
+    """The command that an interrupted run has named, as it stands, with an end in sight."""
+    [command] = [line.removeprefix("go on with") for line in output.splitlines() if line.startswith("go on with")]
+    words = [sys.executable if word == "python" else word for word in shlex.split(command)]
+    _, stood = checkpoint.newest_position(folder / "checkpoints") or pytest.fail(output)
+    epochs = stood.epoch + 2
+    again = subprocess.run(
+        [*words, f"train.epochs={epochs}", "job=train"],
+        cwd=working_folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=JOB_PATIENCE,
+    )
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert f"Resumed from last.npz, at step {stood.step:,} in epoch {stood.epoch + 1}" in again.stdout
+    assert json.loads((folder / "summary.json").read_text(encoding="utf-8"))["train"]["epochs"] == epochs
 
 
 def _with_own_temporary_folder(folder: Path, datasets: Path) -> Launcher:
