@@ -100,7 +100,10 @@ def _wrong_type(text: str) -> str | None:
         return f"{name} must be true or false; got {boolean.group(1)!r}."
     if "does not support deletion" in text:
         return f"{name} cannot be removed. Leave it out for its default, or set another value."
-    for sign, kind in (("is not a ListConfig", "ListConfig"), ("Cannot assign", "DictConfig"), ("to string:", "text")):
+    for sign, kind in (
+        *(("is not a ListConfig", "ListConfig"), ("Cannot assign", "DictConfig"), ("to string:", "text")),
+        ("Cannot merge", "ListConfig" if received.startswith("{") else "DictConfig"),  # one where the other should be
+    ):
         if sign in text:
             advice = f" For a text write {_quoted(f'{name}={received}')}." if kind == "text" and received else ""
             return f"{name} must be {_KINDS.get(kind, kind)}; got {received}.{advice}"

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
+from hydra.errors import HydraException
 
 from distributed_cls.errors import UserError
-from launch.suggestions import nearest
+from launch.suggestions import GROUPS, nearest
 
 _OURS = ("--help", "--version", "--main-file", "--json")
 
@@ -29,6 +32,26 @@ def check(arguments: Sequence[str]) -> None:
         refuse(str(error))
     if unknown:
         raise UserError(f"Unknown flag {unknown[0]}. {_advice(unknown[0], [*known, *_OURS])}")
+    _check_choices([argument for argument in arguments if not argument.startswith("-")])
+
+
+def _check_choices(overrides: Sequence[str]) -> None:
+    """Raise UserError where a choice such as ``data=`` is no name: Hydra's own line would not say which one it was."""
+    parser = OverridesParser.create()
+    for text in overrides:
+        key, equals, _ = text.partition("=")
+        if equals and not key.strip("+~ "):
+            raise UserError(f"Expected key=value. Received: {text}. See python -m launch --help.")
+        if key not in GROUPS or not equals:
+            continue
+        try:
+            override = parser.parse_override(text)
+        except HydraException:  # its line comes when Hydra reads it
+            continue
+        if not override.is_sweep_override() and not isinstance(override.value(), str | list | QuotedString):
+            raise UserError(
+                f"Expected the name of a choice of {key}. Received: {text}. See python -m launch --help {key}."
+            )
 
 
 def _advice(flag: str, known: Sequence[str]) -> str:

@@ -32,8 +32,16 @@ def plain(path: str) -> str:
 
 
 def absolute(path: str) -> str:
-    """A path that means the same on every machine of the cluster: absolute, or the URL without a trailing slash."""
+    """A path that means the same on every machine of the cluster: absolute, or the URL without a trailing slash.
+
+    Raises UserError for a URL of a whole store.
+    """
     if is_url(path):
+        store, _, inside = path.partition("://")
+        if not inside.strip("/"):
+            raise UserError(
+                f"Expected a URL with a bucket or folder in it. Received: {path}. Write {store}://name/folder."
+            )
         return path.rstrip("/")
     return from_file_name(str(local(plain(path)).expanduser().resolve()))
 

@@ -39,6 +39,8 @@ from .conftest import Composed
         ("model.weights=a", ["model.weights is a setting of model=resnet. The chosen model=cnn has model.batch_norm,"]),
         ("hydra.run.dri=x", ["Did you mean hydra.run.dir?"]),
         ("hydra.sweeper.n_trials=3", ["add -m experiment=search"]),
+        ("data.split={a:1}", ["data.split must be a list, such as [1,2]; got {a:1}."]),
+        ("cluster.spark=[1]", ["cluster.spark must be a mapping, such as {key:value}; got [1]."]),
         ("data.split=0.5", ["data.split must be a list, such as [1,2]; got 0.5."]),
         ("cluster.spark=4", ["cluster.spark must be a mapping, such as {key:value}; got 4."]),
         ("~train.epochs", ["train.epochs cannot be removed."]),

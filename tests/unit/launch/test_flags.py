@@ -16,6 +16,9 @@ from launch import flags
         (["-x"], "Unknown flag -x. Settings have no dashes: key=value. See"),
         (["--cfg"], "Received: --cfg/-c: expected one argument."),
         (["--cfg", "all of it"], "Received: --cfg/-c: invalid choice: 'all of it'"),
+        (["=3"], "Expected key=value. Received: =3."),
+        (["data=null"], "Expected the name of a choice of data. Received: data=null."),
+        (["model=cnn", "cluster=3"], "Received: cluster=3."),
     ],
 )
 def test_an_unknown_flag_is_named_with_what_was_meant(arguments: list[str], message: str) -> None:
@@ -25,7 +28,15 @@ def test_an_unknown_flag_is_named_with_what_was_meant(arguments: list[str], mess
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["-m", "model=cnn,dense"], ["--cfg", "job"], ["--", "model=cnn"], ["~data", "+a=1"]]
+    "arguments",
+    [
+        [],
+        ["-m", "model=cnn,dense"],
+        ["--cfg", "job"],
+        ["--", "model=cnn"],
+        ["~data", "+a=1"],
+        ["model='cnn'", "data=[digits]"],
+    ],
 )
 def test_what_hydra_has_passes(arguments: list[str]) -> None:
     flags.check(arguments)

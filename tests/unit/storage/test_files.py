@@ -142,3 +142,9 @@ def test_a_file_whose_name_is_as_long_as_names_may_be(tmp_path: Path) -> None:
     target = tmp_path / ("狗" * 85)  # 255 bytes
     write_text(target, "x")
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
+
+
+@pytest.mark.parametrize("url", ["s3://", "memory://", "gs:///"])
+def test_a_url_of_a_whole_store_is_refused(url: str) -> None:
+    with pytest.raises(UserError, match=r"a bucket or folder in it\. Received: " + url + r"\. Write \w+://name/folder"):
+        storage.absolute(url)
