@@ -20,14 +20,14 @@ STEPS_PER_CALL = 50
 
 
 def read(folder: Path, rank: int, world: int, size: int) -> tuple[tf.Tensor, tf.Tensor]:
-    files = sorted(str(path) for path in folder.glob("train-*.tfrecord"))[rank::world]
+    files = sorted(str(path) for path in folder.glob("train-*.tfrecord"))
     features = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
 
     def decode(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         parsed = tf.io.parse_single_example(record, features)
         return tf.ensure_shape(tf.io.decode_png(parsed["image"], channels=3), (size, size, 3)), parsed["label"]
 
-    return next(iter(tf.data.TFRecordDataset(files).map(decode).batch(100_000)))
+    return next(iter(tf.data.TFRecordDataset(files).shard(world, rank).map(decode).batch(100_000)))
 
 
 def main() -> None:

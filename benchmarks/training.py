@@ -24,7 +24,7 @@ def main() -> None:
             arguments = ("model=cnn", f"train.epochs={EPOCHS}", "job=train", f"dataset_root={root / 'datasets'}")
             summary = measure.launch(root / f"run-{number}", *arguments)
             framework.append(summary["train"]["images_per_second"])
-            bare.append(_bare(summary["dataset"]["path"]))
+            bare.append(_bare(summary["dataset"]["path"], root / f"bare-{number}.log"))
     ratios = [ours / theirs for ours, theirs in zip(framework, bare, strict=True)]
     measure.show(
         f"Training throughput, CNN at 32 pixels, global batch 128, two workers: median of {ROUNDS} rounds (range)",
@@ -37,7 +37,7 @@ def main() -> None:
     )
 
 
-def _bare(dataset: str) -> float:
+def _bare(dataset: str, log: Path) -> float:
     """Images per second of two bare processes, started and ended here."""
     ports = _free_ports(2)
     workers = []
@@ -56,13 +56,16 @@ def _bare(dataset: str) -> float:
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=log.open("a", encoding="utf-8"),
                 text=True,
             )
         )
     try:
         assert workers[0].stdout is not None
-        return float(json.loads(workers[0].stdout.readline())["images_per_second"])
+        line = workers[0].stdout.readline()
+        if not line:
+            raise RuntimeError(f"a bare worker ended without a figure:\n{log.read_text(encoding='utf-8')[-2000:]}")
+        return float(json.loads(line)["images_per_second"])
     finally:
         for worker in workers:
             assert worker.stdin is not None
