@@ -12,6 +12,7 @@ from distributed_cls.training.augment import augment
 from distributed_cls.training.sharding import Range, RankLanes, ranges_of
 
 Batch = tuple[tf.Tensor, tf.Tensor]
+Places = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # see Source.places
 _READ_BYTES = 256 * 1024  # of a shard at once, TFRecordDataset's own default
 
 
@@ -34,11 +35,17 @@ class Source:
 
     def serialized(self) -> tf.data.Dataset:
         """The records in stored order, as scalar strings."""
-        parts = [_records_from(self.files[part.shard], part.start).take(part.records) for part in self.ranges]
-        whole = parts[0]
-        for part in parts[1:]:
-            whole = whole.concatenate(part)
-        return whole
+        return _records(self.places())
+
+    def places(self) -> Places:
+        """Where the records are: file names, the byte at which the first one of each begins, and how many follow."""
+        files = [self.files[part.shard] for part in self.ranges]
+        starts = [tfrecord.record_start(Path(self.files[part.shard]), part.start) for part in self.ranges]
+        return (
+            tf.constant(files, tf.string),
+            tf.constant(starts, tf.int64),
+            tf.constant([part.records for part in self.ranges], tf.int64),
+        )
 
     def part(self, start: int, count: int) -> "Source":
         """``count`` of these records from number ``start`` on."""
@@ -71,18 +78,17 @@ class Source:
         return self.serialized().map(self.decode, num_parallel_calls=threads, deterministic=True)
 
 
-def _records_from(file: str, number: int) -> tf.data.Dataset:
-    """The records of ``file`` from ``number`` on. ``skip`` would read all those before: half a shard for each lane."""
+def _records(places: Places) -> tf.data.Dataset:
+    """The records at ``places``. To ``skip`` to them would read all those before: half a shard for each lane."""
 
-    def from_byte(offset: tf.Tensor) -> tf.data.Dataset:
+    def of_file(file: tf.Tensor, start: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
+        # Inside a function: elsewhere TensorFlow (2.21) loses the offset when it copies the graph of a dataset.
         variant = tf.raw_ops.TFRecordDatasetV2(
-            filenames=[file], compression_type="", buffer_size=_READ_BYTES, byte_offsets=[offset]
+            filenames=[file], compression_type="", buffer_size=_READ_BYTES, byte_offsets=[start]
         )
-        return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
+        return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string)).take(count)
 
-    # Inside a function: elsewhere TensorFlow loses the offset when it copies the graph of the dataset (seen with 2.21).
-    start = tfrecord.record_start(Path(file), number)
-    return tf.data.Dataset.from_tensors(tf.constant(start, tf.int64)).flat_map(from_byte)
+    return tf.data.Dataset.from_tensor_slices(places).flat_map(of_file)
 
 
 def _options(threads: int) -> tf.data.Options:
@@ -141,11 +147,13 @@ _Epochs = Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset]
 def _from_memory(source: Source, lanes: RankLanes, config: TrainConfig, steps: int, threads: int) -> _Epochs:
     """Epochs over images that were decoded once and are gathered a batch at a time."""
     images, labels = next(iter(source.decoded(threads).batch(source.records)))
-    own = [range(run.start - lanes.run.start, run.stop - lanes.run.start) for run in map(lanes.lane, lanes.own)]
+    runs = [lanes.lane(lane) for lane in lanes.own]
+    starts = tf.constant([run.start - lanes.run.start for run in runs], tf.int64)
+    stops = tf.constant([run.stop - lanes.run.start for run in runs], tf.int64)
 
     def one_epoch(epoch: tf.Tensor, done: tf.Tensor) -> tf.data.Dataset:
-        streams = [tf.data.Dataset.range(run.start, run.stop) for run in own]
-        chosen = _slices(streams, lanes, config, epoch).take(steps).skip(done)
+        chosen = _slices(lambda own: tf.data.Dataset.range(starts[own], stops[own]), lanes, config, epoch)
+        chosen = chosen.take(steps).skip(done)
         return chosen.map(lambda positions: (tf.gather(images, positions), tf.gather(labels, positions)))
 
     return one_epoch
@@ -153,39 +161,50 @@ def _from_memory(source: Source, lanes: RankLanes, config: TrainConfig, steps: i
 
 def _from_files(source: Source, lanes: RankLanes, config: TrainConfig, steps: int, threads: int) -> _Epochs:
     """Epochs read from the shards again each time."""
-    own = [source.part(run.start - lanes.run.start, len(run)) for run in map(lanes.lane, lanes.own)]
+    own = [source.part(run.start - lanes.run.start, len(run)).places() for run in map(lanes.lane, lanes.own)]
+    files, starts, counts = (tf.concat(column, 0) for column in zip(*own, strict=True))
+    ends = tf.cumsum(tf.constant([len(names) for names, _, _ in own]))
+    begins = tf.concat([[0], ends[:-1]], 0)
+
+    def of_lane(own: tf.Tensor) -> tf.data.Dataset:
+        its = slice(begins[own], ends[own])
+        return _records((files[its], starts[its], counts[its]))
 
     def one_epoch(epoch: tf.Tensor, done: tf.Tensor) -> tf.data.Dataset:
-        streams = [part.serialized() for part in own]
-        records = _slices(streams, lanes, config, epoch).take(steps).skip(done).unbatch()
+        records = _slices(of_lane, lanes, config, epoch).take(steps).skip(done).unbatch()
         decoded = records.map(source.decode, num_parallel_calls=threads, deterministic=True)
         return decoded.batch(lanes.batch_size, drop_remainder=True)
 
     return one_epoch
 
 
-def _slices(streams: list[tf.data.Dataset], lanes: RankLanes, config: TrainConfig, epoch: tf.Tensor) -> tf.data.Dataset:
-    """What a rank takes of its lanes' ``streams`` at each step, without end: each element [rank batch].
+def _slices(
+    of_lane: Callable[[tf.Tensor], tf.data.Dataset], lanes: RankLanes, config: TrainConfig, epoch: tf.Tensor
+) -> tf.data.Dataset:
+    """What a rank takes of its lanes at each step, without end: each element [rank batch].
 
-    Every lane is shuffled in a buffer of its own. The order follows from the seed, the epoch, the lane and its length,
-    whatever the elements are: images in memory and records in files come in the same one.
+    of_lane: the records of the rank's lane of that number, or what stands for them. Every lane is shuffled in a buffer
+    of its own. The order follows from the seed, the epoch, the lane and its length, whatever the elements are: images
+    in memory and records in files come in the same one.
     """
-    buffer = -(-config.shuffle_buffer // lanes.lanes)
-    ordered = []
-    for lane, stream in zip(lanes.own, streams, strict=True):
+    own, buffer = len(lanes.own), -(-config.shuffle_buffer // lanes.lanes)
+    sizes = tf.constant([min(buffer, len(lanes.lane(lane))) for lane in lanes.own], tf.int64)
+    # Drawn for all lanes, whichever of them this rank has.
+    seed = tf.stack([tf.constant(config.seed, tf.int64), epoch])
+    seeds = tf.random.stateless_uniform([lanes.lanes], seed, maxval=2**62, dtype=tf.int64)[lanes.own.start :]
+
+    def one_lane(number: tf.Tensor) -> tf.data.Dataset:
+        stream = of_lane(number)
         if buffer:
             # Of this function's graph alone. With the process's seed at 0 TensorFlow refuses a seed that is a tensor.
             tf.random.set_seed(1)
-            seed = tf.random.stateless_uniform([], _seed(config, epoch, lane), maxval=2**62, dtype=tf.int64)
-            stream = stream.shuffle(min(buffer, len(lanes.lane(lane))), seed=seed, reshuffle_each_iteration=False)
+            stream = stream.shuffle(sizes[number], seed=seeds[number], reshuffle_each_iteration=False)
         # A lane with less than a slice repeats its images.
-        ordered.append(stream.repeat().batch(lanes.slice_size, drop_remainder=True))
-    return tf.data.Dataset.zip(tuple(ordered)).map(lambda *slices: tf.concat(slices, 0))
+        return stream.repeat().batch(lanes.slice_size, drop_remainder=True)
 
-
-def _seed(config: TrainConfig, epoch: tf.Tensor, lane: int) -> tf.Tensor:
-    # A lane's number shares a word with the seed: there are fewer than 2^20 lanes.
-    return tf.stack([tf.constant(config.seed * 2**20 + lane, tf.int64), epoch])
+    # In turns, one slice of each: a graph of one lane, where one dataset per lane took seconds to trace.
+    turns = tf.data.Dataset.range(own).interleave(one_lane, cycle_length=own, block_length=1)
+    return turns.batch(own, drop_remainder=True).map(lambda slices: tf.reshape(slices, [lanes.batch_size]))
 
 
 def evaluation_batches(
