@@ -57,7 +57,7 @@ class Evaluator:
     def _columns(self) -> tuple[NDArray[Any], ...]:
         """Every result of this rank, each [steps, rank batch, …]: in several calls, each of which reports progress."""
         size, done, parts = StepsPerCall(self._ctx.config.train.steps_per_call), 0, []
-        iterator = iter(self._batches)
+        iterator = self._ctx.replicated.iterate(self._batches)
         self._ctx.kept_alive.append(iterator)  # see ``loop.train``
         while done < self._steps:
             number, began = size.next(self._steps - done), time.perf_counter()

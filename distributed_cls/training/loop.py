@@ -50,7 +50,7 @@ def train(ctx: RankContext, position: Position) -> TrainResult:
         first_step=position.step,
         threads=ctx.threads,
     )
-    iterator = iter(replicated.distribute(batches))
+    iterator = replicated.iterate(replicated.distribute(batches))
     validation = Evaluator(ctx, "val")
     # Destroying a distributed iterator waits for its prefetching threads, seconds to minutes, while the other ranks
     # stand in the next collective. They live as long as the process, which ends without tearing anything down.

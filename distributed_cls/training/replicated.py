@@ -9,6 +9,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from distributed_cls.config import TrainConfig
+from distributed_cls.training.memory import keep_freed_memory
 from distributed_cls.training.optimizer import make_optimizer
 
 
@@ -43,6 +44,12 @@ class ReplicatedModel:
     def distribute(self, dataset: tf.data.Dataset) -> tf.distribute.DistributedDataset:
         """This rank's own batches (one element per local replica), as the strategy's input."""
         return self.strategy.distribute_datasets_from_function(lambda _: dataset)
+
+    def iterate(self, distributed: tf.distribute.DistributedDataset) -> tf.distribute.DistributedIterator:
+        """An iterator over what ``distribute`` gave."""
+        iterator = iter(distributed)
+        keep_freed_memory()
+        return iterator
 
     def local_results(self, value: Any) -> tuple[tf.Tensor, ...]:
         """What ``strategy.run`` gave on each replica of this rank."""
