@@ -24,13 +24,31 @@ class TrainConfig(Section):
     )
     learning_rate: float = setting(1e-3, "peak learning rate", above=0)
     optimizer: str = setting("adam", "which Keras optimizer", choices=("adam", "adamw", "sgd"))
+    scale_rate_from: int | None = setting(
+        None, "batch size that learning_rate is meant for: it then grows with batch_size; null: as it is", at_least=1
+    )
     momentum: float = setting(0.9, "momentum of optimizer=sgd", at_least=0, below=1)
-    weight_decay: float = setting(0.0, "decoupled weight decay of optimizer=adamw", at_least=0)
+    nesterov: bool = setting(False, "optimizer=sgd: Nesterov's momentum")
+    weight_decay: float = setting(
+        0.0, "decoupled weight decay of adamw and sgd, of kernels alone (no biases, no normalisation)", at_least=0
+    )
     schedule: str = setting(
-        "cosine", "learning rate over the run; cosine warms up first", choices=("constant", "cosine")
+        "cosine",
+        "learning rate over the run; all but constant warm up first",
+        choices=("constant", "cosine", "one_cycle", "step"),
     )
     warmup_fraction: float = setting(
-        0.05, "schedule=cosine: fraction of all steps in which the rate rises from 0", at_least=0, below=1
+        0.05, "fraction of all steps in which the rate rises to its peak", at_least=0, below=1
+    )
+    decay_at: list[float] = setting(
+        [0.5, 0.75], "schedule=step: fractions of all steps at which the rate falls", above=0, below=1
+    )
+    decay_factor: float = setting(0.1, "schedule=step: what the rate is multiplied by", above=0, below=1)
+    clip_norm: float | None = setting(
+        None, "largest global norm of the whole batch's gradient; what is longer is shortened; null: any", above=0
+    )
+    class_weights: str | None = setting(
+        None, "weights of the classes in the loss; balanced: inverse to their images; null: none", choices=("balanced",)
     )
     label_smoothing: float = setting(0.0, "probability mass spread over the other classes", at_least=0, below=1)
     flip: bool = setting(False, "augmentation: mirror half of the training images left to right")
@@ -73,6 +91,16 @@ class TrainConfig(Section):
         if self.lanes and self.batch_size % self.lanes:
             advice = f"Set train.lanes={self.lane_count_for(self.lanes)}, or leave it out."
             self.refuse("lanes", self.lanes, f"a divisor of train.batch_size={self.batch_size}", advice)
+        # Neither would do anything, without a word.
+        if self.weight_decay and self.optimizer == "adam":
+            self.refuse("weight_decay", self.weight_decay, "0 with optimizer=adam", "Set train.optimizer=adamw.")
+        if self.nesterov and self.optimizer != "sgd":
+            self.refuse("nesterov", True, f"false with optimizer={self.optimizer}", "Set train.optimizer=sgd.")
+
+    @property
+    def peak_rate(self) -> float:
+        """The highest learning rate; where wanted, scaled linearly with the global batch (Goyal et al. 2017)."""
+        return self.learning_rate * self.batch_size / (self.scale_rate_from or self.batch_size)
 
     @property
     def lane_count(self) -> int:

@@ -10,7 +10,6 @@ import dataclasses
 import time
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -22,7 +21,9 @@ from distributed_cls.contracts.events import EpochEnded, FailureKind, Metrics, N
 from distributed_cls.contracts.rank_task import TrainResult
 from distributed_cls.training.context import RankContext
 from distributed_cls.training.evaluator import Evaluator
+from distributed_cls.training.gradients import clip_together, overflow_together
 from distributed_cls.training.input import train_batches
+from distributed_cls.training.losses import class_weights, example_losses
 from distributed_cls.training.replicated import ReplicatedModel
 from distributed_cls.training.sharding import train_steps
 from distributed_cls.training.steps_per_call import StepsPerCall
@@ -127,7 +128,7 @@ class EpochRunner:
 
     def __init__(self, ctx: RankContext, iterator: Any, steps: int) -> None:
         self._ctx, self._iterator, self._steps = ctx, iterator, steps
-        self._graph = TrainGraph(ctx.replicated, ctx.config.train)
+        self._graph = TrainGraph(ctx.replicated, ctx.config.train, class_weights(ctx))
         self._size = StepsPerCall(ctx.config.train.steps_per_call)
         self._traced = False
         self._saved = (0.0, 0)  # when the latest checkpoint was taken, and its step
@@ -234,8 +235,11 @@ class EpochRunner:
 class TrainGraph:
     """The graph functions of training: a call of several steps, and the step."""
 
-    def __init__(self, replicated: ReplicatedModel, config: TrainConfig) -> None:
-        self._replicated, self._config = replicated, config
+    def __init__(
+        self, replicated: ReplicatedModel, config: TrainConfig, weights: NDArray[np.float32] | None = None
+    ) -> None:
+        """``weights``: of each class in the loss, float32 [classes]; None: all the same."""
+        self._replicated, self._config, self._weights = replicated, config, weights
         self._global_batch = tf.constant(float(self._config.batch_size))
         self.train_call = tf.function(self._train_call)
 
@@ -265,36 +269,17 @@ class TrainGraph:
         with tf.GradientTape() as tape:
             logits = model(tf.cast(images, tf.float32), training=True)
             losses = example_losses(logits, labels, self._config.label_smoothing)
-            loss = tf.reduce_sum(losses) / global_batch
+            weighted = losses if self._weights is None else losses * tf.gather(self._weights, labels)
+            loss = tf.reduce_sum(weighted) / global_batch
             if model.losses:  # regularisers: once in all, not once per replica
                 loss += tf.add_n(model.losses) / self._replicated.replicas
             scaled = optimizer.scale_loss(loss)
         variables = model.trainable_variables
         gradients = tape.gradient(scaled, [v.value for v in variables])
         if self._config.mixed_precision:
-            gradients = _overflow_together(gradients)
+            gradients = overflow_together(gradients)
+        if self._config.clip_norm is not None:
+            gradients = clip_together(gradients, optimizer.scale_loss(tf.constant(self._config.clip_norm)))
         optimizer.apply(gradients, variables)
         correct = tf.reduce_sum(tf.cast(tf.argmax(logits, -1) == labels, tf.float32))
         return tf.reduce_sum(losses), correct
-
-
-def example_losses(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float) -> tf.Tensor:
-    """Cross-entropy of each example, float32 [N]. ``logits`` float32 [N, classes], ``labels`` int64 [N]."""
-    if label_smoothing:
-        targets = keras.ops.one_hot(labels, logits.shape[-1])
-        targets = targets * (1 - label_smoothing) + label_smoothing / logits.shape[-1]
-        return keras.ops.categorical_crossentropy(targets, logits, from_logits=True)
-    return keras.ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-
-
-def _overflow_together(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
-    """Gradients that are NaN on every replica once they overflow on one.
-
-    The loss-scaling optimizer skips such a step, and looks at its own replica's gradients alone: ranks that skip and
-    ranks that do not would wait for each other in the next all-reduce.
-    """
-    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
-    context = tf.distribute.get_replica_context()
-    overflows = context.all_reduce(tf.distribute.ReduceOp.SUM, 1.0 - tf.cast(finite, tf.float32))
-    factor = tf.where(overflows > 0, float("nan"), 1.0)
-    return [gradient * tf.cast(factor, gradient.dtype) for gradient in gradients]

@@ -24,8 +24,7 @@ class ReplicatedModel:
             self.model = build()
             if config.sync_batch_norm:
                 _synchronise_batch_norm(self.model)
-            self.optimizer = make_optimizer(config, total_steps)
-            self.optimizer.build(self.model.trainable_variables)
+            self.optimizer = make_optimizer(config, total_steps, self.model.trainable_variables)
         self.replicas: int = strategy.num_replicas_in_sync  # of all ranks
         self._statistics = _moving_statistics(self.model)
         self._all_reduce = tf.function(self._sum_over_replicas)

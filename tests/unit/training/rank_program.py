@@ -33,6 +33,11 @@ from distributed_cls.training.sharding import RankLanes
 from tests.patience import PATIENCE
 
 STEPS = 20
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "sgd": {"optimizer": "sgd"},
+    "adam": {"optimizer": "adam"},
+    "clipped": {"optimizer": "sgd", "clip_norm": 0.1},
+}
 KEPT_EPOCHS = 2
 
 
@@ -82,10 +87,10 @@ def steps(task: RankTask, rank: int, world_size: int, folder: Path) -> None:
         STEPS * config.train.batch_size, config.train.lane_count, config.train.batch_size, world_size, rank
     )
     left: dict[str, list[np.ndarray]] = {}
-    for optimizer in ("sgd", "adam"):
-        train = dataclasses.replace(config.train, optimizer=optimizer)
+    for name, settings in OPTIMIZERS.items():
+        train = dataclasses.replace(config.train, **settings)
         replicated = _train(strategy, DenseConfig(units=[16], dropout=0.0), train, source, lanes)
-        left[optimizer] = _own(replicated.model.variables)
+        left[name] = _own(replicated.model.variables)
     replicated = _train(strategy, CnnConfig(filters=[4, 4], units=8), config.train, source, lanes)
     norm = replicated.model.get_layer("block_0_norm").non_trainable_variables
     left["statistics_before"] = _own(norm)

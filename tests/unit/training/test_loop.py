@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from scipy.special import log_softmax
+from sklearn.utils.class_weight import compute_class_weight
 
-from distributed_cls.config import TrainConfig
+from distributed_cls.config import Config, TrainConfig
 from distributed_cls.models.building import build
 from distributed_cls.models.dense import DenseConfig
 from distributed_cls.training.evaluator import Evaluator
 from distributed_cls.training.loop import TrainGraph, batch_arithmetic
+from distributed_cls.training.losses import class_weights
 from distributed_cls.training.optimizer import make_optimizer
 from distributed_cls.training.replicated import ReplicatedModel
 from distributed_cls.training.sharding import RankLanes
 
 
 def _rate(config: TrainConfig, total: int, step: int) -> float:
-    optimizer = make_optimizer(config, total)
-    optimizer.build([keras.Variable(1.0)])
+    optimizer = make_optimizer(config, total, [keras.Variable(1.0)])
     optimizer.iterations.assign(step)
     return float(optimizer.learning_rate)
 
@@ -46,28 +47,34 @@ def test_schedules_without_warm_up() -> None:
     [("adam", keras.optimizers.Adam), ("adamw", keras.optimizers.AdamW), ("sgd", keras.optimizers.SGD)],
 )
 def test_optimizers(name: str, kind: type[keras.optimizers.Optimizer]) -> None:
-    optimizer = make_optimizer(TrainConfig(optimizer=name, momentum=0.7, weight_decay=0.01), 10)
+    decay = 0.01 if name == "adamw" else 0.0
+    config = TrainConfig(optimizer=name, momentum=0.7, weight_decay=decay)
+    optimizer = make_optimizer(config, 10, [keras.Variable(1.0)])
     assert type(optimizer) is kind
     settings = optimizer.get_config()
     assert settings.get("momentum", 0.7) == 0.7
     assert settings["weight_decay"] == (0.01 if name == "adamw" else None)
 
 
-def _graph(batch_size: int, **settings: object) -> tuple[ReplicatedModel, TrainGraph]:
+def _graph(
+    batch_size: int, weights: np.ndarray | None = None, **settings: object
+) -> tuple[ReplicatedModel, TrainGraph]:
     defaults = {"schedule": "constant", "optimizer": "sgd", "momentum": 0.0, "batch_size": batch_size}
     config = TrainConfig(**{**defaults, **settings})  # type: ignore[arg-type]
     model = DenseConfig(units=[], dropout=0.0)
     replicated = ReplicatedModel(tf.distribute.get_strategy(), lambda: build(model, 8, 3), config, 10)
-    return replicated, TrainGraph(replicated, config)
+    return replicated, TrainGraph(replicated, config, weights)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_a_training_step_is_the_textbooks(smoothing: float) -> None:
+@pytest.mark.parametrize("class_weights", [None, [0.5, 3.0, 1.0]])
+def test_a_training_step_is_the_textbooks(smoothing: float, class_weights: list[float] | None) -> None:
     """A linear softmax classifier: loss and gradient are known in closed form."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
     labels = random.integers(0, 3, 6)
-    replicated, graph = _graph(6, learning_rate=0.1, label_smoothing=smoothing)
+    given = None if class_weights is None else np.array(class_weights, np.float32)
+    replicated, graph = _graph(6, given, learning_rate=0.1, label_smoothing=smoothing)
     weights, bias = (np.asarray(v, np.float64) for v in replicated.model.trainable_variables)
     batches = iter(replicated.distribute(tf.data.Dataset.from_tensors((images, labels))))
     loss, correct = graph.train_call(batches, tf.constant(1)).numpy()
@@ -77,7 +84,8 @@ def test_a_training_step_is_the_textbooks(smoothing: float) -> None:
     targets = np.eye(3)[labels] * (1 - smoothing) + smoothing / 3
     assert loss == pytest.approx(-(targets * log_softmax(logits, axis=1)).sum(), rel=1e-5)
     assert correct == (logits.argmax(1) == labels).sum()
-    error = (np.exp(log_softmax(logits, axis=1)) - targets) / 6
+    share = np.ones(6) if class_weights is None else np.array(class_weights)[labels]
+    error = (np.exp(log_softmax(logits, axis=1)) - targets) * share[:, None] / 6
     after, bias_after = (np.asarray(v) for v in replicated.model.trainable_variables)
     np.testing.assert_allclose(after, weights - 0.1 * x.T @ error, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(bias_after, bias - 0.1 * error.sum(0), rtol=1e-4, atol=1e-6)
@@ -145,3 +153,16 @@ def test_the_arithmetic_of_the_batch_is_said_once_and_right() -> None:
     # 64 lanes of two images, dealt to three ranks.
     assert batch_arithmetic(context([128], 3, 1), 1).startswith("global batch 128 = 3 ranks × 42 to 44 images; ")
     assert "2 ranks × 64 images (3 GPUs × 20 to 22);" in batch_arithmetic(context([128], 2, 3), 1)
+
+
+def test_balanced_class_weights_are_scikit_learns() -> None:
+    counts = {"bus": 7, "car": 90, "train": 3}
+    labels = [number for number, count in enumerate(counts.values()) for _ in range(count)]
+    manifest = SimpleNamespace(classes=list(counts), counts={"train": counts})
+
+    def weights(chosen: str | None) -> Any:
+        return class_weights(SimpleNamespace(config=Config(train=TrainConfig(class_weights=chosen)), manifest=manifest))
+
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    np.testing.assert_allclose(weights("balanced"), expected, rtol=1e-6)
+    assert weights(None) is None
