@@ -33,7 +33,7 @@ def perform(run: Run) -> Summary:
     """Do ``run.config.job``; its summary, which is also written to summary.json."""
     job_checks.check_run_folder(run.folder)
     job_checks.check_paths(run.config)
-    with full_disk_named(run.folder), progress.showing(run.config.job.console) as display:
+    with full_disk_named(run.folder), progress.showing(run.config.job.console) as display, run.status.following():
         summary = _JOBS[run.config.job.name](run, display)
         run.note_total()
         summaries.write(run.folder, summary)
@@ -197,6 +197,7 @@ def _run_ranks(
 
     def listen(event: Event) -> None:
         recorder(event)
+        run.status(event)
         view(event)
 
     try:

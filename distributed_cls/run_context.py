@@ -1,5 +1,6 @@
 """One run of a job: what it was asked for, how it gets Spark, and how long each stage took."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from distributed_cls.config import Config, to_dict
 from distributed_cls.contracts.summary import Summary
 from distributed_cls.run.progress import Display
+from distributed_cls.run.status import StatusFile
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -28,6 +30,11 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)  # per stage
     began: float = field(default_factory=time.monotonic)
 
+    @functools.cached_property
+    def status(self) -> StatusFile:
+        """``status.json`` of this run."""
+        return StatusFile(self.folder, self.config.job.name)
+
     def note_total(self) -> None:
         """Set the time since the command was given, once: the report, the panel and the summary show the same one."""
         if "total" not in self.seconds:
@@ -37,7 +44,8 @@ class Run:
     def timed(self, stage: str) -> Iterator[None]:
         """Add the seconds of a block, without those of stages that it contains, to ``seconds``."""
         began, before = time.monotonic(), sum(self.seconds.values())
-        yield
+        with self.status.stage(stage):
+            yield
         inner = sum(self.seconds.values()) - before
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.monotonic() - began - inner, 3)
 

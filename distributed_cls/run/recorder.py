@@ -20,7 +20,7 @@ from distributed_cls.contracts.events import (
 _GALLERY = 24  # mistakes that are kept, over all ranks
 
 # The stage of summary.json that a phase of rank 0 belongs to.
-_STAGES = {
+STAGES = {
     Phase.STARTING: "rendezvous",
     Phase.RENDEZVOUS: "rendezvous",
     Phase.TENSORFLOW: "tensorflow",
@@ -90,6 +90,6 @@ class Recorder:
         ends = [began for began, _ in self._phases[1:]] + [time.time()]
         seconds = {"failed_attempts": round(self._failed_seconds, 3)} if self._failed_seconds else {}
         for (began, phase), end in zip(self._phases, ends, strict=True):
-            stage = _STAGES[phase]
+            stage = STAGES[phase]
             seconds[stage] = round(seconds.get(stage, 0.0) + end - began, 3)
         return seconds

@@ -62,6 +62,8 @@ def test_the_run_folder_keeps_its_contract(digits: Ended) -> None:
     assert ".spark" not in names  # Spark's temporary files are gone
     assert {path.name for path in (digits.folder / "logs").iterdir()} == {"rank-0.log", "rank-1.log", "spark.log"}
     events = [json.loads(line) for line in (digits.folder / "metrics.jsonl").read_text().splitlines()]
+    status = digits.json("status.json")
+    assert (status["state"], status["step"]) == ("done", digits.summary["train"]["steps"])
     epochs = [event["epoch"] for event in events if event["event"] == "epoch" and event["split"] == "val"]
     assert epochs == list(range(1, digits.summary["train"]["epochs"] + 1))
 

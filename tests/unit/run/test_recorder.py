@@ -70,7 +70,7 @@ def test_the_seconds_of_stages_are_those_of_rank_0_in_the_last_attempt(tmp_path:
         "train": 12,
         "evaluate": 2,
     }
-    assert set(recorder_module._STAGES) == set(Phase)
+    assert set(recorder_module.STAGES) == set(Phase)
 
 
 def test_the_most_confident_mistakes_of_all_ranks_in_the_last_attempt(tmp_path: Path) -> None:
