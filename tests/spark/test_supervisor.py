@@ -14,7 +14,7 @@ import pytest
 
 from distributed_cls.barrier.supervisor import Outcome, run_ranks
 from distributed_cls.config import ClusterConfig, Config, DataConfig, TrainConfig
-from distributed_cls.contracts.events import AttemptStarted, EpochEnded, Event, LogLine, MistakesFound, ProcessStarted
+from distributed_cls.contracts.events import AttemptStarted, EpochEnded, Event, MistakesFound, Noted, ProcessStarted
 from distributed_cls.contracts.manifest import Manifest
 from distributed_cls.contracts.rank_task import RankTask, Step
 from distributed_cls.errors import RunError, UserError
@@ -125,7 +125,7 @@ def test_a_killed_rank_is_named_and_the_stage_goes_on_from_its_checkpoint(
     counts = outcome.result.counts
     assert [counts[split].examples for split in ("val", "test")] == [21, 19]
     assert counts["test"].correct > 0.6 * 19  # stripes are easy; guessing gives a third
-    assert any("Resumed after epoch" in event.line for event in stage.events if isinstance(event, LogLine))
+    assert any("Resumed from last.npz, at step" in event.text for event in stage.events if isinstance(event, Noted))
     assert {event.rank for event in stage.events if isinstance(event, MistakesFound)} == {0, 1}
     times = [event.time for event in stage.events]
     assert times == sorted(times)  # all by the driver's clock
