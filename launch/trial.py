@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from distributed_cls.config import Config
+from distributed_cls.contracts import status
 from distributed_cls.contracts.summary import Summary
 from distributed_cls.contracts.trials_table import TrialRow, TrialStatus
 from distributed_cls.jobs import perform, show
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_OF_HYDRA = (".hydra", "launch.log", "multirun.yaml")  # what is in a folder before any job has begun
+# What is in a folder before any job has done something.
+_BEFORE_WORK = (".hydra", "launch.log", "multirun.yaml", status.FILE)
 
 
 class SweepBegins(Callback):
@@ -116,15 +118,15 @@ class Launcher:
         self._session = None
 
     def remove_empty_folder(self) -> None:
-        """Remove the folder of a command that was refused, where Hydra alone has written into it."""
+        """Remove the folder of a command that was refused before it did anything."""
         folder = self.folder
         if folder is None and HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:
             folder = Path(HydraConfig.get().sweep.dir)  # of a sweep whose first trial was refused
         if folder is None or not folder.is_dir() or self.rows:
             return
-        if any(path.name not in _OF_HYDRA for path in folder.iterdir()):
+        if any(path.name not in _BEFORE_WORK for path in folder.iterdir()):
             return
-        for name in _OF_HYDRA:
+        for name in _BEFORE_WORK:
             shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(missing_ok=True)
         # Folders above a folder that the user has chosen are the user's; rmdir leaves those that hold something.
         ours = folder.absolute().parents[1].name == "runs"
