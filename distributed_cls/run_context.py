@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from distributed_cls.config import Config, to_dict
 from distributed_cls.contracts.summary import Summary
 from distributed_cls.run.progress import Display
-from distributed_cls.run.status import StatusFile
+from distributed_cls.run.status_file import StatusFile
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from distributed_cls.config import Config, DataConfig, from_saved
 from distributed_cls.contracts import index
 from distributed_cls.contracts import summary as summaries
+from distributed_cls.contracts.checkpoint import BEST
 from distributed_cls.contracts.manifest import SPLITS, Dataset
 from distributed_cls.contracts.summary import DatasetEntry
 from distributed_cls.errors import UserError
@@ -39,7 +40,7 @@ def find(model_dir: str) -> EarlierRun:
     if not (folder / summaries.FILE).is_file() and (folder.parent / summaries.FILE).is_file():
         folder = folder.parent
     summary = summaries.read(folder, _REMEDY)
-    checkpoint = folder / "checkpoints" / "best.npz"
+    checkpoint = folder / "checkpoints" / BEST
     if summary.dataset is None or not checkpoint.is_file():
         raise UserError(f"Expected a checkpoint at {checkpoint}. Received: no such file. {_REMEDY}")
     config, dropped = from_saved(summary.config)

@@ -34,7 +34,7 @@ class Saver:
         statistics: see ``checkpoint.STATISTICS``. Raises what writing the one before raised.
         """
         self.wait()
-        arrays = _arrays(variables)
+        arrays = arrays_of(variables)
         if statistics is not None:
             arrays[checkpoint.STATISTICS] = statistics
         self._writing = self._thread.submit(self._write, arrays, position, best)
@@ -51,13 +51,9 @@ class Saver:
             writing.result()
 
 
-def save(path: Path, variables: Sequence[keras.Variable], position: Position) -> None:
-    """Write ``variables`` (their values on this rank) and ``position`` to ``path``, whole or not at all."""
-    checkpoint.write(path, _arrays(variables), position)
-
-
-def _arrays(variables: Sequence[keras.Variable]) -> Arrays:
-    # A copy: what TensorFlow gives may be the variable's own memory, which the next step changes.
+def arrays_of(variables: Sequence[keras.Variable]) -> Arrays:
+    """A copy of ``variables`` (their values on this rank), as a checkpoint names them."""
+    # What TensorFlow gives may be the variable's own memory, which the next step changes.
     return {_key(index, variable): np.array(variable) for index, variable in enumerate(variables)}
 
 

@@ -13,13 +13,17 @@ import pytest
 from distributed_cls.contracts import checkpoint
 from distributed_cls.contracts.checkpoint import Position
 from distributed_cls.errors import UserError
-from distributed_cls.training.run_state import Saver, load, load_newest, save
+from distributed_cls.training.run_state import Saver, arrays_of, load, load_newest
 from tests.patience import PATIENCE
 
 
 def _variables(*shapes: tuple[int, ...], seed: int = 0) -> list[keras.Variable]:
     random = np.random.default_rng(seed)
     return [keras.Variable(random.normal(size=shape), name=f"w{index}") for index, shape in enumerate(shapes)]
+
+
+def save(path: Path, variables: list[keras.Variable], position: Position) -> None:
+    checkpoint.write(path, arrays_of(variables), position)
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
@@ -81,15 +85,16 @@ import numpy as np
 
 sys.modules["keras"] = types.SimpleNamespace(Variable=object)  # named in annotations only; its import takes seconds
 from distributed_cls.contracts import checkpoint
+from distributed_cls.contracts import checkpoint
 from distributed_cls.contracts.checkpoint import Position
-from distributed_cls.training.run_state import save
+from distributed_cls.training.run_state import arrays_of
 
 class Variable:
     name = "w0"
     def __array__(self, dtype=None, copy=None):
         return np.ones(50_000_000, np.float32)
 
-save(Path(sys.argv[1]), [Variable()], Position(epoch=9))
+checkpoint.write(Path(sys.argv[1]), arrays_of([Variable()]), Position(epoch=9))
 """
 
 

@@ -10,8 +10,8 @@ from distributed_cls.contracts import status as statuses
 from distributed_cls.contracts.events import AttemptStarted, EpochEnded, Metrics, Phase, PhaseStarted, TrainProgressed
 from distributed_cls.contracts.status import FILE, State, Status
 from distributed_cls.errors import UserError
-from distributed_cls.run import status as status_module
-from distributed_cls.run.status import StatusFile
+from distributed_cls.run import status_file as status_module
+from distributed_cls.run.status_file import StatusFile
 
 
 def _step(step: int, loss: float = 0.5) -> TrainProgressed:
