@@ -46,9 +46,8 @@ class RankContext:
     @property
     def lanes(self) -> RankLanes:
         """The part of every global batch that this rank computes."""
-        train, local = self.config.train, self.replicated.local_replicas
-        records = sum(self.records("train"))
-        return RankLanes(records, train.lane_count, train.batch_size, self.world_size, self.rank, local)
+        local = self.replicated.local_replicas
+        return RankLanes.of(self.records("train"), self.config.train, self.world_size, self.rank, local)
 
     def records(self, split: str) -> list[int]:
         """Records of each shard of a split."""

@@ -9,6 +9,8 @@ forever: the counts come from the manifest, so all ranks reach the same answer w
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from distributed_cls.config import TrainConfig
+
 
 @dataclass(frozen=True)
 class Range:
@@ -70,6 +72,13 @@ class RankLanes:
     world_size: int
     rank: int
     local_replicas: int = 1
+
+    @classmethod
+    def of(
+        cls, records: Sequence[int], train: TrainConfig, world_size: int, rank: int, local_replicas: int = 1
+    ) -> "RankLanes":
+        """The lanes of ``rank`` as the settings want them. ``records``: of each shard of the train split."""
+        return cls(sum(records), train.lane_count, train.batch_size, world_size, rank, local_replicas)
 
     @property
     def own(self) -> range:

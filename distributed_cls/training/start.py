@@ -138,7 +138,7 @@ def open_sources(
         records = [shard.records for shard in shards]
         run = rank_run(records, world_size, rank)
         if split == "train":
-            run = RankLanes(sum(records), train.lane_count, train.batch_size, world_size, rank).run
+            run = RankLanes.of(records, train, world_size, rank).run
         ranges = ranges_of(records, run)
         own += [shards[part.shard] for part in ranges]
         files = [str(Path(folder, shard.file)) for shard in shards]

@@ -46,7 +46,7 @@ def _train(
 ) -> tf.data.Dataset:
     """The batches of a rank over three epochs; keywords beyond are those of ``TrainConfig``."""
     config = TrainConfig(**{"epochs": 3, "batch_size": BATCH, "shuffle_buffer": 64, **settings})
-    lanes = RankLanes(sum(COUNTS), config.lane_count, config.batch_size, world, rank)
+    lanes = RankLanes.of(COUNTS, config, world, rank)
     steps = train_steps(COUNTS, config.batch_size)
     return train_batches(_source(shards, lanes.run), lanes, config, steps=steps, first_step=first_step, threads=1)
 
