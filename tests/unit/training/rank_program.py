@@ -3,6 +3,7 @@
 ``FOLDER/task.json`` is a task as the barrier room gives it. The rank leaves ``FOLDER/rank-K.*``.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -19,6 +20,7 @@ import tensorflow as tf
 from distributed_cls.config import TrainConfig
 from distributed_cls.contracts import checkpoint, rank_task
 from distributed_cls.contracts import manifest as manifests
+from distributed_cls.contracts.checkpoint import DamagedCheckpoint
 from distributed_cls.contracts.events import Event, Finished, TrainProgressed
 from distributed_cls.contracts.rank_task import RankAssignment, RankTask
 from distributed_cls.models.building import build
@@ -42,19 +44,37 @@ KEPT_EPOCHS = 2
 
 
 class KeepingReporter(Reporter):
-    """Keeps a copy of the checkpoints once there is one from within the epoch after ``KEPT_EPOCHS``."""
+    """Keeps a copy of the checkpoints once there is one from within the epoch after ``KEPT_EPOCHS``.
+
+    A checkpoint is taken after every second step. So before the report of a third step is sent only the one of the
+    step before is being written, and no further one begins: the copy is made once it is there.
+    """
 
     def __init__(self, fd: int, run_folder: Path) -> None:
         super().__init__(fd)
         self._run_folder = run_folder
+        self._reports = 0  # of the epoch in question
 
     def send(self, event: Event) -> None:
-        kept = self._run_folder / "kept"
-        if isinstance(event, TrainProgressed) and event.epoch == KEPT_EPOCHS + 1 and not kept.exists():
-            found = checkpoint.newest_position(self._run_folder / "checkpoints")
-            if found and found[1].sums:
-                shutil.copytree(self._run_folder / "checkpoints", kept)
+        if isinstance(event, TrainProgressed) and event.epoch == KEPT_EPOCHS + 1:
+            self._reports += 1
+            if self._reports == 3:
+                self._keep(event.step - 1)
         super().send(event)
+
+    def _keep(self, step: int) -> None:
+        checkpoints, deadline = self._run_folder / "checkpoints", time.monotonic() + PATIENCE
+        while _newest_step(checkpoints) != step:
+            assert time.monotonic() < deadline, f"no checkpoint of step {step}"
+            time.sleep(0.01)
+        shutil.copytree(checkpoints, self._run_folder / "kept")
+
+
+def _newest_step(checkpoints: Path) -> int | None:
+    with contextlib.suppress(DamagedCheckpoint):  # the file was renamed between listing and reading
+        found = checkpoint.newest_position(checkpoints)
+        return found[1].step if found else None
+    return None
 
 
 def _batches(replicated: ReplicatedModel, train: TrainConfig, source: Source, lanes: RankLanes, steps: int) -> Any:
