@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format bench clean clean-runs
+.PHONY: help setup run test lint format bench chaos clean clean-runs
 
 help: ## Show these targets
 	@echo "Begin with make run. The first time it installs about 4 GB into .venv, which takes some minutes; then it trains"
@@ -38,6 +38,9 @@ format: $(READY) ## Format the code
 
 bench: $(READY) ## Measure what the README claims, both sides in one run (ARGS="training" for one of them)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(READY) ## Disturb trainings at random moments and compare their weights (ARGS="--runs 16" for fewer)
+	$(BIN)/python -m benchmarks.chaos $(ARGS)
 
 clean: ## Remove the environment, the caches and what was built; trained models and prepared data stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,8 +1,9 @@
 """The story of each job, top to bottom."""
 
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from distributed_cls.run_context import Run
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from distributed_cls.barrier.crew import Crew
     from distributed_cls.barrier.supervisor import Outcome
 
 log = logging.getLogger(__name__)
@@ -56,9 +58,11 @@ def show(summary: Summary, folder: Path) -> None:
 def _pipeline(run: Run, display: Display) -> Summary:
     """Prepare, train, evaluate, export and report."""
     job_checks.check_resume(run.config, run.folder)
-    spark = run.start_cluster(display)
-    dataset = _prepare(run, lambda: spark, display)
-    return _report(run, _run_ranks(run, spark, dataset, display, tuple(Step)), display)
+    with _crew(run) as crew:
+        spark = run.start_cluster(display)
+        dataset = _prepare(run, lambda: spark, display)
+        summary = _run_ranks(run, spark, crew, dataset, display, tuple(Step))
+    return _report(run, summary, display)
 
 
 def _prepare_only(run: Run, display: Display) -> Summary:
@@ -68,8 +72,10 @@ def _prepare_only(run: Run, display: Display) -> Summary:
 
 def _train_only(run: Run, display: Display) -> Summary:
     job_checks.check_resume(run.config, run.folder)
-    spark = run.start_cluster(display)
-    return _run_ranks(run, spark, _prepare(run, lambda: spark, display), display, (Step.TRAIN,))
+    with _crew(run) as crew:
+        spark = run.start_cluster(display)
+        dataset = _prepare(run, lambda: spark, display)
+        return _run_ranks(run, spark, crew, dataset, display, (Step.TRAIN,))
 
 
 def _evaluate(run: Run, display: Display) -> Summary:
@@ -80,10 +86,12 @@ def _evaluate(run: Run, display: Display) -> Summary:
     earlier = earlier_run.find(run.config.model_dir)
     run.config = earlier_run.evaluated_config(run.config, earlier, run.given)
     job_checks.check_paths(run.config)
-    spark = run.start_cluster(display)
-    dataset = _prepare(run, lambda: spark, display)
-    earlier_run.check_data(earlier, dataset)
-    return _report(run, _run_ranks(run, spark, dataset, display, (Step.EVALUATE,), str(earlier.checkpoint)), display)
+    with _crew(run) as crew:
+        spark = run.start_cluster(display)
+        dataset = _prepare(run, lambda: spark, display)
+        earlier_run.check_data(earlier, dataset)
+        summary = _run_ranks(run, spark, crew, dataset, display, (Step.EVALUATE,), str(earlier.checkpoint))
+    return _report(run, summary, display)
 
 
 def _verify(run: Run, display: Display) -> Summary:
@@ -177,9 +185,23 @@ def _dataset_entry(dataset: Dataset) -> DatasetEntry:
     )
 
 
+@contextlib.contextmanager
+def _crew(run: Run) -> Iterator["Crew"]:
+    """The agents of this job's ranks: what of them can start before Spark starts now."""
+    from distributed_cls.barrier.crew import Crew
+
+    crew = Crew(run.config.cluster, plugins.load())
+    crew.warm_up()
+    try:
+        yield crew
+    finally:
+        crew.close()
+
+
 def _run_ranks(
     run: Run,
     spark: "SparkSession",
+    crew: "Crew",
     dataset: Dataset,
     display: Display,
     steps: Sequence[Step],
@@ -201,7 +223,7 @@ def _run_ranks(
         view(event)
 
     try:
-        outcome = run_ranks(spark, task, run.config.cluster, listen)
+        outcome = run_ranks(spark, task, crew, listen)
     finally:
         recorder.close()
         display.end()

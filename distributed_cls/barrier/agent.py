@@ -1,77 +1,196 @@
-"""What a barrier task does: meet the other ranks, start this rank's process, watch it to its end.
+"""What a barrier task does: hold a warm process, and start, watch and end this rank's processes as the driver orders.
 
-Runs in a Spark Python worker. Top-level and importable, so that Spark ships its name, not its code; what it is given
-and what it returns is JSON text.
+Runs in a Spark Python worker. Top-level and importable, so that Spark ships its name, not its code.
 """
 
+import contextlib
 import os
+import queue
 import signal
-from typing import TYPE_CHECKING
+import threading
+import time
+from dataclasses import dataclass
 
 from distributed_cls.barrier import rendezvous
+from distributed_cls.barrier.control_line import ControlClient
 from distributed_cls.barrier.rank_process import RankProcess, environment
-from distributed_cls.barrier.relay import DriverConnection
-from distributed_cls.config import plugins
-from distributed_cls.contracts import rank_facts, rank_task
-from distributed_cls.contracts.events import Failed, FailureKind, Phase, PhaseStarted, ProcessStarted
-from distributed_cls.contracts.rank_task import RankAssignment, RankTask, StageAnswer
+from distributed_cls.barrier.warm_process import WarmProcess, WarmProcessGone, describe_exit
+from distributed_cls.contracts import events
+from distributed_cls.contracts.events import (
+    Event,
+    Failed,
+    FailureKind,
+    LogLine,
+    Met,
+    Phase,
+    PhaseStarted,
+    ProcessEnded,
+    ProcessStarted,
+)
+from distributed_cls.contracts.orders import DumpStacks, Leave, Meet, Order, ReleaseRank, StartRank, StopRank
 
-if TYPE_CHECKING:
-    from pyspark import BarrierTaskContext
-
-_ROOT_CAUSE_GRACE_SECONDS = 15.0
-
-
-class RankFailed(RuntimeError):
-    """A rank's process ended without a result. The driver has the details from the relay."""
+_POLL_SECONDS = 0.05
+_RELEASE_SECONDS = 5.0  # for a process to go that has been let go
+_STATES = 2  # places in memory for a rank's latest states
 
 
-def run_rank(*, task: str, address: tuple[str, int], secret: str) -> str:
-    """Run this barrier task's rank of ``task`` (``contracts/rank_task.py``); a ``StageAnswer`` as JSON text."""
+@dataclass(frozen=True)
+class AgentPlace:
+    """What the driver tells every agent of a stage when Spark starts it."""
+
+    address: tuple[str, int]  # of the control line
+    secret: str
+    threads: int  # CPU threads of each rank
+    plugins: tuple[str, ...]  # modules that register models from outside the package
+    reconnect_seconds: float
+    warm_socket: str | None  # of the warm process that all agents of a local master share
+
+
+def run_agent(*, place: AgentPlace) -> str:
+    """Serve as the agent of this barrier task's rank until the driver lets it go, or is gone."""
     # Only a Spark Python worker has it.
     from pyspark import BarrierTaskContext
 
-    plugins.import_all(rank_task.plugins_of(task))  # they register the settings that the task holds
-    return rank_task.dump_answer(_run(BarrierTaskContext.get(), rank_task.load_task(task), address, secret))
-
-
-def _run(context: "BarrierTaskContext", task: RankTask, address: tuple[str, int], secret: str) -> StageAnswer:
-    rank = context.partitionId()
-    connection = DriverConnection(address, secret, rank)
+    context = BarrierTaskContext.get()
+    client = ControlClient(place.address, place.secret, context.partitionId(), place.reconnect_seconds)
+    agent = Agent(client, place)
     try:
-        with rendezvous.held_port() as port:
-            host = rendezvous.own_address(address)
-            connection.send(PhaseStarted(phase=Phase.RENDEZVOUS, host=host))
-            own = rendezvous.local_facts(host, port, task.dataset, task.run_folder)
-            everyone = [rank_facts.loads(text) for text in context.allGather(rank_facts.dumps(own))]
-            refusal = rendezvous.refusal(everyone, task.fingerprint, task.config.cluster.gpus_per_worker)
-            if refusal:
-                return StageAnswer(refusal=refusal)
-            assignment = RankAssignment(task, rank, len(everyone), os.getpid())
-            hosts = [facts.host for facts in everyone]
-            variables = environment(rendezvous.tf_config(everyone, rank), task.threads, hosts, task.plugins)
-            process = RankProcess(rank_task.dump_assignment(assignment), variables, connection)
-            connection.send(ProcessStarted(host=host, pid=process.process.pid))
-            try:
-                if process.wait():
-                    # TensorFlow takes a peer that leaves for one that died: all leave together.
-                    context.barrier()
-                    process.leave()
-                    return StageAnswer(process.result)
-            finally:
-                process.stop()
-        ending = _describe_exit(process.process.returncode)
-        if process.failure is None:
-            connection.send(Failed(failure=FailureKind.DIED, message=f"its process ended with {ending}"))
-        # The driver closes the connection once it has heard the other ranks; Spark would end them before that.
-        connection.closed.wait(_ROOT_CAUSE_GRACE_SECONDS)
-        raise RankFailed(f"rank {rank} on {host} ended with {ending}")
+        agent.serve()
     finally:
-        connection.close()
+        agent.close()
+    return ""
 
 
-def _describe_exit(code: int) -> str:
-    if code < 0:
-        hint = " (out of memory?)" if -code == signal.SIGKILL else ""
-        return f"signal {signal.Signals(-code).name}{hint}"
-    return f"exit code {code}"
+class Agent:
+    """One rank's agent: obeys orders one after the other, and reports what its process does."""
+
+    def __init__(self, client: ControlClient, place: AgentPlace) -> None:
+        self._client, self._place = client, place
+        self._host = rendezvous.own_address(place.address)
+        self._attempt = 0
+        self._port = contextlib.ExitStack()  # holds the port of the rendezvous
+        self._job, self._states = "", list[int]()
+        self._process: RankProcess | None = None
+        self._kill_at: float | None = None  # monotonic seconds: the process was told to end
+        self._warm: WarmProcess | None = None
+        self._warm = self._start_warm_process()
+
+    def serve(self) -> None:
+        """Obey the driver's orders until it lets this agent leave, or is gone."""
+        while True:
+            try:
+                order = self._client.orders.get(timeout=_POLL_SECONDS if self._process else None)
+            except queue.Empty:
+                self._watch()
+                continue
+            if order is None or isinstance(order, Leave):
+                return
+            self._obey(order)
+            self._watch()
+
+    def close(self) -> None:
+        """End the rank's process and the warm process; nothing of them is left."""
+        if self._warm is not None:
+            if self._process is not None:
+                self._process.signal(signal.SIGKILL)
+                self._process.wait(_RELEASE_SECONDS)
+                self._process.clear()
+            self._warm.close()
+        self._port.close()
+        self._forget_states()
+        self._client.close()
+
+    def _obey(self, order: Order) -> None:
+        self._attempt = order.attempt
+        match order:
+            case Meet():
+                self._meet(order)
+            case StartRank():
+                self._start(order)
+            case StopRank() if self._process is None:
+                self._report(ProcessEnded(code=0))
+            case StopRank():
+                self._end(signal.SIGTERM if order.grace_seconds else signal.SIGKILL, order.grace_seconds)
+            case ReleaseRank() if self._process is not None:
+                self._process.release()
+                self._kill_at = time.monotonic() + _RELEASE_SECONDS
+            case DumpStacks() if self._process is not None:
+                self._process.signal(signal.SIGUSR1)
+
+    def _meet(self, order: Meet) -> None:
+        self._report(PhaseStarted(phase=Phase.RENDEZVOUS, host=self._host))
+        self._port.close()
+        port = self._port.enter_context(rendezvous.held_port())
+        self._report(Met(facts=rendezvous.local_facts(self._host, port, order.dataset, order.run_folder)))
+
+    def _start(self, order: StartRank) -> None:
+        if order.job != self._job:
+            self._forget_states()
+            self._job = order.job
+            self._states = [os.memfd_create("distributed_cls-state") for _ in range(_STATES)]
+        place = self._place
+        variables = environment(place.threads, place.plugins, order.tf_config, order.hosts)
+        attempt = self._attempt
+
+        def report(line: str) -> None:
+            self._client.report(attempt, line)
+
+        try:
+            if self._warm is None or self._warm.gone:
+                self._warm = self._start_warm_process()
+            self._process = RankProcess(self._warm, order.assignment, variables, self._states, report)
+        except WarmProcessGone as error:
+            self._report(Failed(failure=FailureKind.DIED, message=str(error)))
+            return
+        self._kill_at = None
+        self._report(ProcessStarted(host=self._host, pid=self._process.pid))
+
+    def _end(self, number: signal.Signals, grace_seconds: float) -> None:
+        assert self._process is not None
+        self._process.signal(number)
+        self._kill_at = time.monotonic() + grace_seconds
+
+    def _watch(self) -> None:
+        """See whether the process has ended, or must."""
+        process = self._process
+        if process is None:
+            return
+        code = process.wait(0.0)
+        if code is None:
+            if self._kill_at is not None and time.monotonic() >= self._kill_at:
+                process.signal(signal.SIGKILL)
+            return
+        self._process = None
+        process.clear()
+        self._port.close()
+        if not (process.finished or process.failed) and self._kill_at is None:
+            how = f"its process ended with {describe_exit(code)}"
+            self._report(Failed(failure=FailureKind.DIED, message=how))
+        self._report(ProcessEnded(code=code))
+
+    def _start_warm_process(self) -> WarmProcess:
+        if self._warm is not None:
+            self._warm.close()
+        place = self._place
+        shared = None if self._warm is not None else place.warm_socket  # a shared one that has ended stays so
+        try:
+            warm = WarmProcess(environment(place.threads, place.plugins), shared)
+        except OSError:
+            warm = WarmProcess(environment(place.threads, place.plugins))
+        if warm.output is not None:
+            threading.Thread(target=self._pass_on, args=(warm,), name="warm-log", daemon=True).start()
+        return warm
+
+    def _pass_on(self, warm: WarmProcess) -> None:
+        assert warm.output is not None
+        with contextlib.suppress(OSError, ValueError):  # closed
+            for raw in warm.output:
+                self._report(LogLine(line=raw.decode("utf-8", "replace").rstrip("\n")))
+
+    def _forget_states(self) -> None:
+        for descriptor in self._states:
+            os.close(descriptor)
+        self._states = []
+
+    def _report(self, event: Event) -> None:
+        self._client.report(self._attempt, events.dumps(event))

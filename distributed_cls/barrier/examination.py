@@ -143,7 +143,7 @@ def _reach(peer: NodeReport) -> PeerFound:
 
 def _probe(everyone: Sequence[NodeReport], rank: int, threads: int, limit: float) -> ProbeResult:
     """TensorFlow in a process of its own, as a rank has it, with the other ranks."""
-    variables = environment(rendezvous.tf_config(everyone, rank), threads, [peer.host for peer in everyone])
+    variables = environment(threads, (), rendezvous.tf_config(everyone, rank), [peer.host for peer in everyone])
     command = [sys.executable, "-m", "distributed_cls.training.probe"]
     try:
         ended = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=limit, check=False)

@@ -12,7 +12,7 @@ MAX_LOST_PORTS = 3  # rendezvous that are repeated without counting as an attemp
 class Decision(str, enum.Enum):
     """What the supervisor does next."""
 
-    RETRY = "retry"  # start the stage again, from the last checkpoint
+    RETRY = "retry"  # start the ranks again, from their last state
     REFUSE = "refuse"  # the user can fix it: exit code 2
     FAIL = "fail"  # exit code 1
 
@@ -37,15 +37,24 @@ class Verdict:
 
 
 def counted(history: Sequence[AttemptStatus]) -> int:
-    """How many of these attempts count against the limit: the first few lost ports do not."""
-    ports = sum(status.kind is FailureKind.PORT for status in history)
-    return len(history) - min(ports, MAX_LOST_PORTS)
+    """How many of these attempts count against the limit.
+
+    Not the first few lost ports, and not those before the one that got furthest: a run that gets on, however often it
+    is disturbed, comes to its end.
+    """
+    furthest = max((status.step for status in history), default=0)
+    since = [number for number, status in enumerate(history) if furthest and status.step == furthest][:1]
+    relevant = history[since[0] :] if since else history
+    ports = sum(status.kind is FailureKind.PORT for status in relevant)
+    return len(relevant) - min(ports, MAX_LOST_PORTS)
 
 
 def decide(status: AttemptStatus, history: Sequence[AttemptStatus], max_attempts: int) -> Verdict:
     """What to do after ``status``. ``history``: the failed attempts before it, oldest first."""
     if status.kind is FailureKind.USER:
         return Verdict(Decision.REFUSE, "the user can fix it")
+    if status.kind is FailureKind.INTERRUPTED:
+        return Verdict(Decision.FAIL, "the ranks were asked to end")
     if status.kind is FailureKind.DIVERGED:
         return Verdict(Decision.FAIL, "another attempt would compute the same loss")
     if _repeats(status, history):
@@ -55,7 +64,7 @@ def decide(status: AttemptStatus, history: Sequence[AttemptStatus], max_attempts
         return Verdict(Decision.FAIL, f"attempt {used} of {max_attempts}, the last")
     if status.kind is FailureKind.PORT and used == counted(history):
         return Verdict(Decision.RETRY, "a port was taken before TensorFlow could bind it; repeating the rendezvous")
-    return Verdict(Decision.RETRY, f"starting the stage again from the last checkpoint ({used + 1} of {max_attempts})")
+    return Verdict(Decision.RETRY, f"starting the ranks again from their last state ({used + 1} of {max_attempts})")
 
 
 def _repeats(status: AttemptStatus, history: Sequence[AttemptStatus]) -> bool:

@@ -1,63 +1,77 @@
-"""The process of a rank: started fresh, watched, its output passed on, ended with its parent."""
+"""The process of a rank: forked from the warm process, its output and events passed on, ended when it must."""
 
 import contextlib
 import os
-import subprocess
-import sys
+import shutil
+import signal
+import tempfile
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import distributed_cls
-from distributed_cls.barrier.relay import DriverConnection
+from distributed_cls.barrier.warm_process import WarmProcess
 from distributed_cls.config.plugins import module_root
 from distributed_cls.contracts import events
 from distributed_cls.contracts.events import Failed, Finished, LogLine
-from distributed_cls.contracts.rank_task import RankResult
 
-_POLL_SECONDS = 0.1
-_TERM_SECONDS = 5.0
+_JOIN_SECONDS = 5.0
 # gRPC would send the ranks' own traffic through a proxy; the first two are read by gRPC, the others by downloads.
 _NO_PROXY = ("no_grpc_proxy", "no_proxy", "NO_PROXY")
 
 
 class RankProcess:
-    """``python -m distributed_cls.training`` with an assignment; its events and log lines go to the driver."""
+    """A rank with an assignment. ``report`` is given its events and log lines as JSON text, from several threads."""
 
-    def __init__(self, assignment: str, environment: dict[str, str], connection: DriverConnection) -> None:
-        self._connection = connection
-        self.result: RankResult | None = None
-        self.failure: Failed | None = None
-        read_end, write_end = os.pipe()
+    def __init__(
+        self,
+        warm: WarmProcess,
+        assignment: str,
+        environment: Mapping[str, str],
+        states: Sequence[int],
+        report: Callable[[str], None],
+    ) -> None:
+        self._warm, self._report = warm, report
+        self.finished = False
+        self.failed = False  # it has said why
+        # TensorFlow leaves small files in the temporary folder and removes them at an orderly end, which no rank has.
+        self._scratch = tempfile.mkdtemp(prefix="distributed_cls-rank-")
+        ends = [os.pipe() for _ in range(3)]
+        (input_read, self._input), (output_read, output_write), (events_read, events_write) = ends
+        theirs = [input_read, output_write, events_write]
         try:
-            # A fresh interpreter each time: TensorFlow's collectives can be set up only once in a process.
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "distributed_cls.training", "--events", str(write_end)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                pass_fds=[write_end],
-                start_new_session=True,
-            )
+            self.pid = warm.fork({**environment, "TMPDIR": self._scratch}, [*theirs, *states])
+        except BaseException:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            for descriptor in (self._input, output_read, events_read):
+                os.close(descriptor)
+            raise
         finally:
-            os.close(write_end)
-        assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it is dead already: ``wait`` notices
-            self.process.stdin.write(assignment.encode() + b"\n")
-            self.process.stdin.flush()
+            for descriptor in theirs:
+                os.close(descriptor)
         self._readers = [
-            threading.Thread(target=self._pass_on_log, name="rank-log", daemon=True),
-            threading.Thread(target=self._pass_on_events, args=(read_end,), name="rank-events", daemon=True),
+            threading.Thread(target=self._pass_on_log, args=(output_read,), name="rank-log", daemon=True),
+            threading.Thread(target=self._pass_on_events, args=(events_read,), name="rank-events", daemon=True),
         ]
         for reader in self._readers:
             reader.start()
+        self._assign(assignment)
 
-    def _pass_on_log(self) -> None:
-        assert self.process.stdout is not None
-        for raw in self.process.stdout:
-            self._connection.send(LogLine(line=raw.decode("utf-8", "replace").rstrip("\n")))
+    def _assign(self, assignment: str) -> None:
+        # In a thread: a process that is stopped, or dead, does not read.
+        def write() -> None:
+            with contextlib.suppress(OSError):  # it is dead already: its exit code says so
+                view = memoryview(assignment.encode() + b"\n")
+                while view:
+                    view = view[os.write(self._input, view) :]
+
+        self._writer = threading.Thread(target=write, name="rank-assignment", daemon=True)
+        self._writer.start()
+
+    def _pass_on_log(self, read_end: int) -> None:
+        with os.fdopen(read_end, "rb") as stream:
+            for raw in stream:
+                self._report(events.dumps(LogLine(line=raw.decode("utf-8", "replace").rstrip("\n"))))
 
     def _pass_on_events(self, read_end: int) -> None:
         with os.fdopen(read_end, encoding="utf-8") as stream:
@@ -65,60 +79,42 @@ class RankProcess:
                 if not text.endswith("\n"):  # killed in mid-line
                     return
                 event = events.loads(text)
-                if isinstance(event, Finished):  # returned through Spark; the driver does not need it twice
-                    self.result = event.result
-                    continue
-                if isinstance(event, Failed):
-                    self.failure = event
-                self._connection.send_line(text.rstrip("\n"))
+                self.finished = self.finished or isinstance(event, Finished)
+                self.failed = self.failed or isinstance(event, Failed)
+                self._report(text.rstrip("\n"))
 
-    def wait(self) -> bool:
-        """Return when there is a result (True), when the process has ended without one, or when the driver is gone.
+    def wait(self, timeout: float) -> int | None:
+        """Its exit code, once all that it wrote is passed on; None while it runs after ``timeout`` seconds."""
+        code = self._warm.exit_code(self.pid, timeout)
+        if code is not None:
+            for reader in self._readers:
+                reader.join(_JOIN_SECONDS)
+        return code
 
-        A process with a result stays until ``leave``; any other is ended here.
-        """
-        try:
-            while self.process.poll() is None and self.result is None:
-                if self._connection.closed.wait(_POLL_SECONDS):
-                    break
-        finally:
-            if self.result is None:
-                self.stop()
-                self._join()
-        return self.result is not None
+    def release(self) -> None:
+        """Let it go: it ends as soon as its standard input does."""
+        self._writer.join(_JOIN_SECONDS)
+        if self._input >= 0:
+            os.close(self._input)
+        self._input = -1
 
-    def leave(self) -> int:
-        """Let a process with a result go; its exit code."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        try:
-            self.process.wait(_TERM_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.stop()
-        self._join()
-        return self.process.returncode
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it still runs."""
+        self._warm.signal(self.pid, number)
 
-    def _join(self) -> None:
-        for reader in self._readers:
-            reader.join(timeout=_TERM_SECONDS)
-
-    def stop(self) -> None:
-        """End the process if it still runs: SIGTERM, then SIGKILL."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            deadline = time.monotonic() + _TERM_SECONDS
-            while self.process.poll() is None and time.monotonic() < deadline:
-                time.sleep(_POLL_SECONDS)
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+    def clear(self) -> None:
+        """Remove what is left of it, once it has ended."""
+        self.release()
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-def environment(tf_config: str, threads: int, hosts: Sequence[str], plugins: Sequence[str] = ()) -> dict[str, str]:
-    """The process's environment: this worker's own, with its cluster, and its threads bounded to its slot's cores.
+def environment(
+    threads: int, plugins: Sequence[str] = (), tf_config: str | None = None, hosts: Sequence[str] = ()
+) -> dict[str, str]:
+    """A process's environment: this worker's own, its threads bounded to its slot's cores, and its cluster.
 
     ``hosts`` are those of all ranks: a proxy of the machine never comes between them. ``plugins`` are modules that are
-    imported already.
+    imported already. ``tf_config``: None for the warm process, which has no cluster.
     """
     places = [str(Path(distributed_cls.__file__).parent.parent)]
     places += [module_root(name) for name in plugins]
@@ -127,7 +123,7 @@ def environment(tf_config: str, threads: int, hosts: Sequence[str], plugins: Seq
     given = {name: os.environ.get(name, "") for name in _NO_PROXY}
     return {
         **os.environ,
-        "TF_CONFIG": tf_config,
+        **({} if tf_config is None else {"TF_CONFIG": tf_config}),
         "KERAS_BACKEND": "tensorflow",
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1"),
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)),

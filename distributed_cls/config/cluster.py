@@ -39,7 +39,14 @@ class ClusterConfig(Section):
     stall_timeout: float = setting(
         600.0, "maximum time without progress of any rank before the attempt is ended, seconds", above=0
     )
-    max_attempts: int = setting(2, "maximum attempts per training stage, including the first", at_least=1)
+    reconnect_timeout: float = setting(
+        30.0,
+        "how long the line between the driver and a rank's agent may be cut before it counts as lost, seconds",
+        above=0,
+    )
+    max_attempts: int = setting(
+        2, "maximum attempts that get no further than those before them, including the first", at_least=1
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -104,17 +104,31 @@ def _move_on(path: Path, keep: int) -> None:
         old.unlink()
 
 
+def dump(stream: IO[bytes], arrays: Mapping[str, Any], position: Position) -> None:
+    """Write ``arrays`` and ``position`` as a checkpoint's bytes."""
+    text = codec.dumps({"schema_version": SCHEMA_VERSION, **codec.to_plain(position)})
+    np.savez(stream, **arrays, **{_POSITION: np.frombuffer(text.encode(), np.uint8)})  # type: ignore[arg-type]
+
+
+def load(stream: IO[bytes]) -> tuple[Arrays, Position]:
+    """What ``dump`` wrote with this release. Raises ValueError, or whatever changed bytes ask of the zip format."""
+    with np.load(stream, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files if name != _POSITION}
+        content = json.loads(stored[_POSITION].tobytes())
+    codec.take_version(content, SCHEMA_VERSION)
+    return arrays, codec.from_plain(Position, content)
+
+
 def write(path: Path, arrays: Mapping[str, Any], position: Position, keep: int = 1) -> None:
     """Write ``arrays`` and ``position`` to the local file ``path``, whole or not at all.
 
     keep: how many of the latest states stay, this one among them (``kept``). Raises UserError when the disk is full:
     another attempt would train the same epochs and meet the same end.
     """
-    text = codec.dumps({"schema_version": SCHEMA_VERSION, **codec.to_plain(position)})
     with full_disk_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with storage.writing(path) as stream:
-            np.savez(stream, **arrays, **{_POSITION: np.frombuffer(text.encode(), np.uint8)})  # type: ignore[arg-type]
+            dump(stream, arrays, position)
             if keep > 1:
                 stream.flush()
                 _move_on(path, keep)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from distributed_cls.contracts import codec
+from distributed_cls.contracts.rank_facts import RankFacts
 from distributed_cls.contracts.rank_task import RankResult
 
 SCHEMA_VERSION = 2  # version 1 had no number; its measurements of training read the same
@@ -44,6 +45,7 @@ class FailureKind(str, enum.Enum):
     DIED = "died"  # a rank's process ended without a word: a signal, an exit code
     STALLED = "stalled"  # no rank made progress
     STAGE = "stage"  # Spark failed the stage: an executor or a Python worker was lost
+    INTERRUPTED = "interrupted"  # the rank was asked to end, and has written a checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +86,28 @@ class PhaseProgressed(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Met(Event):
+    """The agent's half of a rendezvous."""
+
+    kind = "met"
+    facts: RankFacts
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProcessStarted(Event):
     """The agent has started the rank's process."""
 
     kind = "started"
     host: str
     pid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessEnded(Event):
+    """The rank's process has ended, whatever the reason. ``code``: its exit code, or minus the signal's number."""
+
+    kind = "ended"
+    code: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +200,7 @@ class Failed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Finished(Event):
-    """The rank's result; it stays with the agent, which returns it through Spark."""
+    """The rank's result. Its process stays until all ranks have theirs."""
 
     kind = "result"
     result: RankResult = field(repr=False)
@@ -190,7 +208,7 @@ class Finished(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Disconnected(Event):
-    """The driver lost the connection of a rank's agent."""
+    """The driver has heard nothing of a rank's agent for ``cluster.reconnect_timeout``, or it has said goodbye."""
 
     kind = "disconnected"
 
@@ -201,7 +219,9 @@ _KINDS: dict[str, type[Event]] = {
         AttemptStarted,
         PhaseStarted,
         PhaseProgressed,
+        Met,
         ProcessStarted,
+        ProcessEnded,
         Heartbeat,
         LogLine,
         Noted,
@@ -222,7 +242,11 @@ def dumps(event: Event) -> str:
 
 def loads(line: str | bytes) -> Event:
     """The event of a line. Raises ValueError: damaged, of an unknown kind, or of a newer version."""
-    content: Any = json.loads(line)
+    return from_content(json.loads(line))
+
+
+def from_content(content: Any) -> Event:
+    """The event of JSON values. Raises ValueError as ``loads`` does."""
     if not isinstance(content, dict):
         raise ValueError(f"expected an event, received {str(content)[:80]!r}")
     version = content.pop("v", 1)

@@ -9,7 +9,7 @@ from distributed_cls.config import Config, from_dict, to_dict
 from distributed_cls.contracts import codec
 from distributed_cls.contracts.counts import Counts
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 T = TypeVar("T")
 
@@ -43,7 +43,6 @@ class RankAssignment:
     task: RankTask
     rank: int
     world_size: int
-    parent_pid: int  # of the agent; the rank's process ends with it
 
 
 @dataclass(frozen=True)
@@ -67,14 +66,6 @@ class RankResult:
 
     train: TrainResult | None = None
     counts: dict[str, Counts] = field(default_factory=dict)  # of each evaluated split
-
-
-@dataclass(frozen=True)
-class StageAnswer:
-    """What a barrier task returns through Spark: a result, or why the ranks must not train together."""
-
-    result: RankResult | None = None
-    refusal: str | None = None
 
 
 codec.register(Config, to_dict, from_dict)
@@ -104,16 +95,6 @@ def plugins_of(text: str | bytes) -> list[str]:
     """The plug-in modules of a task or an assignment: they register its settings, so they are imported first."""
     content = json.loads(text)
     return [str(name) for name in content.get("task", content)["plugins"]]
-
-
-def dump_answer(answer: StageAnswer) -> str:
-    """The answer as JSON text."""
-    return _dump(answer)
-
-
-def load_answer(text: str) -> StageAnswer:
-    """The answer again. Raises ValueError: damaged, or of another version."""
-    return _load(StageAnswer, text)
 
 
 def _dump(value: object) -> str:

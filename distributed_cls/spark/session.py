@@ -120,7 +120,7 @@ class Session:
 
     def _start(self) -> "SparkSession":
         silence_py4j()
-        if _is_submitted():
+        if is_submitted():
             self._submitted = internals.submitted_properties()
         elif chosen_master(self.cluster) is None:
             raise UserError(
@@ -135,7 +135,7 @@ class Session:
         spark = self._build(master, spark_log)
         context = spark.sparkContext
         context.addPyFile(str(scratch.package_zip(self._scratch)))
-        self._found = _is_submitted() and "DATABRICKS_RUNTIME_VERSION" in os.environ  # its sessions are the platform's
+        self._found = is_submitted() and "DATABRICKS_RUNTIME_VERSION" in os.environ  # its sessions are the platform's
         if self._jvm is None:  # a JVM of somebody else's writes where its own settings say: to the terminal, mostly
             context.setLogLevel("WARN")
             log.info("Spark %s on %s", context.version, context.master)
@@ -146,7 +146,7 @@ class Session:
     def _build(self, master: str | None, spark_log: Path) -> "SparkSession":
         assert self._scratch is not None
         wanted = self._wanted(self.cluster, self._scratch)
-        submitted = os.environ.get("PYSPARK_PYTHON") if _is_submitted() else None
+        submitted = os.environ.get("PYSPARK_PYTHON") if is_submitted() else None
         variables = environment.of_driver(self.cluster.python or submitted or sys.executable)
         starts_jvm = internals.gateway() is None
         if starts_jvm:
@@ -199,7 +199,7 @@ def _running_session() -> "SparkSession | None":
     return None
 
 
-def _is_submitted() -> bool:
+def is_submitted() -> bool:
     """Whether spark-submit, or a platform, has started the JVM of this process already."""
     return "PYSPARK_GATEWAY_PORT" in os.environ
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from distributed_cls.config import Config
 from distributed_cls.contracts.manifest import Manifest
 from distributed_cls.training.input import Source
+from distributed_cls.training.latest_state import LatestState
 from distributed_cls.training.replicated import ReplicatedModel
 from distributed_cls.training.reporter import Reporter
 from distributed_cls.training.run_state import Saver
@@ -26,6 +27,7 @@ class RankContext:
     world_size: int
     threads: int
     run_folder: Path
+    latest: LatestState | None = None  # states in memory, of this attempt and those before it
     # tf.data iterators that must live as long as the process: see ``loop.train``.
     kept_alive: list[object] = field(default_factory=list)
 

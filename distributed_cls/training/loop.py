@@ -19,6 +19,7 @@ from distributed_cls.contracts.checkpoint import LAST, Position
 from distributed_cls.contracts.counts import Counts
 from distributed_cls.contracts.events import EpochEnded, FailureKind, Metrics, Noted, Phase, TrainProgressed
 from distributed_cls.contracts.rank_task import TrainResult
+from distributed_cls.training import interruption
 from distributed_cls.training.context import RankContext
 from distributed_cls.training.evaluator import Evaluator
 from distributed_cls.training.gradients import clip_together, overflow_together
@@ -26,6 +27,7 @@ from distributed_cls.training.input import train_batches
 from distributed_cls.training.losses import class_weights, example_losses
 from distributed_cls.training.replicated import ReplicatedModel
 from distributed_cls.training.sharding import train_steps
+from distributed_cls.training.state_keeper import StateKeeper
 from distributed_cls.training.steps_per_call import StepsPerCall
 
 
@@ -59,12 +61,14 @@ def train(ctx: RankContext, position: Position) -> TrainResult:
 
     ctx.reporter.phase(Phase.TRACE)
     epochs = EpochRunner(ctx, iterator, steps)
-    while position.epoch < config.epochs:
-        if config.patience and position.epoch - position.best_epoch >= config.patience:
-            break
-        metrics = epochs.run(position)
-        replicated.average_statistics()
-        position = _end_epoch(ctx, position, steps, metrics, validation.run())
+    with interruption.heeded():
+        while position.epoch < config.epochs:
+            if config.patience and position.epoch - position.best_epoch >= config.patience:
+                break
+            metrics = epochs.run(position)
+            replicated.average_statistics()
+            position = _end_epoch(ctx, position, steps, metrics, validation.run())
+            epochs.keeper.end_when_asked(position)
     return _result(position, epochs.images_per_second)
 
 
@@ -131,7 +135,7 @@ class EpochRunner:
         self._graph = TrainGraph(ctx.replicated, ctx.config.train, class_weights(ctx))
         self._size = StepsPerCall(ctx.config.train.steps_per_call)
         self._traced = False
-        self._saved = (0.0, 0)  # when the latest checkpoint was taken, and its step
+        self.keeper = StateKeeper(ctx)
         self._timed = np.zeros(2)  # steps and their seconds on this rank, without the first step
 
     @property
@@ -148,7 +152,7 @@ class EpochRunner:
         ctx, replicated = self._ctx, self._ctx.replicated
         began = position.epoch * self._steps
         sums, done, before = position.own_sums(ctx.rank, ctx.world_size), position.step - began, self._timed.copy()
-        self._saved = (time.perf_counter(), position.step)
+        self.keeper.begin(position.step)
         while done < self._steps:
             # The first call traces the graph: one step, so that the time to it can be told.
             number = self._size.next(self._steps - done) if self._traced else 1
@@ -160,7 +164,7 @@ class EpochRunner:
             if ctx.is_chief:
                 self._report(position, began + done, means)
             if done < self._steps:
-                self._save_when_due(dataclasses.replace(position, step=began + done), sums)
+                self.keeper.keep(dataclasses.replace(position, step=began + done), sums)
             if self._timed[0] and not self._size.calibrated:
                 self._calibrate(replicated.sum_over_ranks(self._timed))
         loss, correct, *timed = replicated.sum_over_ranks(np.concatenate([sums, self._timed]))
@@ -188,28 +192,12 @@ class EpochRunner:
             self._ctx.reporter.phase(Phase.TRAIN)
         return own
 
-    def _save_when_due(self, position: Position, sums: NDArray[np.float64]) -> None:
-        """Write a checkpoint within the epoch when it is time: by rank 0's clock, or by the steps."""
-        ctx, config = self._ctx, self._ctx.config.train
-        if config.checkpoint_seconds is None and config.checkpoint_steps is None:
-            return
-        seconds, steps = time.perf_counter() - self._saved[0], position.step - self._saved[1]
-        due = seconds >= (config.checkpoint_seconds or np.inf) or steps >= (config.checkpoint_steps or np.inf)
-        if not ctx.replicated.sum_over_ranks(np.array([float(due and ctx.is_chief)]))[0]:
-            return
-        # Within an epoch ranks differ in these; a resumed run gives each its own again.
-        own = np.concatenate([sums, ctx.replicated.statistics()])
-        rows = ctx.replicated.gather(own, ctx.rank, ctx.world_size)
-        if ctx.is_chief:
-            position = dataclasses.replace(position, sums=rows[:, :2].tolist())
-            ctx.saver.save(ctx.replicated.variables, position, statistics=rows[:, 2:].astype(np.float32))
-        self._saved = (time.perf_counter(), position.step)
-
     def _check_finite(self, position: Position, step: int, loss: float) -> None:
         """Stop before a checkpoint, or a report, holds what no longer means anything."""
         if np.isfinite(loss):
             return
-        kept = f"{self._ctx.checkpoints / LAST} (step {self._saved[1]})" if self._saved[1] else "none yet"
+        saved = self.keeper.saved_step
+        kept = f"{self._ctx.checkpoints / LAST} (step {saved})" if saved else "none yet"
         raise Diverged(
             f"Expected a finite loss. Received: {loss} on rank {self._ctx.rank} within the steps up to "
             f"{step} (epoch {position.epoch + 1}), at train.learning_rate="

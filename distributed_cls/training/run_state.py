@@ -64,7 +64,7 @@ def load(path: Path, variables: Sequence[keras.Variable]) -> Position:
     Raises UserError when the file is damaged, or was written for another model.
     """
     arrays, position = checkpoint.read(path)
-    _assign(path, arrays, variables)
+    assign(path, arrays, variables)
     return position
 
 
@@ -85,12 +85,13 @@ def load_newest(
                 raise
             passed_over.append(str(error))
             continue
-        _assign(path, arrays, variables)
+        assign(path, arrays, variables)
         return path, position, arrays.get(checkpoint.STATISTICS)
     return None
 
 
-def _assign(path: Path, arrays: Arrays, variables: Sequence[keras.Variable]) -> None:
+def assign(path: Path | str, arrays: Arrays, variables: Sequence[keras.Variable]) -> None:
+    """Set ``variables`` to ``arrays``, which come from ``path``. Raises UserError when they are of another model."""
     for index, variable in enumerate(variables):
         key = _key(index, variable)
         value = arrays.get(key)

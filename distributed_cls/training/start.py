@@ -1,6 +1,5 @@
 """The first minute of a rank: the TensorFlow runtime, its cluster, its data; then the steps of the task."""
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,17 +10,17 @@ import tensorflow as tf
 from distributed_cls.config import Config, TrainConfig, to_dict
 from distributed_cls.contracts import checkpoint
 from distributed_cls.contracts import manifest as manifests
-from distributed_cls.contracts.checkpoint import Position
 from distributed_cls.contracts.counts import Counts
-from distributed_cls.contracts.events import FailureKind, Noted, Phase
+from distributed_cls.contracts.events import FailureKind, Phase
 from distributed_cls.contracts.manifest import Manifest
 from distributed_cls.contracts.rank_task import RankAssignment, RankResult, RankTask, Step
 from distributed_cls.errors import UserError
 from distributed_cls.models.building import build
-from distributed_cls.training import loop, run_state
+from distributed_cls.training import loop, resuming, run_state
 from distributed_cls.training.context import RankContext
 from distributed_cls.training.evaluator import evaluate
 from distributed_cls.training.input import Source
+from distributed_cls.training.latest_state import LatestState
 from distributed_cls.training.replicated import ReplicatedModel
 from distributed_cls.training.reporter import Reporter
 from distributed_cls.training.sharding import RankLanes, ranges_of, rank_run, train_steps
@@ -33,8 +32,8 @@ class PortLost(RuntimeError):
     failure = FailureKind.PORT
 
 
-def perform(assignment: RankAssignment, reporter: Reporter) -> RankResult:
-    """Do the steps of a rank's task, together with the other ranks.
+def perform(assignment: RankAssignment, reporter: Reporter, latest: LatestState | None = None) -> RankResult:
+    """Do the steps of a rank's task, together with the other ranks. ``latest``: states that an earlier attempt left.
 
     The result is the same on every rank. Raises UserError for what the user can fix.
     """
@@ -65,6 +64,7 @@ def perform(assignment: RankAssignment, reporter: Reporter) -> RankResult:
         world_size=assignment.world_size,
         threads=task.threads,
         run_folder=Path(task.run_folder),
+        latest=latest,
     )
     result = _do_steps(ctx, task, build_model)
     reporter.phase(Phase.FINISH)
@@ -74,8 +74,7 @@ def perform(assignment: RankAssignment, reporter: Reporter) -> RankResult:
 def _do_steps(ctx: RankContext, task: RankTask, build_model: Callable[[], keras.Model]) -> RankResult:
     trained = None
     if Step.TRAIN in task.steps:
-        position = _resume(ctx)
-        ctx.replicated.vary_dropout(ctx.rank)
+        position = resuming.resume(ctx)
         trained = loop.train(ctx, position)
         weights = ctx.checkpoints / checkpoint.BEST
         # Rank 0 wrote it; nobody reads before that is over.
@@ -149,51 +148,6 @@ def open_sources(
         done += shard.bytes
         progress(done, total)
     return sources
-
-
-def _resume(ctx: RankContext) -> Position:
-    """Continue from the newest whole checkpoint that an earlier attempt of this run left; otherwise begin."""
-    if ctx.is_chief:
-        for leftover in ctx.checkpoints.glob(".*.tmp"):  # of an attempt that was killed while it wrote
-            leftover.unlink()
-    settings = checkpoint.settings_of(ctx.config)
-    position, path = Position(dataset=ctx.manifest.fingerprint, settings=settings), ctx.checkpoints / checkpoint.LAST
-    damaged: list[str] = []
-    found = run_state.load_newest(ctx.checkpoints, ctx.replicated.variables, damaged)
-    if found:
-        path, saved, statistics = found
-        # What was changed on purpose, such as more epochs, is what the next checkpoint says.
-        position = dataclasses.replace(saved, settings=settings)
-        if position.dataset != ctx.manifest.fingerprint:
-            raise UserError(
-                f"Expected {path} to come from data set {ctx.manifest.fingerprint}. Received: {position.dataset}. "
-                "Choose an empty run folder."
-            )
-        if statistics is not None:
-            same = len(statistics) == ctx.world_size
-            ctx.replicated.set_statistics(statistics[ctx.rank] if same else statistics.mean(0))
-    _agree_on_position(ctx, path, position)
-    if found and ctx.is_chief:
-        for text in damaged:
-            ctx.reporter.send(Noted(text=f"A damaged checkpoint is passed over. {text}"))
-        ctx.reporter.send(
-            Noted(text=f"Resumed from {path.name}, at step {position.step:,} in epoch {position.epoch + 1}")
-        )
-    return position
-
-
-def _agree_on_position(ctx: RankContext, last: Path, position: Position) -> None:
-    """Refuse when the ranks would go on from different checkpoints: a shared folder can show an older file to some.
-
-    MultiWorkerMirroredStrategy adds up gradients and never compares weights, so nothing else would notice.
-    """
-    steps = ctx.replicated.gather(np.array([float(position.step)]), ctx.rank, ctx.world_size)[:, 0].tolist()
-    if len(set(steps)) > 1:
-        seen = ", ".join(f"step {int(step)} on rank {rank}" for rank, step in enumerate(steps))
-        raise UserError(
-            f"Expected every rank to resume from the same checkpoint. Received: {seen}, from {last}. Set hydra.run.dir "
-            "to storage that shows every node the same files at once, or wait until its caches have expired."
-        )
 
 
 def _export(ctx: RankContext, build: Callable[[], keras.Model], counts: dict[str, Counts]) -> None:

@@ -1,7 +1,7 @@
 """How many steps the next graph call takes."""
 
 # A graph call should be short enough for the progress to move and a stall to show, long enough to hide Python.
-_SECONDS_PER_CALL = 2.0
+_SECONDS_PER_CALL = 1.0
 _FIRST_GUESS = 5  # steps of a call while nothing was timed
 
 

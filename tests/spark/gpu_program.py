@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from distributed_cls.barrier.crew import Crew
 from distributed_cls.barrier.supervisor import run_ranks
 from distributed_cls.config import ClusterConfig, Config, DataConfig, TrainConfig
 from distributed_cls.contracts.events import AttemptStarted, Event, ProcessStarted
@@ -56,7 +57,11 @@ def main() -> None:
     at_once = 0
     try:
         at_once = max(stage.run(session.spark, "count", _at_once, [(folder, number) for number in range(4)]))
-        run_ranks(session.spark, task, cluster, listen)
+        crew = Crew(cluster)
+        try:
+            run_ranks(session.spark, task, crew, listen)
+        finally:
+            crew.close()
         error = "none"
     except UserError as refused:
         error = str(refused)

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from distributed_cls.barrier.crew import Crew
 from distributed_cls.barrier.supervisor import Outcome, run_ranks
 from distributed_cls.config import ClusterConfig, Config, DataConfig, TrainConfig
 from distributed_cls.contracts.events import AttemptStarted, EpochEnded, Event, MistakesFound, Noted, ProcessStarted
@@ -71,7 +72,12 @@ class Stage:
             str(self.run_folder),
             (Step.TRAIN, Step.EVALUATE),
         )
-        return run_ranks(self._spark, task, chosen, self._listen)
+        crew = Crew(chosen)
+        crew.warm_up()
+        try:
+            return run_ranks(self._spark, task, crew, self._listen)
+        finally:
+            crew.close()
 
     def _listen(self, event: Event) -> None:
         self.events.append(event)
@@ -115,7 +121,7 @@ def test_a_killed_rank_is_named_and_the_stage_goes_on_from_its_checkpoint(
     assert failed.number == 1 and failed.cause == "died" and failed.seconds > 0
     assert "Rank 1 on 127.0.0.1 failed in train" in failed.message and "signal SIGKILL" in failed.message
     assert failed.message in caplog.text
-    assert "Starting the stage again from the last checkpoint (2 of 2)" in caplog.text
+    assert "Starting the ranks again from their last state (2 of 2)" in caplog.text
     trained = [event.epoch for event in stage.events if isinstance(event, EpochEnded) and event.split == "train"]
     second = trained[trained.index(2) + 1 :]
     assert second[-1] == EPOCHS

@@ -55,8 +55,18 @@ def test_an_exception_that_comes_again_at_the_same_step_is_not_tried_a_third_tim
     assert decide(killed, [killed], 9).decision is RETRY  # what a machine does may be over
 
 
+def test_attempts_before_the_one_that_got_furthest_do_not_count() -> None:
+    got_on = [_status("died", step=step) for step in (10, 20, 30)]
+    assert decide(_status("died", step=40), got_on, 2).decision is RETRY  # the first that came so far
+    assert decide(_status("died", step=30), got_on, 2).decision is FAIL  # no further than the one before it
+    assert decide(_status("stage", step=5), got_on, 3).decision is RETRY
+    assert decide(_status("died", step=5), [*got_on, _status("stage", step=5)], 3).decision is FAIL
+    assert counted([_status("died", step=40), _status("died", step=7)]) == 2
+    assert counted([_status("stage")] * 3) == 3  # none has made a step
+
+
 def test_what_is_said_of_the_next_attempt() -> None:
-    assert decide(_status("died"), [], 3).reason == "starting the stage again from the last checkpoint (2 of 3)"
+    assert decide(_status("died"), [], 3).reason == "starting the ranks again from their last state (2 of 3)"
     assert decide(_status("died"), [_status("stage"), _status("stage")], 3).reason == "attempt 3 of 3, the last"
     assert "port" in decide(_status("port"), [], 3).reason
     assert counted([_status("port")] * 5) == 2

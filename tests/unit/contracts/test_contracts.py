@@ -8,10 +8,22 @@ import numpy as np
 import pytest
 
 from distributed_cls.config import Config, TrainConfig
-from distributed_cls.contracts import checkpoint, codec, events, rank_predictions, rank_task, summary
+from distributed_cls.contracts import (
+    checkpoint,
+    codec,
+    events,
+    fork_request,
+    orders,
+    rank_predictions,
+    rank_task,
+    summary,
+)
 from distributed_cls.contracts.counts import BINS, ConfidenceBins, Counts
 from distributed_cls.contracts.events import Event, Metrics, Mistake, Phase
-from distributed_cls.contracts.rank_task import RankAssignment, RankResult, RankTask, StageAnswer, Step, TrainResult
+from distributed_cls.contracts.fork_request import Exited, Forked, ForkRequest, SignalRequest
+from distributed_cls.contracts.orders import Order
+from distributed_cls.contracts.rank_facts import RankFacts
+from distributed_cls.contracts.rank_task import RankAssignment, RankResult, RankTask, Step, TrainResult
 from distributed_cls.errors import RunError, UserError
 
 TRAINED = TrainResult(3, 27, 2, loss=0.5, accuracy=0.75, learning_rate=1e-4, images_per_second=2000.0, val_accuracy=0.9)
@@ -36,7 +48,9 @@ EVENTS: list[Event] = [
     events.AttemptStarted(number=1, of=3),
     events.PhaseStarted(rank=1, phase=Phase.RENDEZVOUS, host="10.0.0.7"),
     events.PhaseProgressed(rank=0, done=5, total=2**40),
+    events.Met(rank=1, facts=RankFacts("10.0.0.7", 4711, "3.11.7", "2.21.0", "3.15.1", "0.1.0", "1", True, 0)),
     events.ProcessStarted(rank=1, host="10.0.0.7", pid=4711),
+    events.ProcessEnded(rank=1, code=-9),
     events.Heartbeat(rank=0, step=12),
     events.LogLine(rank=0, line="W tensorflow \u2028 Citro\u00ebn \udce9".encode("utf-8", "replace").decode()),
     events.Noted(rank=0, text="global batch 128 = 2 ranks × 64"),
@@ -133,23 +147,54 @@ def test_a_task_travels_with_its_configuration() -> None:
     config = Config(train=TrainConfig(epochs=7))
     task = RankTask(config, "/data/digits-1", "1", "/runs/a", (Step.TRAIN, Step.EXPORT), threads=3, plugins=("mine",))
     assert rank_task.load_task(rank_task.dump_task(task)) == task
-    assignment = RankAssignment(task, 1, 2, 99)
+    assignment = RankAssignment(task, 1, 2)
     line = rank_task.dump_assignment(assignment)
     assert "\n" not in line and rank_task.load_assignment(line) == assignment and rank_task.plugins_of(line) == ["mine"]
     with pytest.raises(ValueError, match="version"):
-        rank_task.load_task(line.replace('"schema_version": 1', '"schema_version": 2', 1))
+        rank_task.load_task(line.replace(f'"schema_version": {rank_task.SCHEMA_VERSION}', '"schema_version": 1', 1))
 
 
 def test_a_result_travels_with_its_counts() -> None:
     result = RankResult(TRAINED, {"val": some_counts(1)})
-    answer = rank_task.load_answer(rank_task.dump_answer(StageAnswer(result)))
-    assert rank_task.load_answer(rank_task.dump_answer(StageAnswer(refusal="no"))) == StageAnswer(refusal="no")
-    again = answer.result
-    assert (
-        again is not None
-        and again.train == TRAINED
-        and again.counts["val"].to_plain() == result.counts["val"].to_plain()
-    )
+    attempt, event = orders.load_report(orders.dump_report(3, events.dumps(events.Finished(rank=1, result=result))))
+    assert attempt == 3 and isinstance(event, events.Finished)
+    assert event.result.train == TRAINED
+    assert event.result.counts["val"].to_plain() == result.counts["val"].to_plain()
+
+
+ORDERS: list[Order] = [
+    orders.Meet(attempt=1, dataset="/data/digits-1", run_folder="/runs/Citroën"),
+    orders.StartRank(attempt=2, job="a", assignment='{"rank": 1}', tf_config="{}", hosts=["10.0.0.7", "::1"]),
+    orders.StopRank(attempt=2, grace_seconds=12.5),
+    orders.ReleaseRank(attempt=2),
+    orders.DumpStacks(attempt=2),
+    orders.Leave(attempt=0),
+]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=lambda order: order.kind)
+def test_an_order_is_the_same_again_and_is_read_with_its_version_only(order: Order) -> None:
+    text = orders.dumps(order)
+    assert orders.loads(text) == order
+    for damaged in (text.replace('"v": 1', '"v": 2'), text.replace('"attempt"', '"tempt"'), "[]", "{}"):
+        with pytest.raises(ValueError, match="expected"):
+            orders.loads(damaged)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"attempt": true, "event": {}}', '{"attempt": 1, "event": []}'])
+def test_what_is_no_report_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        orders.load_report(text)
+
+
+@pytest.mark.parametrize(
+    "message", [ForkRequest({"A": "ä\n"}), SignalRequest(4711, 9), Forked(4711), Exited(4711, -9)], ids=lambda m: m.kind
+)
+def test_a_message_to_the_warm_process_is_one_line_and_the_same_again(message: fork_request.Message) -> None:
+    line = fork_request.dumps(message)
+    assert line.index(b"\n") == len(line) - 1 and fork_request.loads(line) == message
+    with pytest.raises(ValueError, match="expected"):
+        fork_request.loads(line.replace(b'"message"', b'"massage"'))
 
 
 def test_a_checkpoint_is_the_same_again_and_an_older_one_is_read(tmp_path: Path) -> None:

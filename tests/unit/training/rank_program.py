@@ -172,7 +172,7 @@ def main() -> None:
         reporter = KeepingReporter(
             os.open(folder / f"rank-{rank}.jsonl", os.O_WRONLY | os.O_CREAT), Path(task.run_folder)
         )
-        result = start.perform(RankAssignment(task, rank, world_size, os.getppid()), reporter)
+        result = start.perform(RankAssignment(task, rank, world_size), reporter)
         reporter.send(Finished(result=result))
     # Ranks leave together, and at once: TensorFlow takes a peer that leaves for a dead one, and its tear-down waits.
     (folder / f"done-{rank}").touch()

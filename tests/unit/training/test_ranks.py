@@ -26,7 +26,7 @@ from distributed_cls.errors import UserError
 from distributed_cls.models.building import build
 from distributed_cls.models.cnn import CnnConfig
 from distributed_cls.models.dense import DenseConfig
-from distributed_cls.training import run_state, start
+from distributed_cls.training import resuming, run_state
 from tests.patience import PATIENCE
 from tests.shards import Record, records, write_dataset
 
@@ -300,6 +300,7 @@ def _resuming(rank: int, total: "SumOfThreads", checkpoints: Path, fingerprint: 
     replicated = SimpleNamespace(variables=[], gather=total.gather, set_statistics=lambda values: None)
     return SimpleNamespace(
         config=Config(),
+        latest=None,
         is_chief=False,
         checkpoints=checkpoints,
         replicated=replicated,
@@ -311,7 +312,7 @@ def _resuming(rank: int, total: "SumOfThreads", checkpoints: Path, fingerprint: 
 
 def test_a_checkpoint_of_another_data_set_is_refused(runs: Path) -> None:
     with pytest.raises(UserError, match=r"data set another. Received: [0-9a-f]{8}\. Choose an empty run folder"):
-        start._resume(_resuming(0, SumOfThreads(1), runs / "undisturbed-run" / "checkpoints", "another"))
+        resuming.resume(_resuming(0, SumOfThreads(1), runs / "undisturbed-run" / "checkpoints", "another"))
 
 
 def test_ranks_that_see_different_checkpoints_refuse_to_go_on(runs: Path, tmp_path: Path) -> None:
@@ -324,7 +325,7 @@ def test_ranks_that_see_different_checkpoints_refuse_to_go_on(runs: Path, tmp_pa
 
     def resume(rank: int) -> None:
         try:
-            start._resume(_resuming(rank, total, seen[rank], fingerprint))
+            resuming.resume(_resuming(rank, total, seen[rank], fingerprint))
         except UserError as error:
             said[rank] = str(error)
 

@@ -1,0 +1,185 @@
+"""The driver's side of a crew: one barrier stage whose tasks are agents, and the control line to them.
+
+The stage stays while attempt follows attempt and job follows job; only when Spark loses one of its tasks is it started
+again.
+"""
+
+import contextlib
+import logging
+import queue
+import shutil
+import socket
+import tempfile
+import threading
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distributed_cls.barrier import warm_process
+from distributed_cls.barrier.agent import AgentPlace, run_agent
+from distributed_cls.barrier.control_line import ControlServer
+from distributed_cls.barrier.rank_process import environment
+from distributed_cls.config import ClusterConfig
+from distributed_cls.contracts.events import Event
+from distributed_cls.contracts.orders import Leave, Order
+from distributed_cls.spark import master, preflight
+from distributed_cls.spark.barrier import run_barrier
+from distributed_cls.spark.session import is_submitted
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
+
+_END_SECONDS = 20.0  # for a stage to end that was told to
+_LEAVE_SECONDS = 5.0  # for its agents to leave by themselves
+
+
+class Stage:
+    """One barrier stage, from its start to its end."""
+
+    def __init__(
+        self, spark: "SparkSession", cluster: ClusterConfig, plugins: tuple[str, ...], warm: str | None
+    ) -> None:
+        self._spark, self._cluster = spark, cluster
+        self._group = f"distributed_cls-{uuid.uuid4().hex}"
+        self.error: Exception | None = None
+        host = spark.sparkContext.getConf().get("spark.driver.host", "127.0.0.1")
+        self._server = ControlServer(host, cluster.reconnect_timeout)
+        self._place = AgentPlace(
+            self._server.address,
+            self._server.secret,
+            preflight.threads_per_rank(spark, cluster),
+            plugins,
+            cluster.reconnect_timeout,
+            warm,
+        )
+        self._thread = threading.Thread(target=self._run, name="barrier-stage", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        cluster = self._cluster
+        try:
+            run_barrier(
+                self._spark, self._group, cluster.workers, cluster.gpus_per_worker, run_agent, place=self._place
+            )
+        except Exception as error:  # whatever Spark raises; the supervisor reports it, in the thread that can
+            self.error = error
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of each rank."""
+        return self._place.threads
+
+    @property
+    def alive(self) -> bool:
+        """Whether the stage runs; its agents may not have been heard of yet."""
+        return self._thread.is_alive()
+
+    def agents(self) -> set[int]:
+        """The ranks whose agents have been heard of and are not lost."""
+        return self._server.ranks()
+
+    def order(self, order: Order, rank: int | None = None) -> None:
+        """Send an order to the agent of ``rank``, or to all."""
+        for each in range(self._cluster.workers) if rank is None else [rank]:
+            self._server.order(each, order)
+
+    def report(self, timeout: float) -> tuple[int, Event] | None:
+        """The next report of an agent: attempt and event. None when there is none within ``timeout`` seconds."""
+        try:
+            return self._server.reports.get(timeout=timeout) if timeout else self._server.reports.get_nowait()
+        except queue.Empty:
+            return None
+
+    def end(self) -> None:
+        """End the stage: its agents leave by themselves, or when the line is closed, or when Spark cancels them."""
+        self.order(Leave(attempt=0))
+        self._thread.join(_LEAVE_SECONDS)
+        self._server.close()
+        if self._thread.is_alive():
+            self._cancel()
+            self._thread.join(_END_SECONDS)
+
+    def _cancel(self) -> None:
+        from py4j.protocol import Py4JError
+
+        try:
+            self._spark.sparkContext.cancelJobGroup(self._group)
+        except (OSError, Py4JError) as error:  # its JVM is gone, and the stage with it
+            log.debug("The stage could not be cancelled: %s", error)
+
+
+class _SharedWarmProcess:
+    """The warm process of a local master: all agents are on this machine, and TensorFlow is imported once."""
+
+    def __init__(self, threads: int, plugins: tuple[str, ...]) -> None:
+        self._folder = tempfile.mkdtemp(prefix="distributed_cls-warm-")
+        self.path = str(Path(self._folder, "socket"))
+        # Made here: agents may come before the process has begun to listen.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(self.path)
+            listener.listen()
+            descriptor = listener.fileno()
+            self._process = warm_process.start_process(
+                environment(threads, plugins), ["--listen", str(descriptor)], [descriptor]
+            )
+        threading.Thread(target=self._drain, name="warm-log", daemon=True).start()
+
+    def _drain(self) -> None:
+        assert self._process.stdout is not None
+        with contextlib.suppress(OSError, ValueError):  # closed
+            for raw in self._process.stdout:
+                log.debug("warm process | %s", raw.decode("utf-8", "replace").rstrip())
+
+    def close(self) -> None:
+        warm_process.end_process(self._process)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class Crew:
+    """The agents that do a job's ranks, and those of the jobs after it. ``close`` ends everything of them."""
+
+    def __init__(self, cluster: ClusterConfig, plugins: tuple[str, ...] = ()) -> None:
+        self._cluster, self._plugins = cluster, plugins
+        self._stage: Stage | None = None
+        self._warm: _SharedWarmProcess | None = None
+        self._attempts = 0
+
+    def next_attempt(self) -> int:
+        """A number for the next attempt, of whichever job: no two of a crew have the same."""
+        self._attempts += 1
+        return self._attempts
+
+    def warm_up(self) -> None:
+        """Begin TensorFlow's import where the ranks will be on this machine, beside Spark's own start."""
+        cluster = self._cluster
+        elsewhere = not master.is_local(cluster.master) or cluster.python or is_submitted()
+        if self._warm is None and not elsewhere and not cluster.gpus_per_worker:
+            # The import itself needs one; a rank sets its own before TensorFlow makes any.
+            try:
+                self._warm = _SharedWarmProcess(cluster.cores_per_worker or 1, self._plugins)
+            except OSError as error:  # such as a temporary folder whose path is too long for a socket
+                log.debug("No warm process is shared; each agent starts its own: %s", error)
+
+    def stage(self, spark: "SparkSession") -> Stage:
+        """The stage that runs, or a new one."""
+        if self._stage is None or not self._stage.alive:
+            self.leave()
+            preflight.wait_for_slots(spark, self._cluster)
+            warm = self._warm.path if self._warm else None
+            self._stage = Stage(spark, self._cluster, self._plugins, warm)
+        return self._stage
+
+    def leave(self) -> None:
+        """Give Spark its slots back; the next job starts a new stage."""
+        if self._stage is not None:
+            self._stage.end()
+        self._stage = None
+
+    def close(self) -> None:
+        """End all processes of the crew."""
+        self.leave()
+        if self._warm is not None:
+            self._warm.close()
+        self._warm = None
