@@ -127,21 +127,17 @@ def _damage_checkpoint(seen: Observed, chosen: random.Random) -> None:
 
 
 def _cut_line(seconds: float) -> Callable[[Observed, random.Random], None]:
-    """Cut the control line of a rank's agent, and keep it cut."""
+    """Cut the control line of a rank's agent; whoever calls is not let in until ``seconds`` are over."""
 
     def cut(seen: Observed, chosen: random.Random) -> None:
         assert seen.crew._stage is not None
-        server = seen.crew._stage._server
-        agent, until = server._agents[chosen.randrange(WORKERS)], time.monotonic() + seconds
-
-        def keep_cut() -> None:
-            while time.monotonic() < until and not agent.lost:
-                channel = agent.connected
-                if channel is not None:
-                    channel.close()
-                time.sleep(0.02)
-
-        threading.Thread(target=keep_cut, daemon=True).start()
+        agent = seen.crew._stage._server._agents[chosen.randrange(WORKERS)]
+        session, agent.session = agent.session, "nobody"
+        if agent.connected is not None:
+            agent.connected.close()
+        mend = threading.Timer(seconds, lambda: setattr(agent, "session", session))
+        mend.daemon = True
+        mend.start()
 
     return cut
 
@@ -171,7 +167,7 @@ class Arena:
         data = DataConfig(image_size=16)
         self._data = prepare.prepare(lambda: spark, data, str(scratch / "datasets"))
         train = TrainConfig(
-            epochs=epochs, batch_size=64, deterministic=True, checkpoint_seconds=3.0, keep_checkpoints=3, patience=0
+            epochs=epochs, batch_size=64, deterministic=True, checkpoint_seconds=3.0, keep_checkpoints=3
         )
         self._config = Config(data=data, model=CnnConfig(filters=[8, 16], units=32), train=train, cluster=CLUSTER)
 

@@ -60,7 +60,7 @@ def _pipeline(run: Run, display: Display) -> Summary:
     job_checks.check_resume(run.config, run.folder)
     with _crew(run) as crew:
         spark = run.start_cluster(display)
-        dataset = _prepare(run, lambda: spark, display)
+        dataset = _prepare(run, lambda: crew.with_slots(spark), display)
         summary = _run_ranks(run, spark, crew, dataset, display, tuple(Step))
     return _report(run, summary, display)
 
@@ -74,7 +74,7 @@ def _train_only(run: Run, display: Display) -> Summary:
     job_checks.check_resume(run.config, run.folder)
     with _crew(run) as crew:
         spark = run.start_cluster(display)
-        dataset = _prepare(run, lambda: spark, display)
+        dataset = _prepare(run, lambda: crew.with_slots(spark), display)
         return _run_ranks(run, spark, crew, dataset, display, (Step.TRAIN,))
 
 
@@ -88,7 +88,7 @@ def _evaluate(run: Run, display: Display) -> Summary:
     job_checks.check_paths(run.config)
     with _crew(run) as crew:
         spark = run.start_cluster(display)
-        dataset = _prepare(run, lambda: spark, display)
+        dataset = _prepare(run, lambda: crew.with_slots(spark), display)
         earlier_run.check_data(earlier, dataset)
         summary = _run_ranks(run, spark, crew, dataset, display, (Step.EVALUATE,), str(earlier.checkpoint))
     return _report(run, summary, display)
@@ -187,15 +187,17 @@ def _dataset_entry(dataset: Dataset) -> DatasetEntry:
 
 @contextlib.contextmanager
 def _crew(run: Run) -> Iterator["Crew"]:
-    """The agents of this job's ranks: what of them can start before Spark starts now."""
-    from distributed_cls.barrier.crew import Crew
+    """The agents of this job's ranks: what of them can start before Spark starts now. A sweep keeps them."""
+    from distributed_cls.barrier.crew import CrewHolder
 
-    crew = Crew(run.config.cluster, plugins.load())
-    crew.warm_up()
+    crews = run.crews or CrewHolder()
     try:
+        crew = crews.crew(run.config.cluster, plugins.load())
+        crew.warm_up()
         yield crew
     finally:
-        crew.close()
+        if run.crews is None:
+            crews.close()
 
 
 def _run_ranks(

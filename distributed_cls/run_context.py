@@ -16,6 +16,8 @@ from distributed_cls.run.status_file import StatusFile
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from distributed_cls.barrier.crew import CrewHolder
+
 
 @dataclass
 class Run:
@@ -26,6 +28,7 @@ class Run:
     get_spark: Callable[[], "SparkSession"]
     command: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    crews: "CrewHolder | None" = None  # of a sweep, whose trials share a crew
     given: frozenset[str] = frozenset()  # settings and groups of the command line, by dotted name
     seconds: dict[str, float] = field(default_factory=dict)  # per stage
     began: float = field(default_factory=time.monotonic)

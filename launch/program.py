@@ -37,6 +37,6 @@ def run(*overrides: str) -> Summary:
     session = Session(config.cluster, folder)
     command = shlex.join(["python", "-m", "launch", *overrides])
     try:
-        return perform(Run(config, folder, lambda: session.spark, command, versions(), settings_given(overrides)))
+        return perform(Run(config, folder, lambda: session.spark, command, versions(), given=settings_given(overrides)))
     finally:
         session.stop()

@@ -31,6 +31,8 @@ from launch.composition import settings_given
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from distributed_cls.barrier.crew import CrewHolder
+
 log = logging.getLogger(__name__)
 
 # What is in a folder before any job has done something.
@@ -53,6 +55,7 @@ class Launcher:
         self.folder: Path | None = None  # of the job that runs or ran last
         self.sweep_folder: Path | None = None
         self._session: Session | None = None
+        self._crews: CrewHolder | None = None  # of a sweep
 
     def run(self, composed: DictConfig) -> float | None:
         """Do the job of ``composed``. In a sweep: the validation accuracy, None for a trial that failed."""
@@ -96,6 +99,7 @@ class Launcher:
             lambda: self._get_spark(config, folder),
             command=shlex.join(["python", "-m", "launch", *sys.argv[1:]]),
             versions=versions(),
+            crews=self._kept_crews(),
             given=settings_given(HydraConfig.get().overrides.task),
         )
         if not self.rows:
@@ -103,16 +107,27 @@ class Launcher:
             work.seconds["launch"] = round(time.time() - psutil.Process().create_time(), 3)
         return perform(work)
 
+    def _kept_crews(self) -> "CrewHolder | None":
+        """In a sweep, what keeps the ranks' agents from trial to trial."""
+        if self._crews is None and self.sweep_folder is not None:
+            from distributed_cls.barrier.crew import CrewHolder
+
+            self._crews = CrewHolder()
+        return self._crews
+
     def _get_spark(self, config: Config, folder: Path) -> "SparkSession":
         """The session of ``config.cluster``: the one that runs, when it has the same properties."""
         if self._session is not None and not self._session.fits(config.cluster):
-            self.close()
+            self._session.stop()
+            self._session = None
         if self._session is None:
             self._session = Session(config.cluster, self.sweep_folder or folder)
         return self._session.spark
 
     def close(self) -> None:
-        """Stop Spark."""
+        """End the ranks' processes, and stop Spark."""
+        if self._crews is not None:
+            self._crews.close()
         if self._session is not None:
             self._session.stop()
         self._session = None

@@ -43,7 +43,7 @@ class AgentPlace:
     threads: int  # CPU threads of each rank
     plugins: tuple[str, ...]  # modules that register models from outside the package
     reconnect_seconds: float
-    warm_socket: str | None  # of the warm process that all agents of a local master share
+    warm_socket: str | None  # address of the warm process that all agents of a local master share
 
 
 def run_agent(*, place: AgentPlace) -> str:

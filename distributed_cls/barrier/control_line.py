@@ -250,7 +250,10 @@ class ControlClient:
         answered = cut  # when anything but a refusal was seen last
         while not self.closed.wait(_RETRY_SECONDS):
             try:
-                return self._connect()
+                channel = self._connect()
+                if channel is not None:
+                    return channel
+                answered = time.monotonic()
             except ConnectionRefusedError:
                 if time.monotonic() - answered > _REFUSED_SECONDS:
                     return None

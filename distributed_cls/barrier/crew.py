@@ -7,12 +7,9 @@ again.
 import contextlib
 import logging
 import queue
-import shutil
 import socket
-import tempfile
 import threading
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distributed_cls.barrier import warm_process
@@ -114,16 +111,16 @@ class _SharedWarmProcess:
     """The warm process of a local master: all agents are on this machine, and TensorFlow is imported once."""
 
     def __init__(self, threads: int, plugins: tuple[str, ...]) -> None:
-        self._folder = tempfile.mkdtemp(prefix="distributed_cls-warm-")
-        self.path = str(Path(self._folder, "socket"))
+        # A name of Linux's own, which leaves no file behind; the process lets only its own user in.
+        self.address = f"\0distributed_cls-{uuid.uuid4().hex}"
+        self._own_end, theirs = socket.socketpair()
         # Made here: agents may come before the process has begun to listen.
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            listener.bind(self.path)
+        with theirs, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(self.address)
             listener.listen()
-            descriptor = listener.fileno()
-            self._process = warm_process.start_process(
-                environment(threads, plugins), ["--listen", str(descriptor)], [descriptor]
-            )
+            descriptors = [listener.fileno(), theirs.fileno()]
+            place = ["--listen", str(descriptors[0]), "--owner", str(descriptors[1])]
+            self._process = warm_process.start_process(environment(threads, plugins), place, descriptors)
         threading.Thread(target=self._drain, name="warm-log", daemon=True).start()
 
     def _drain(self) -> None:
@@ -133,8 +130,8 @@ class _SharedWarmProcess:
                 log.debug("warm process | %s", raw.decode("utf-8", "replace").rstrip())
 
     def close(self) -> None:
+        self._own_end.close()
         warm_process.end_process(self._process)
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class Crew:
@@ -157,19 +154,21 @@ class Crew:
         elsewhere = not master.is_local(cluster.master) or cluster.python or is_submitted()
         if self._warm is None and not elsewhere and not cluster.gpus_per_worker:
             # The import itself needs one; a rank sets its own before TensorFlow makes any.
-            try:
-                self._warm = _SharedWarmProcess(cluster.cores_per_worker or 1, self._plugins)
-            except OSError as error:  # such as a temporary folder whose path is too long for a socket
-                log.debug("No warm process is shared; each agent starts its own: %s", error)
+            self._warm = _SharedWarmProcess(cluster.cores_per_worker or 1, self._plugins)
 
     def stage(self, spark: "SparkSession") -> Stage:
         """The stage that runs, or a new one."""
         if self._stage is None or not self._stage.alive:
             self.leave()
             preflight.wait_for_slots(spark, self._cluster)
-            warm = self._warm.path if self._warm else None
+            warm = self._warm.address if self._warm else None
             self._stage = Stage(spark, self._cluster, self._plugins, warm)
         return self._stage
+
+    def with_slots(self, spark: "SparkSession") -> "SparkSession":
+        """``spark`` for another stage than the crew's, which would wait for its slots for ever."""
+        self.leave()
+        return spark
 
     def leave(self) -> None:
         """Give Spark its slots back; the next job starts a new stage."""
@@ -183,3 +182,24 @@ class Crew:
         if self._warm is not None:
             self._warm.close()
         self._warm = None
+
+
+class CrewHolder:
+    """Keeps a crew from one job to the next, for as long as they are of the same cluster."""
+
+    def __init__(self) -> None:
+        self._crew: Crew | None = None
+        self._of: tuple[ClusterConfig, tuple[str, ...]] | None = None
+
+    def crew(self, cluster: ClusterConfig, plugins: tuple[str, ...]) -> Crew:
+        """The crew that is there, or a new one in the place of another."""
+        if self._crew is None or self._of != (cluster, plugins):
+            self.close()
+            self._crew, self._of = Crew(cluster, plugins), (cluster, plugins)
+        return self._crew
+
+    def close(self) -> None:
+        """End all processes of the crew."""
+        if self._crew is not None:
+            self._crew.close()
+        self._crew = None

@@ -15,6 +15,7 @@ from distributed_cls.contracts import fork_request
 from distributed_cls.contracts.fork_request import Exited, Forked, ForkRequest, SignalRequest
 
 _END_SECONDS = 5.0
+_CLEAR_SECONDS = 1.0
 
 
 class WarmProcessGone(RuntimeError):
@@ -22,10 +23,10 @@ class WarmProcessGone(RuntimeError):
 
 
 class WarmProcess:
-    """A warm process of this agent's own, or a place in the one that all agents of this machine share."""
+    """A warm process of this agent's own, or a place in the one that all agents of a local master share."""
 
     def __init__(self, environment: Mapping[str, str], shared: str | None = None) -> None:
-        """``environment``: what TensorFlow's import depends on, threads among it; ``shared``: a socket's path."""
+        """``environment``: what TensorFlow's import depends on; ``shared``: the address of a Unix socket."""
         self._process: subprocess.Popen[bytes] | None = None
         if shared is None:
             self._connection, theirs = socket.socketpair()
@@ -121,9 +122,12 @@ def start_process(
 
 
 def end_process(process: subprocess.Popen[bytes]) -> None:
-    """Kill a warm process, which takes the ranks of it along; it has nothing to lose."""
-    process.kill()
-    process.wait()
+    """Wait for a warm process whose socket was closed: it ends its ranks and goes. In mid-import it is killed."""
+    try:
+        process.wait(_CLEAR_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
     if process.stdout is not None:
         process.stdout.close()
 

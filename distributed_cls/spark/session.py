@@ -7,7 +7,10 @@ import importlib.metadata
 import logging
 import os
 import shutil
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -221,10 +224,20 @@ def _create(wanted: dict[str, str], failure: str) -> "SparkSession":
     for key, value in wanted.items():
         builder = builder.config(key, value)
     try:
-        return builder.getOrCreate()
+        with _interrupt_handler_kept():
+            return builder.getOrCreate()
     except Exception as error:  # mostly Py4J's, whose text is fetched from the JVM: later it would be gone
         text = str(error)
         raise RunError(f"{failure}: {java_errors.java_reason(text)}") from RuntimeError(text)
+
+
+@contextlib.contextmanager
+def _interrupt_handler_kept() -> Iterator[None]:
+    """Keep PySpark's own handler of Ctrl-C out: it cancels every job at once, and ranks are to write a checkpoint."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, before)
 
 
 def _stop(spark: "SparkSession") -> None:

@@ -1,4 +1,8 @@
-"""The warm process: ``python -m distributed_cls.training`` with ``--agent FD`` (of one agent) or ``--listen FD``."""
+"""The warm process: ``python -m distributed_cls.training``.
+
+``--agent FD``: the socket of the one agent that it serves. ``--listen FD --owner FD``: the socket on which agents of
+this machine call, and one that ends with the process that has started this one.
+"""
 
 import argparse
 import signal
@@ -12,13 +16,14 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parser = argparse.ArgumentParser()
     parser.add_argument("--parent", type=int, required=True)
-    place = parser.add_mutually_exclusive_group(required=True)
-    place.add_argument("--agent", type=int)
-    place.add_argument("--listen", type=int)
+    for name in ("--agent", "--listen", "--owner"):
+        parser.add_argument(name, type=int)
     given = parser.parse_args()
     parent.die_with(given.parent)
-    clients = [] if given.agent is None else [socket.socket(fileno=given.agent)]
-    listener = None if given.listen is None else socket.socket(fileno=given.listen)
+    agent, listener, owner = (
+        None if descriptor is None else socket.socket(fileno=descriptor)
+        for descriptor in (given.agent, given.listen, given.owner)
+    )
 
     # Seconds; what is asked for meanwhile waits in the sockets.
     from distributed_cls.models.tensorflow_import import import_tensorflow
@@ -27,7 +32,8 @@ def main() -> None:
     from distributed_cls.training import start  # noqa: F401 - what every rank needs
     from distributed_cls.training.fork_server import ForkServer
 
-    ForkServer(clients, listener).serve()
+    parent.outlive()  # its sockets tell it from now on
+    ForkServer(agent, listener, owner).serve()
 
 
 if __name__ == "__main__":

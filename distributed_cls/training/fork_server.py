@@ -7,9 +7,11 @@ that has made it cannot be forked any more. What a fork computes is bit for bit 
 import contextlib
 import os
 import selectors
+import shutil
 import signal
 import socket
-from collections.abc import Sequence
+import struct
+import tempfile
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -18,47 +20,61 @@ from distributed_cls.contracts.fork_request import DESCRIPTORS, Exited, Forked, 
 from distributed_cls.training import parent, rank_main
 
 _MAX_REQUEST_BYTES = 2**20
+_CREDENTIALS = struct.Struct("3i")  # of the process at the other end: pid, user, group (unix(7), SO_PEERCRED)
 
 
 @dataclass
 class _Client:
-    """An agent: its socket, what it has sent so far, and its processes that run."""
+    """An agent: its socket, what it has sent so far, and its processes that run, each with its temporary folder."""
 
     connection: socket.socket
     received: bytes = b""
     descriptors: list[int] = field(default_factory=list)
-    pids: set[int] = field(default_factory=set)
+    scratch: dict[int, str] = field(default_factory=dict)
 
 
 class ForkServer:
-    """Serves agents until the last is gone, or, with a ``listener``, for ever."""
+    """Serves one ``agent`` until it is gone, or all that call at ``listener`` until ``owner`` is."""
 
-    def __init__(self, clients: Sequence[socket.socket], listener: socket.socket | None) -> None:
+    def __init__(
+        self, agent: socket.socket | None, listener: socket.socket | None = None, owner: socket.socket | None = None
+    ) -> None:
         self._selector = selectors.DefaultSelector()
-        self._listener = listener
         self._clients: list[_Client] = []
         # The end of a child becomes a byte on a socket that the selector watches.
-        self._child_ended, write_end = socket.socketpair()
-        for end in (self._child_ended, write_end):
+        self._child_ended, self._wakeup = socket.socketpair()
+        for end in (self._child_ended, self._wakeup):
             end.setblocking(False)
-        signal.set_wakeup_fd(write_end.fileno(), warn_on_full_buffer=False)
-        self._wakeup = write_end
+        signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         self._selector.register(self._child_ended, selectors.EVENT_READ, self._reap)
-        if listener is not None:
+        self._listener, self._owner, self._owned = listener, owner, True
+        if listener is not None and owner is not None:
             self._selector.register(listener, selectors.EVENT_READ, self._accept)
-        for connection in clients:
-            self._add(connection)
+            self._selector.register(owner, selectors.EVENT_READ, self._lose_owner)
+        if agent is not None:
+            self._add(agent)
 
     def serve(self) -> None:
         """Fork what is asked for."""
-        while self._listener is not None or self._clients:
+        while self._owned if self._owner is not None else self._clients:
             for key, _ in self._selector.select():
                 key.data()
 
+    def _lose_owner(self) -> None:
+        self._owned = False
+        for client in list(self._clients):
+            self._drop(client)
+
     def _accept(self) -> None:
         assert self._listener is not None
-        self._add(self._listener.accept()[0])
+        connection, _ = self._listener.accept()
+        # Its address is a name that everyone on this machine may call; only ourselves may have processes of us forked.
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        if _CREDENTIALS.unpack(credentials)[1] == os.getuid():
+            self._add(connection)
+        else:
+            connection.close()
 
     def _add(self, connection: socket.socket) -> None:
         client = _Client(connection)
@@ -80,13 +96,19 @@ class ForkServer:
             match fork_request.loads(line):
                 case ForkRequest(environment=environment):
                     self._fork(client, environment)
-                case SignalRequest(pid=pid, number=number) if pid in client.pids:
+                case SignalRequest(pid=pid, number=number) if pid in client.scratch:
                     os.kill(pid, number)  # not reaped yet, so it is no other process of that number
 
     def _drop(self, client: _Client) -> None:
         """An agent is gone, and its processes with it."""
-        for pid in client.pids:
+        if client not in self._clients:  # gone together with the owner
+            return
+        for pid in client.scratch:
             os.kill(pid, signal.SIGKILL)
+        while client.scratch:
+            pid, scratch = client.scratch.popitem()
+            os.waitpid(pid, 0)
+            shutil.rmtree(scratch, ignore_errors=True)
         self._selector.unregister(client.connection)
         client.connection.close()
         self._clients.remove(client)
@@ -99,7 +121,7 @@ class ForkServer:
             self._become_rank(own, environment, descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
-        client.pids.add(pid)
+        client.scratch[pid] = environment["TMPDIR"]
         self._answer(client, Forked(pid))
 
     def _become_rank(self, parent_pid: int, environment: dict[str, str], descriptors: list[int]) -> NoReturn:
@@ -110,7 +132,7 @@ class ForkServer:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._selector.close()
-            for held in (self._child_ended, self._wakeup, self._listener, *(c.connection for c in self._clients)):
+            for held in self._sockets():
                 if held is not None:
                     held.close()
             given = dict(zip(DESCRIPTORS, descriptors, strict=True))
@@ -119,21 +141,24 @@ class ForkServer:
             os.dup2(given["output"], 2)
             os.environ.clear()
             os.environ.update(environment)
+            tempfile.tempdir = None  # that of the new environment
             rank_main.main(given["events"], (given["state_0"], given["state_1"]))
         finally:  # whatever it was: never back into the server's loop
             os._exit(1)
+
+    def _sockets(self) -> list[socket.socket | None]:
+        return [self._child_ended, self._wakeup, self._listener, self._owner, *(c.connection for c in self._clients)]
 
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):
             while self._child_ended.recv(4096):
                 continue
-        with contextlib.suppress(ChildProcessError):  # there is no child
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                pid, status = ended
-                for client in self._clients:  # none, where the agent is gone
-                    if pid in client.pids:
-                        client.pids.discard(pid)
-                        self._answer(client, Exited(pid, os.waitstatus_to_exitcode(status)))
+        for client in self._clients:
+            for pid in list(client.scratch):
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                if ended:
+                    shutil.rmtree(client.scratch.pop(pid), ignore_errors=True)
+                    self._answer(client, Exited(pid, os.waitstatus_to_exitcode(status)))
 
     def _answer(self, client: _Client, message: Forked | Exited) -> None:
         with contextlib.suppress(OSError):  # the agent is gone: its end of the socket says so next

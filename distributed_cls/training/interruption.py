@@ -15,13 +15,22 @@ class Interrupted(RuntimeError):
     failure = FailureKind.INTERRUPTED
 
 
+_listening = False
 _asked = False
 _heeded = False
 
 
 def listen() -> None:
-    """Take SIGTERM from now on. Call in the main thread, once in a process."""
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    """Take SIGTERM from now on. Call in the main thread of a rank's process."""
+    global _listening
+    _listening = True
+    restore()
+
+
+def restore() -> None:
+    """Take SIGTERM again, in a process that listens: TensorFlow sets a handler of its own when it makes a cluster."""
+    if _listening:
+        signal.signal(signal.SIGTERM, _on_sigterm)
 
 
 def asked() -> bool:

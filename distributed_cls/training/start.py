@@ -16,7 +16,7 @@ from distributed_cls.contracts.manifest import Manifest
 from distributed_cls.contracts.rank_task import RankAssignment, RankResult, RankTask, Step
 from distributed_cls.errors import UserError
 from distributed_cls.models.building import build
-from distributed_cls.training import loop, resuming, run_state
+from distributed_cls.training import interruption, loop, resuming, run_state
 from distributed_cls.training.context import RankContext
 from distributed_cls.training.evaluator import evaluate
 from distributed_cls.training.input import Source
@@ -116,7 +116,9 @@ def _join_cluster(config: Config) -> tf.distribute.Strategy:
         implementation=implementation.NCCL if config.cluster.gpus_per_worker else implementation.RING
     )
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+        interruption.restore()
+        return strategy
     except tf.errors.UnknownError as error:
         if "gRPC server" in str(error):
             raise PortLost(str(error)) from error
