@@ -97,6 +97,7 @@ def _all(read: Callable[[str], bytes], where: str) -> dict[str, bytes]:
             raise UserError(
                 f"Expected {name} with MD5 {expected} (unzipped). Received: {md5} from {where}. Replace the file."
             )
+    log.info("Fashion-MNIST is read from %s", where)
     return found
 
 
