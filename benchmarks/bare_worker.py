@@ -19,13 +19,16 @@ GLOBAL_BATCH = 128
 STEPS_PER_CALL = 50
 
 
-def read(folder: Path, rank: int, world: int, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+def read(folder: Path, rank: int, world: int) -> tuple[tf.Tensor, tf.Tensor]:
+    content = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    size, channels = content["image_size"], content["channels"]
     files = sorted(str(path) for path in folder.glob("train-*.tfrecord"))
     features = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
 
     def decode(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         parsed = tf.io.parse_single_example(record, features)
-        return tf.ensure_shape(tf.io.decode_png(parsed["image"], channels=3), (size, size, 3)), parsed["label"]
+        image = tf.io.decode_png(parsed["image"], channels=channels)
+        return tf.ensure_shape(image, (size, size, channels)), parsed["label"]
 
     return next(iter(tf.data.TFRecordDataset(files).shard(world, rank).map(decode).batch(100_000)))
 
@@ -40,11 +43,11 @@ def main() -> None:
     tf.config.threading.set_inter_op_parallelism_threads(2)
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     keras.utils.set_random_seed(0)
-    images, labels = read(folder, rank, world, size)
+    images, labels = read(folder, rank, world)
     batch = GLOBAL_BATCH // world
     steps = sum(shard["records"] for shard in manifest["shards"]["train"]) // world // batch
     with strategy.scope():
-        model = cnn(keras, size, classes)
+        model = cnn(keras, size, classes, manifest["channels"])
         rate = keras.optimizers.schedules.CosineDecay(1e-3, epochs * steps)
         optimizer = keras.optimizers.Adam(rate)
         optimizer.build(model.trainable_variables)

@@ -78,26 +78,26 @@ class Loop:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         from distributed_cls.contracts.export import load_export
         from distributed_cls.predictor.classifier import Classifier, bound_threads
-        from distributed_cls.predictor.image_input import prepare, spec_for
+        from distributed_cls.predictor.image_input import prepare
 
         bound_threads(THREADS)
         export = load_export(str(model_dir))
         self._model = Classifier(export)
         self._model.warm_up(1, BATCH)
         self._prepare = prepare
-        self._spec = spec_for(export)
+        self._export = export
 
     def call(self, data: bytes) -> float:
         """Seconds of one call with one image: prepare, classify."""
         started = time.perf_counter()
-        self._model.probabilities(self._prepare(data, self._spec)[None])
+        self._model.probabilities(self._prepare(data, self._export)[None])
         return time.perf_counter() - started
 
     def rate(self, paths: list[Path]) -> float:
         """Images per second over ``paths``, batch after batch."""
         started = time.perf_counter()
         for first in range(0, len(paths), BATCH):
-            pixels = [self._prepare(path.read_bytes(), self._spec) for path in paths[first : first + BATCH]]
+            pixels = [self._prepare(path.read_bytes(), self._export) for path in paths[first : first + BATCH]]
             self._model.probabilities(np.stack(pixels))
         return len(paths) / (time.perf_counter() - started)
 

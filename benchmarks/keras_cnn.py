@@ -7,9 +7,9 @@ if TYPE_CHECKING:
     import keras
 
 
-def cnn(api: ModuleType, size: int, classes: int) -> "keras.Model":
-    """The network in ``api`` (keras or tf_keras): float32 [N, size, size, 3], 0 to 255 → logits [N, classes]."""
-    layers = [api.layers.Input((size, size, 3)), api.layers.Rescaling(1 / 127.5, offset=-1)]
+def cnn(api: ModuleType, size: int, classes: int, channels: int = 3) -> "keras.Model":
+    """The network in ``api`` (keras or tf_keras): float32 [N, size, size, channels], 0 to 255 → logits [N, classes]."""
+    layers = [api.layers.Input((size, size, channels)), api.layers.Rescaling(1 / 127.5, offset=-1)]
     for filters in (32, 64, 128):
         layers += [
             api.layers.Conv2D(filters, 3, padding="same", use_bias=False),

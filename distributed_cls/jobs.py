@@ -182,6 +182,7 @@ def _dataset_entry(dataset: Dataset) -> DatasetEntry:
         rejected=manifest.rejected,
         rejected_by_reason=manifest.rejected_by_reason,
         rejects=manifest.rejects,
+        channels=manifest.channels,
     )
 
 

@@ -26,7 +26,7 @@ def records(count: int, *, classes: int = 3, size: int = 8, seed: int = 0) -> li
 
 
 def encode(image: np.ndarray, encoding: str) -> bytes:
-    """An RGB image as a record stores it."""
+    """An RGB or grey image [S, S, 3 or 1] as a record stores it."""
     if encoding == "raw":
         return image.tobytes()
     done, data = cv2.imencode(f".{encoding}", image[:, :, ::-1])

@@ -24,6 +24,11 @@ class DataConfig(Section):
         "how an image becomes square: stretched, cropped at its centre, or padded with white",
         choices=("stretch", "crop", "pad"),
     )
+    channels: str = setting(
+        "auto",
+        "colour channels of the prepared images: 1 (grey), 3 (red, green, blue), or auto: 1 when every image is grey",
+        choices=("auto", "1", "3"),
+    )
     split: list[float] = setting([0.7, 0.15, 0.15], "fractions of train, val and test; they sum to 1")
     split_salt: str = setting("", "text mixed into the hash that decides the split; change it for another split")
     seed: int = setting(0, "seed of the split and of the order in which classes are mixed in the shards")

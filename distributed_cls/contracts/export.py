@@ -9,7 +9,7 @@ from distributed_cls import storage
 from distributed_cls.contracts.codec import Json
 from distributed_cls.errors import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had no channels: they were three
 ABOUT = "model.json"  # in the model's folder, written last
 _REMEDY = "Set model_dir=<the run folder of a finished job=pipeline, or the model folder in it>."
 _FIELDS = {"name": str, "created": str, "classes": list, "image_size": int, "resize": str, "files": dict}
@@ -28,6 +28,7 @@ class Export:
     resize: str  # how a picture becomes a square, as in images/pixels.py
     metrics: dict[str, dict[str, Json]]  # split → figure → value
     dataset: dict[str, Json]  # name and fingerprint
+    channels: int = 3  # of the model's input: 1 for grey, 3 for RGB
 
     def materialize(self) -> "Export":
         """The export with its files on this machine's disk; a sub-class may have to bring them first."""
@@ -59,6 +60,7 @@ def write_about(
     resize: str,
     metrics: Mapping[str, Mapping[str, Json]],
     dataset: Mapping[str, Json],
+    channels: int = 3,
 ) -> None:
     """Write ``model.json`` beside the files of a model, with the size and the checksum of each. See ``Export``."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
@@ -69,6 +71,7 @@ def write_about(
         "classes": classes,
         "image_size": image_size,
         "resize": resize,
+        "channels": channels,
         "metrics": metrics,
         "dataset": dataset,
         "files": {str(file.relative_to(folder)): _stamp(file) for file in files},
@@ -121,18 +124,19 @@ def load_export(model_dir: str) -> Export:
         resize=about["resize"],
         metrics=about.get("metrics", {}),
         dataset=about.get("dataset", {}),
+        channels=about.get("channels", 3),
     )
 
 
 def _check_schema(folder: Path, about: Any) -> None:
     where = folder / ABOUT
     version = about.get("schema_version") if isinstance(about, dict) else None
-    if version != SCHEMA_VERSION:
+    if version not in range(1, SCHEMA_VERSION + 1):
         raise UserError(
-            f"Expected schema_version={SCHEMA_VERSION} in {where}. Received: schema_version={version}. "
+            f"Expected schema_version={SCHEMA_VERSION} or earlier in {where}. Received: schema_version={version}. "
             "Export the model again with this version of distributed_cls."
         )
-    for name, kind in _FIELDS.items():
+    for name, kind in (_FIELDS if version == 1 else _FIELDS | {"channels": int}).items():
         if not isinstance(about.get(name), kind):
             raise UserError(
                 f"Expected {where} to hold {name} ({kind.__name__}). Received: {name}={about.get(name)!r}. "

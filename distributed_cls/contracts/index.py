@@ -15,7 +15,8 @@ from distributed_cls.contracts import rejects
 from distributed_cls.errors import UserError
 
 # 1 (not written down): "unreadable" also meant that there was no file, and was remembered.
-SCHEMA_VERSION = 2
+# 2 did not tell which images are grey: that column is null.
+SCHEMA_VERSION = 3
 _VERSION_KEY = b"distributed_cls.index.schema_version"
 FILE = "index.parquet"
 REJECTS_FILE = "rejects.parquet"  # of the index, the rows and columns that tell why an image is left out
@@ -41,6 +42,7 @@ SCHEMA = pa.schema(
         ("detail", pa.string()),
         ("key", pa.binary(KEY_BYTES)),  # hash of the prepared pixels; null without pixels
         ("hash", pa.binary(HASH_BYTES)),  # perceptual hash; null without pixels
+        ("grey", pa.bool_()),  # whether the prepared pixels are grey; null without pixels
         ("width", pa.int32()),  # of the original, pixels
         ("height", pa.int32()),
         ("format", pa.string()),
@@ -69,7 +71,11 @@ def read(path: str) -> pa.Table:
             f"Expected an index of schema version {SCHEMA_VERSION} or earlier. Received: {path} has version {version}. "
             "Use the release that wrote it, or delete its folder and prepare the data again."
         )
-    return table.replace_schema_metadata(metadata or None)
+    table = table.replace_schema_metadata(metadata or None)
+    if "hash" in table.schema.names and "grey" not in table.schema.names:  # an index of an earlier version
+        place = SCHEMA.get_field_index("grey")
+        table = table.add_column(place, SCHEMA.field(place), pa.nulls(table.num_rows, pa.bool_()))
+    return table
 
 
 def of_dataset(folder: str, name: str = FILE) -> pa.Table:
@@ -100,6 +106,11 @@ def from_bytes(message: bytes) -> pa.Table:
 def kept(table: pa.Table) -> pa.Table:
     """The rows of the images that are in the dataset: those without a reason to leave them out."""
     return table.filter(pc.is_null(table["reason"]))
+
+
+def all_grey(kept: pa.Table) -> bool:
+    """Whether every image of these rows is known to be grey."""
+    return bool(pc.all(pc.fill_null(kept["grey"], False), min_count=0).as_py())
 
 
 def _may_pass(table: pa.Table) -> pa.ChunkedArray:

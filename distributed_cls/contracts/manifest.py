@@ -11,7 +11,8 @@ from distributed_cls import storage
 from distributed_cls.contracts import codec, rejects
 from distributed_cls.errors import UserError
 
-SCHEMA_VERSION = 2  # 1 had one field "source" with the text <source>:<root>
+# 1 had one field "source" with the text <source>:<root>; up to 2 every image had three channels.
+SCHEMA_VERSION = 3
 FILE = "manifest.json"
 PAGE_FILE = "dataset.html"  # beside it, for people
 SPLITS = ("train", "val", "test")
@@ -36,13 +37,14 @@ class Manifest:
     fingerprint: str
     classes: list[str]  # sorted; a label is an index into it
     image_size: int  # edge of the square images, pixels
-    encoding: str  # png, jpeg, or raw (uint8, height x width x 3)
+    encoding: str  # png, jpeg, or raw (uint8, height x width x channels)
     resize: str  # stretch, crop or pad
     seed: int
     split_salt: str
     fractions: dict[str, float]  # split -> fraction that was asked for
     counts: dict[str, dict[str, int]]  # split -> class -> images
     shards: dict[str, list[Shard]]  # split -> its files
+    channels: int = 3  # that an image is read with: 1 for grey (then none is stored with more), 3 for RGB
     rejected: int = 0
     rejected_by_reason: dict[str, int] = field(default_factory=dict)
     rejects: list[dict[str, str]] = field(default_factory=list)  # the first few: path, reason, detail

@@ -29,6 +29,7 @@ class DatasetEntry:
     rejected: int = 0
     rejected_by_reason: dict[str, int] = field(default_factory=dict)
     rejects: list[dict[str, str]] = field(default_factory=list)  # the first few: path, reason, detail
+    channels: int = 3  # of its images
 
 
 @dataclass(frozen=True)

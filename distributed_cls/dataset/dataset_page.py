@@ -92,7 +92,8 @@ def _tile(data: bytes, content: Manifest) -> np.ndarray:
     """A prepared image as a BGR tile."""
     size = content.image_size
     if content.encoding == "raw":
-        image = cv2.cvtColor(np.frombuffer(data, np.uint8).reshape(size, size, 3), cv2.COLOR_RGB2BGR)
+        pixels = np.frombuffer(data, np.uint8).reshape(size, size, content.channels)
+        image = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR if content.channels == 3 else cv2.COLOR_GRAY2BGR)
     else:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         assert decoded is not None, "a stored image cannot be read"

@@ -14,6 +14,9 @@ CODE_VERSION = 4
 # Where it lies and how it is cut into files change no record; whether too many are bad is asked again.
 _NO_CONTENT = ("name", "path", "shards", "shard_megabytes", "max_reject_fraction")
 
+# Settings that came later, with the value at which a data set from before them is still what is asked for.
+_LATER = {"channels": "auto"}
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -30,6 +33,10 @@ def digest_of(value: Any) -> str:
 
 def identify(config: DataConfig, listing: Listing) -> Identity:
     """The identity of what this configuration makes of this listing. The number of ranks plays no part."""
-    settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in _NO_CONTENT}
+    settings = {
+        name: value
+        for name, value in dataclasses.asdict(config).items()
+        if name not in _NO_CONTENT and (name not in _LATER or value != _LATER[name])
+    }
     lineage = digest_of([CODE_VERSION, settings, listing.root])
     return Identity(lineage, digest_of([CODE_VERSION, settings, listing.digest()]))

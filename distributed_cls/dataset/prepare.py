@@ -122,7 +122,8 @@ class Preparation:
     def fingerprint(self) -> str:
         """Names the dataset: the same for the same content in the same shards."""
         base = self.base.manifest.fingerprint if self.base else None
-        return digest_of([self.identity.digest, base, self.config.shards, self.config.shard_megabytes])
+        config = self.config
+        return digest_of([self.identity.digest, base, config.shards, config.shard_megabytes, config.channels])
 
     @property
     def target(self) -> str:
@@ -183,6 +184,7 @@ class Preparation:
                 jpeg_quality=self.config.jpeg_quality,
                 bytes_column=self.listing.bytes_column,
                 perceptual_hash=self.config.near_duplicates is not None,
+                channels=self.config.channels,
             )
             parts = shard_plan.decode_parts(missing, self.spark.sparkContext.defaultParallelism)
             total = self.listing.table.num_rows
@@ -235,10 +237,12 @@ class Preparation:
 
     def _write(self, curated: curate.Curated) -> Dataset:
         shards = shard_plan.shards(curated, self.config)
+        channels = self._channels(curated)
+        raw_bytes = self.config.image_size**2 * channels if self.config.encoding == "raw" else None
         with publish.staging(self.target) as folder:
             items = [(shard.file, index.to_bytes(shard.rows)) for shard in shards]
-            results = self._stage("shards", functools.partial(work.write_shards, folder), items)
-            content = self._manifest(curated, shards, results)
+            results = self._stage("shards", functools.partial(work.write_shards, folder, raw_bytes), items)
+            content = self._manifest(curated, shards, results, channels)
             placed = publish.write_tables(folder, curated, shards, results)
             html = dataset_page.render(content, placed, folder, self.listing)
             storage.write_text(storage.join(folder, manifest.PAGE_FILE), html)
@@ -246,8 +250,18 @@ class Preparation:
         _log_rejects(content)
         return Dataset(self.target, manifest.load(self.target), reused=False)
 
+    def _channels(self, curated: curate.Curated) -> int:
+        """Of every image: as the settings say, or one when all that are kept are grey."""
+        if self.config.channels != "auto":
+            return int(self.config.channels)
+        return 1 if index.all_grey(curated.kept()) else 3
+
     def _manifest(
-        self, curated: curate.Curated, shards: list[shard_plan.ShardPlan], results: list[work.ShardResult]
+        self,
+        curated: curate.Curated,
+        shards: list[shard_plan.ShardPlan],
+        results: list[work.ShardResult],
+        channels: int,
     ) -> Manifest:
         files: dict[str, list[manifest.Shard]] = {name: [] for name in manifest.SPLITS}
         for shard, result in zip(shards, results, strict=True):
@@ -265,6 +279,7 @@ class Preparation:
             fractions=dict(zip(manifest.SPLITS, config.split, strict=True)),
             counts=shard_plan.counts(curated),
             shards=files,
+            channels=channels,
             rejected=curated.rejected().num_rows,
             rejected_by_reason=curated.rejected_by_reason(),
             rejects=curated.named_rejects(manifest.NAMED_REJECTS),
@@ -294,4 +309,5 @@ def _log_rejects(content: Manifest) -> None:
     if content.duplicates:
         log.info("%d images are left out because the same picture is there already", content.duplicates)
     total = {split: sum(classes.values()) for split, classes in content.counts.items()}
-    log.info("Prepared %s", ", ".join(f"{split} {count}" for split, count in total.items()))
+    counted = ", ".join(f"{split} {count}" for split, count in total.items())
+    log.info("Prepared %s in %s", counted, "grey" if content.channels == 1 else "colour")

@@ -122,7 +122,7 @@ def place(table: pa.Table, shards: list[shard_plan.ShardPlan], results: list[wor
         keys += shard.rows["key"].to_pylist()
         files += [result.file] * result.records
         offsets.append(result.offsets)
-        lengths.append(shard.rows["length"].to_numpy())
+        lengths.append(result.lengths)
     where = pc.index_in(table["key"], pa.array(keys, pa.binary(index.KEY_BYTES)))
     places = {
         "file": pa.array(files, pa.string()),

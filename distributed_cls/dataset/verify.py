@@ -74,16 +74,18 @@ def _records(path: str, content: Manifest, shard: Shard) -> list[tuple[bytes, st
 
 def _check_image(content: Manifest, image: bytes, key: bytes) -> None:
     """The stored bytes decode to the right size, and (where storing keeps every bit) to the content of the key."""
-    size = (content.image_size, content.image_size, 3)
+    size = (content.image_size, content.image_size)
     if content.encoding == "raw":
-        if len(image) != size[0] * size[1] * size[2]:
+        if len(image) != size[0] * size[1] * content.channels:
             raise tfrecord.DamagedRecord(f"an image of {len(image)} bytes")
-        pixels: np.ndarray = np.frombuffer(image, np.uint8).reshape(size)
+        stored: np.ndarray = np.frombuffer(image, np.uint8).reshape(*size, content.channels)
+        pixels = stored if content.channels == 3 else cv2.cvtColor(stored, cv2.COLOR_GRAY2RGB)
     else:
-        decoded = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
-        if decoded is None or decoded.shape != size:
+        decoded = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_UNCHANGED)
+        # In a data set with colours a grey image is stored with one channel all the same.
+        if decoded is None or decoded.shape not in (size, (*size, content.channels)):
             raise tfrecord.DamagedRecord("an image that cannot be decoded to its size")
-        pixels = cv2.cvtColor(decoded.astype(np.uint8), cv2.COLOR_BGR2RGB)
+        pixels = cv2.cvtColor(decoded.astype(np.uint8), cv2.COLOR_GRAY2RGB if decoded.ndim == 2 else cv2.COLOR_BGR2RGB)
     if content.encoding != "jpeg" and work.content_key(pixels) != key:
         raise tfrecord.DamagedRecord("an image whose content is not that of its key")
 

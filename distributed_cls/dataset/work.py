@@ -14,6 +14,7 @@ from distributed_cls import storage
 from distributed_cls.contracts import index, tfrecord
 from distributed_cls.dataset import duplicates, reading
 from distributed_cls.dataset.shard_plan import DecodePart
+from distributed_cls.images import pixels
 from distributed_cls.images.decode import Prepared, Reject, Spec, prepare_image
 
 PART = "part-"
@@ -38,17 +39,19 @@ class DecodeJob:
     jpeg_quality: int
     bytes_column: str | None = None
     perceptual_hash: bool = True
+    channels: str = "auto"  # data.channels
 
 
 @dataclass(frozen=True)
 class ShardResult:
-    """A written shard: file name, records, bytes and crc32c of the file, byte offset of each image (int64)."""
+    """A written shard: file name, records, bytes and crc32c of the file; offset and bytes of each image (int64 [n])."""
 
     file: str
     records: int
     bytes: int
     crc32c: int
     offsets: np.ndarray
+    lengths: np.ndarray
 
 
 def content_key(rgb: np.ndarray) -> bytes:
@@ -59,12 +62,13 @@ def content_key(rgb: np.ndarray) -> bytes:
     return xxhash.xxh3_128_digest(np.ascontiguousarray(rgb).data)
 
 
-def encode(rgb: np.ndarray, encoding: str, jpeg_quality: int) -> bytes:
-    """A prepared image as it is stored. PNG and raw keep every bit."""
+def encode(rgb: np.ndarray, encoding: str, jpeg_quality: int, grey: bool = False) -> bytes:
+    """A prepared image as it is stored; with ``grey``, its first channel alone. PNG and raw keep every bit."""
     if encoding == "raw":
-        return rgb.tobytes()
+        return (rgb[..., 0] if grey else rgb).tobytes()
     options = _PNG_OPTIONS if encoding == "png" else [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]
-    done, data = cv2.imencode(f".{encoding}", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
+    stored = np.ascontiguousarray(rgb[..., 0]) if grey else cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(f".{encoding}", stored, options)
     assert done, f"OpenCV cannot write {encoding}"
     return data.tobytes()
 
@@ -124,14 +128,17 @@ def decode_part(job: DecodeJob, name: str, rows: pa.Table) -> int:
 def _fact(job: DecodeJob, outcome: Prepared | Reject) -> tuple[dict[str, object], bytes]:
     if isinstance(outcome, Reject):
         return {"reason": outcome.reason, "detail": outcome.detail}, b""
+    rgb = outcome.rgb if job.channels != "1" else cv2.cvtColor(pixels.luma(outcome.rgb), cv2.COLOR_GRAY2RGB)
+    grey = job.channels == "1" or pixels.is_grey(rgb)
     fact: dict[str, object] = {
-        "key": content_key(outcome.rgb),
-        "hash": duplicates.perceptual_hash(outcome.rgb) if job.perceptual_hash else None,
+        "key": content_key(rgb),
+        "hash": duplicates.perceptual_hash(rgb) if job.perceptual_hash else None,
+        "grey": grey,
         "width": outcome.width,
         "height": outcome.height,
         "format": outcome.format,
     }
-    return fact, encode(outcome.rgb, job.encoding, job.jpeg_quality)
+    return fact, encode(rgb, job.encoding, job.jpeg_quality, grey and job.channels != "3")
 
 
 def decode_parts(job: DecodeJob, parts: Iterable[DecodePart]) -> Iterator[int]:
@@ -147,25 +154,37 @@ def find_pairs(hashes_file: str, distance: int, bands: Iterable[tuple[int, int]]
         yield duplicates.band_pairs(flat, start, stop, distance)
 
 
-def write_shard(folder: str, file: str, rows: pa.Table) -> ShardResult:
+def with_raw_bytes(image: bytes, wanted: int | None) -> bytes:
+    """A raw image of one or three channels as ``wanted`` bytes: repeated, or the first of three equal ones.
+
+    PNG and JPEG files need neither (None): whoever reads them asks for the number of channels.
+    """
+    if wanted is None or len(image) == wanted:
+        return image
+    return image[::3] if len(image) > wanted else np.repeat(np.frombuffer(image, np.uint8), 3).tobytes()
+
+
+def write_shard(folder: str, file: str, rows: pa.Table, raw_bytes: int | None = None) -> ShardResult:
     """Write one TFRecord shard of already prepared images.
 
-    rows: file, offset, length of each image's bytes; label (int64) and key.
+    rows: file, offset, length of each image's bytes; label (int64) and key. raw_bytes: of each image, when the
+    encoding is raw: in a data set with colours a grey image has as many as the others.
     """
     crc = position = 0
-    offsets = np.empty(rows.num_rows, np.int64)
+    offsets, lengths = np.empty(rows.num_rows, np.int64), np.empty(rows.num_rows, np.int64)
     labels, keys = rows["label"].to_pylist(), rows["key"].to_pylist()
     with storage.writing(storage.join(folder, file)) as stream:
-        for number, image in enumerate(reading.ranges(rows)):
+        for number, stored in enumerate(reading.ranges(rows)):
+            image = with_raw_bytes(stored, raw_bytes)
             record = tfrecord.frame(tfrecord.example(image, labels[number], keys[number]))
             stream.write(record)
             crc = google_crc32c.extend(crc, record)
             position += len(record)
-            offsets[number] = tfrecord.image_offset(position, len(image))
-    return ShardResult(file, rows.num_rows, position, crc, offsets)
+            offsets[number], lengths[number] = tfrecord.image_offset(position, len(image)), len(image)
+    return ShardResult(file, rows.num_rows, position, crc, offsets, lengths)
 
 
-def write_shards(folder: str, shards: Iterable[tuple[str, bytes]]) -> Iterator[ShardResult]:
+def write_shards(folder: str, raw_bytes: int | None, shards: Iterable[tuple[str, bytes]]) -> Iterator[ShardResult]:
     """``write_shard`` for a Spark partition of (file name, rows as a message)."""
     for file, message in shards:
-        yield write_shard(folder, file, index.from_bytes(message))
+        yield write_shard(folder, file, index.from_bytes(message), raw_bytes)

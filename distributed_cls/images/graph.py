@@ -10,9 +10,13 @@ import tensorflow as tf
 
 from distributed_cls.images.headers import LONG, MAX_ENTRIES, MAX_SEGMENTS, ORIENTATION_TAG, SHORT
 
+_LUMA = (19595, 38470, 7471)  # of red, green and blue, in 1/65536
 
-def decode_images(image_bytes: tf.Tensor, image_size: int, resize_mode: str = "stretch") -> tf.Tensor:
-    """Encoded images, string [N], as uint8 [N, image_size, image_size, 3].
+
+def decode_images(
+    image_bytes: tf.Tensor, image_size: int, resize_mode: str = "stretch", channels: int = 3
+) -> tf.Tensor:
+    """Encoded images, string [N], as uint8 [N, image_size, image_size, channels], channels 1 or 3.
 
     Reads JPEG and PNG (EXIF orientation applied, alpha over white), WebP without an EXIF orientation, GIF without
     transparency (first frame) and 24-bit BMP. What cannot be decoded raises InvalidArgumentError.
@@ -20,7 +24,15 @@ def decode_images(image_bytes: tf.Tensor, image_size: int, resize_mode: str = "s
     images = tf.map_fn(
         lambda data: decode_image(data, image_size, resize_mode), image_bytes, fn_output_signature=tf.uint8
     )
-    return tf.reshape(images, [-1, image_size, image_size, 3])
+    return with_channels(tf.reshape(images, [-1, image_size, image_size, 3]), channels)
+
+
+def with_channels(rgb: tf.Tensor, channels: int) -> tf.Tensor:
+    """Uint8 images [..., 3] as a model with so many channels takes them: uint8 [..., channels]."""
+    if channels == 3:
+        return rgb
+    weighted = tf.reduce_sum(tf.cast(rgb, tf.int32) * tf.constant(_LUMA), axis=-1, keepdims=True)
+    return tf.cast(tf.bitwise.right_shift(weighted + (1 << 15), 16), tf.uint8)
 
 
 def decode_image(data: tf.Tensor, image_size: int, resize_mode: str = "stretch") -> tf.Tensor:

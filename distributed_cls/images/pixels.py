@@ -17,6 +17,7 @@ import numpy as np
 
 RESIZE_MODES = ("stretch", "crop", "pad")
 WHITE = 255
+LUMA = (19595, 38470, 7471)  # of red, green and blue, in 1/65536
 
 
 def reduction(width: int, height: int, size: int, mode: str = "stretch") -> int:
@@ -115,6 +116,25 @@ def over_white(image: np.ndarray) -> np.ndarray:
     alpha = image[..., 3:].astype(np.uint32)
     colour = image[..., :3].astype(np.uint32)
     return ((colour * alpha + WHITE * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def is_grey(rgb: np.ndarray) -> bool:
+    """Whether the three channels of a uint8 image [H, W, 3] are equal everywhere."""
+    return bool((rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 1] == rgb[..., 2]).all())
+
+
+def luma(rgb: np.ndarray) -> np.ndarray:
+    """The brightness of a uint8 image [H, W, 3], uint8 [H, W]: 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601).
+
+    In whole numbers, weights of 16 bits that sum to one, rounded half up: what is grey stays as it is.
+    """
+    weighted = rgb.astype(np.uint32) @ np.array(LUMA, np.uint32)
+    return ((weighted + (1 << 15)) >> 16).astype(np.uint8)
+
+
+def with_channels(rgb: np.ndarray, channels: int) -> np.ndarray:
+    """A uint8 image [H, W, 3] as a model with so many channels takes it: uint8 [H, W, channels]."""
+    return rgb if channels == 3 else luma(rgb)[..., None]
 
 
 def from_cmyk(inks: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from distributed_cls.contracts.export import Export, load_export
 from distributed_cls.contracts.predict_output import Prediction
 from distributed_cls.images import decode
 from distributed_cls.models.tensorflow_import import import_tensorflow
-from distributed_cls.predictor.image_input import BadImageError, prepare, spec_for
+from distributed_cls.predictor.image_input import BadImageError, prepare
 from distributed_cls.predictor.likeliest import top
 from distributed_cls.text import class_name
 
@@ -87,9 +87,9 @@ def truth_from_path(path: str, classes: Iterable[str]) -> str | None:
 _Decoded = tuple[Item, np.ndarray | None, str | None]
 
 
-def _decode(item: Item, spec: decode.Spec) -> _Decoded:
+def _decode(item: Item, export: Export) -> _Decoded:
     try:
-        return item, prepare(item.read(), spec), None
+        return item, prepare(item.read(), export), None
     except BadImageError as bad:
         return item, None, f"{bad.reason}: {bad.detail}"
     except Exception as error:
@@ -98,10 +98,10 @@ def _decode(item: Item, spec: decode.Spec) -> _Decoded:
         return item, None, f"{rejects.UNREADABLE}: {type(error).__name__}: {storage.reason_of(error)}"
 
 
-def _batches(items: Iterable[Item], spec: decode.Spec, size: int) -> Iterator[list[_Decoded]]:
+def _batches(items: Iterable[Item], export: Export, size: int) -> Iterator[list[_Decoded]]:
     batch: list[_Decoded] = []
     for item in items:
-        batch.append(_decode(item, spec))
+        batch.append(_decode(item, export))
         if len(batch) == size:
             yield batch
             batch = []
@@ -135,7 +135,7 @@ def classify(items: Iterable[Item], task: PredictTask) -> Iterator[Prediction]:
     """One row per item, in order. The next images are decoded while the model runs."""
     export = task.export.materialize()
     classifier = _classifier(export.folder, export.version, task.threads)
-    for batch in prefetch(_batches(items, spec_for(export), task.batch_size)):
+    for batch in prefetch(_batches(items, export, task.batch_size)):
         good = [pixels for _, pixels, _ in batch if pixels is not None]
         probabilities = iter(classifier.probabilities(np.stack(good)) if good else ())
         for item, pixels, error in batch:

@@ -11,12 +11,19 @@ if TYPE_CHECKING:
 NORM_MOMENTUM = 0.9
 
 
-def build(settings: ModelSettings, image_size: int, classes: int) -> "keras.Model":
-    """Build a model: images [N, image_size, image_size, 3] with values 0 to 255 → float32 logits [N, classes]."""
+def build(settings: ModelSettings, image_size: int, classes: int, channels: int = 3) -> "keras.Model":
+    """Build a model: images [N, image_size, image_size, channels], 0 to 255 → float32 logits [N, classes]."""
     import keras
 
-    pixels = keras.Input((image_size, image_size, 3), name="image")
+    pixels = keras.Input((image_size, image_size, channels), name="image")
     return keras.Model(pixels, settings.build(pixels, classes), name=settings.name)
+
+
+def in_colour(pixels: "keras.KerasTensor") -> "keras.KerasTensor":
+    """Images [N, S, S, 1 or 3] with three channels, for a backbone that knows no other number: grey is repeated."""
+    import keras
+
+    return pixels if pixels.shape[-1] == 3 else keras.layers.Concatenate(name="in_colour")([pixels] * 3)
 
 
 def normalised(pixels: "keras.KerasTensor") -> "keras.KerasTensor":

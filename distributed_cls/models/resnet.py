@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from distributed_cls.config.registry import ModelSettings, register_model
 from distributed_cls.config.section import setting
 from distributed_cls.errors import UserError
-from distributed_cls.models.building import head
+from distributed_cls.models.building import head, in_colour
 from distributed_cls.text import first_line
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ class ResnetConfig(ModelSettings):
         freeze = self.weights is not None if self.freeze_backbone is None else self.freeze_backbone
         backbone.trainable = not freeze
         # Stock layers only: a shift per channel, then RGB to BGR.
-        x = keras.layers.Normalization(mean=_IMAGENET_MEAN_RGB, variance=(1.0, 1.0, 1.0), name="normalise")(pixels)
+        x = keras.layers.Normalization(mean=_IMAGENET_MEAN_RGB, variance=(1.0, 1.0, 1.0), name="normalise")(
+            in_colour(pixels)
+        )
         x = keras.ops.flip(x, axis=-1)
         # A frozen backbone keeps its BatchNorm statistics as well (training=False), as Keras's transfer guide advises.
         return head(backbone(x, training=False) if freeze else backbone(x), classes, self.dropout)

@@ -35,12 +35,12 @@ class Classifier:
             ) from error
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Classify ``images``, uint8 [N, T, T, 3] as the preparation makes them: float32 [N, K]."""
+        """Classify ``images``, uint8 [N, T, T, C] as the preparation makes them: float32 [N, K]."""
         answer: np.ndarray = self._images(images=tf.constant(images))["probabilities"].numpy()
         return answer
 
     def warm_up(self, *batch_sizes: int) -> None:
         """Answer batches of these sizes once, so that no caller pays for the first time."""
-        edge = self.export.image_size
+        edge, channels = self.export.image_size, self.export.channels
         for size in batch_sizes:
-            self.probabilities(np.zeros((size, edge, edge, 3), np.uint8))
+            self.probabilities(np.zeros((size, edge, edge, channels), np.uint8))

@@ -37,14 +37,14 @@ class HeatMap:
         self._lock = threading.Lock()
         model = keras.models.load_model(export.keras_file, compile=False)
         self._gradient_model = _with_feature_maps(model)
-        edge = export.image_size
+        edge, channels = export.image_size, export.channels
         self._compute = tf.function(
             self._importance,
-            input_signature=[tf.TensorSpec([1, edge, edge, 3], tf.float32), tf.TensorSpec([], tf.int32)],
+            input_signature=[tf.TensorSpec([1, edge, edge, channels], tf.float32), tf.TensorSpec([], tf.int32)],
         )
 
     def __call__(self, image: np.ndarray, class_index: int) -> np.ndarray:
-        """How much each place of ``image``, uint8 [T, T, 3], spoke for the class: float32 [h, w], 0 to 1."""
+        """How much each place of ``image``, uint8 [T, T, C], spoke for the class: float32 [h, w], 0 to 1."""
         with self._lock:
             raw: np.ndarray = self._compute(tf.constant(image[None], tf.float32), tf.constant(class_index)).numpy()
         highest = float(raw.max())

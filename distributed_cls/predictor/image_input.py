@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from distributed_cls.contracts.export import Export
-from distributed_cls.images import decode
+from distributed_cls.images import decode, pixels
 
 _USER_MESSAGES = {
     decode.EMPTY: "The file is empty.",
@@ -27,17 +27,14 @@ class BadImageError(Exception):
         self.detail = detail
 
 
-def spec_for(export: Export) -> decode.Spec:
-    """How images are prepared for this model. No edge is too small to be classified, only to be trained on."""
-    return decode.Spec(image_size=export.image_size, resize=export.resize, min_edge=1)
-
-
-def prepare(data: bytes, spec: decode.Spec) -> np.ndarray:
-    """An encoded image as the model sees it: uint8 [T, T, 3], bit-equal to the preparation. Raises BadImageError."""
+def prepare(data: bytes, export: Export) -> np.ndarray:
+    """An encoded image as the model sees it: uint8 [T, T, C], bit-equal to the preparation. Raises BadImageError."""
+    # No edge is too small to be classified, only to be trained on.
+    spec = decode.Spec(image_size=export.image_size, resize=export.resize, min_edge=1)
     prepared = decode.prepare_image(data, spec)
     if isinstance(prepared, decode.Reject):
         raise BadImageError(prepared.reason, prepared.detail)
-    return prepared.rgb
+    return pixels.with_channels(prepared.rgb, export.channels)
 
 
 def colour_map(importance: np.ndarray, edge: int) -> np.ndarray:

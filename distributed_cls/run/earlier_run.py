@@ -58,7 +58,10 @@ def evaluated_config(config: Config, earlier: EarlierRun, given: Collection[str]
     own = {name for name in fields if f"data.{name}" in given}
     if "data" in given:  # other data, prepared for the same model
         own |= set(fields) - set(_OF_THE_MODEL)
-    data = dataclasses.replace(earlier.config.data, **{name: getattr(config.data, name) for name in own})
+    values = {name: getattr(config.data, name) for name in own}
+    if "data" in given and "data.channels" not in given:
+        values["channels"] = str(earlier.dataset.channels)
+    data = dataclasses.replace(earlier.config.data, **values)
     changed = ", ".join(sorted(f"data.{name}" for name in own))
     log.info("Evaluating %s on its own data settings%s", earlier.folder, f", but for {changed}" if changed else "")
     return dataclasses.replace(config, model=earlier.config.model, data=data)
@@ -71,6 +74,12 @@ def check_data(earlier: EarlierRun, dataset: Dataset) -> None:
         raise UserError(
             f"Expected the classes that the model was trained on: {', '.join(trained)}. "
             f"Received: {', '.join(classes)}. Choose data with these classes."
+        )
+    channels, expected = dataset.manifest.channels, earlier.dataset.channels
+    if channels != expected:
+        raise UserError(
+            f"Expected images with as many channels as the model was trained on: {expected}. Received: {channels} in "
+            f"{dataset.path}. Set data.channels={expected}."
         )
     if dataset.manifest.fingerprint == earlier.dataset.fingerprint:
         return

@@ -13,7 +13,7 @@ import numpy as np
 
 
 class Model(Protocol):
-    """What is batched for: uint8 [N, T, T, 3] → float32 [N, K]."""
+    """What is batched for: uint8 [N, T, T, C] → float32 [N, K]."""
 
     def probabilities(self, images: np.ndarray) -> np.ndarray: ...
 
@@ -85,7 +85,7 @@ class Batcher:
         self._arrived(admission, 1)
 
     async def classify(self, admission: Admission, model: Model, pixels: np.ndarray) -> np.ndarray:
-        """The probabilities, float32 [K], of one image, uint8 [T, T, 3]. Raises what the model raised."""
+        """The probabilities, float32 [K], of one image, uint8 [T, T, C]. Raises what the model raised."""
         waiting = _Waiting(model, pixels, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._arrived(admission, 1)

@@ -10,7 +10,7 @@ import numpy as np
 
 from distributed_cls.config.inference_sections import ServeConfig
 from distributed_cls.predictor.heat_map import HeatMap
-from distributed_cls.predictor.image_input import BadImageError, colour_map, encode_png, prepare, spec_for
+from distributed_cls.predictor.image_input import BadImageError, colour_map, encode_png, prepare
 from distributed_cls.serving.batching import Admission, Batcher, OverloadedError
 from distributed_cls.serving.prometheus import Metrics
 from distributed_cls.serving.requests import Picture
@@ -70,7 +70,7 @@ class Service:
     async def _classify_one(self, loaded: Loaded, admission: Admission, picture: Picture) -> Answer:
         loop = asyncio.get_running_loop()
         try:
-            pixels = await loop.run_in_executor(self._decoders, prepare, picture.data, spec_for(loaded.export))
+            pixels = await loop.run_in_executor(self._decoders, prepare, picture.data, loaded.export)
         except BadImageError as bad:
             self.batcher.reject(admission)
             return bad
@@ -95,7 +95,7 @@ class Service:
 
 
 def _explain(loaded: Loaded, data: bytes, label: str | None) -> bytes:
-    pixels = prepare(data, spec_for(loaded.export))
+    pixels = prepare(data, loaded.export)
     heat_map: HeatMap = loaded.heat_map()
     if label is None:
         index = int(np.argmax(loaded.classifier.probabilities(pixels[None])[0]))

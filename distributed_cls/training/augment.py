@@ -6,7 +6,7 @@ from distributed_cls.config import TrainConfig
 
 
 def augment(images: tf.Tensor, config: TrainConfig, step: tf.Tensor, own: range, global_batch: int) -> tf.Tensor:
-    """Mirror and shift uint8 [N, S, S, 3] images: those with the numbers ``own`` of the global batch at ``step``.
+    """Mirror and shift uint8 [N, S, S, C] images: those with the numbers ``own`` of the global batch at ``step``.
 
     step: int64, of the run. Each rank draws the numbers of the whole global batch and takes its own, so that an image
     is changed in the same way on whichever rank it comes.

@@ -1,5 +1,6 @@
 """A rank's records as tf.data: which image comes when is a function of (seed, epoch, step) alone."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,12 @@ class Source:
     ranges: list[Range]
     encoding: str
     image_size: int
+    channels: int = 3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of an image: [S, S, C]."""
+        return (self.image_size, self.image_size, self.channels)
 
     @property
     def records(self) -> int:
@@ -31,7 +38,7 @@ class Source:
 
     @property
     def decoded_bytes(self) -> int:
-        return self.records * self.image_size * self.image_size * 3
+        return self.records * math.prod(self.shape)
 
     def serialized(self) -> tf.data.Dataset:
         """The records in stored order, as scalar strings."""
@@ -58,20 +65,19 @@ class Source:
         return replace(self, ranges=ranges)
 
     def decode(self, serialized: tf.Tensor) -> Batch:
-        """A record → (uint8 [S, S, 3] image, int64 label)."""
+        """A record → (uint8 [S, S, C] image, int64 label)."""
         record = tf.io.parse_single_example(
             serialized,
             {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)},
         )
-        shape = (self.image_size, self.image_size, 3)
         if self.encoding == "raw":
-            image = tf.reshape(tf.io.decode_raw(record["image"], tf.uint8), shape)
+            image = tf.reshape(tf.io.decode_raw(record["image"], tf.uint8), self.shape)
         elif self.encoding == "png":
-            image = tf.ensure_shape(tf.io.decode_png(record["image"], channels=3), shape)
+            image = tf.ensure_shape(tf.io.decode_png(record["image"], channels=self.channels), self.shape)
         else:
             # The accurate transform is the one that libjpeg uses elsewhere; TensorFlow's default is a faster one.
-            jpeg = tf.io.decode_jpeg(record["image"], channels=3, dct_method="INTEGER_ACCURATE")
-            image = tf.ensure_shape(jpeg, shape)
+            jpeg = tf.io.decode_jpeg(record["image"], channels=self.channels, dct_method="INTEGER_ACCURATE")
+            image = tf.ensure_shape(jpeg, self.shape)
         return image, record["label"]
 
     def decoded(self, threads: int) -> tf.data.Dataset:
@@ -102,7 +108,7 @@ def _options(threads: int) -> tf.data.Options:
 def train_batches(
     source: Source, lanes: RankLanes, config: TrainConfig, *, steps: int, first_step: int, threads: int
 ) -> tf.data.Dataset:
-    """All training batches of a rank from ``first_step`` of the run on: uint8 [N, S, S, 3], int64 [N].
+    """All training batches of a rank from ``first_step`` of the run on: uint8 [N, S, S, C], int64 [N].
 
     ``steps``: of an epoch; each gives a batch per replica of the rank. Which images a step has, and how they are
     augmented, depends on the seed, the epoch and the step within it, not on where a run was resumed or on the number
@@ -212,16 +218,15 @@ def evaluation_batches(
 ) -> tf.data.Dataset:
     """A split's batches in stored order, ``steps`` of them on every rank.
 
-    Gives (uint8 [batch, S, S, 3], int64 [batch], float32 weights [batch]); padding has weight 0.
+    Gives (uint8 [batch, S, S, C], int64 [batch], float32 weights [batch]); padding has weight 0.
     """
-    shape = (source.image_size, source.image_size, 3)
-    padding = tf.data.Dataset.from_tensors((tf.zeros(shape, tf.uint8), tf.zeros([], tf.int64), 0.0)).repeat()
+    padding = tf.data.Dataset.from_tensors((tf.zeros(source.shape, tf.uint8), tf.zeros([], tf.int64), 0.0)).repeat()
     if source.records:
         real = source.decoded(threads).map(lambda image, label: (image, label, 1.0))
         examples = real.concatenate(padding)
     else:
         examples = padding
     batches = examples.take(steps * batch).batch(batch, drop_remainder=True)
-    if steps * batch * source.image_size**2 * 3 <= cache_megabytes * 2**20:
+    if steps * batch * math.prod(source.shape) <= cache_megabytes * 2**20:
         batches = batches.cache()
     return batches.with_options(_options(threads)).prefetch(2)

@@ -25,8 +25,8 @@ Trained on the data set `{{ card.dataset or "unknown" }}`; exported {{ created }
 
 {{ classes | listing }}.
 
-The model reads every image as {{ size }} × {{ size }} pixels in colour. It always predicts one of these classes,
-also for an image that shows none of them.
+The model reads every image as {{ size }} × {{ size }} pixels in {{ "grey" if channels == 1 else "colour" }}. It always
+predicts one of these classes, also for an image that shows none of them.
 
 ## Evaluation
 
@@ -103,8 +103,8 @@ class Card:
         }
 
 
-def render(card: Card, classes: Sequence[str], image_size: int, created: str) -> str:
-    """The card as Markdown. created: ISO 8601."""
+def render(card: Card, classes: Sequence[str], image_size: int, created: str, channels: int = 3) -> str:
+    """The card as Markdown. created: ISO 8601; channels: 1 or 3, of the model's input."""
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
@@ -113,6 +113,7 @@ def render(card: Card, classes: Sequence[str], image_size: int, created: str) ->
         card=card,
         classes=list(classes),
         size=image_size,
+        channels=channels,
         created=created,
         figures=list(dict.fromkeys(name for figures in card.metrics.values() for name in figures)),
         config=json.dumps(card.config, indent=2, ensure_ascii=False),

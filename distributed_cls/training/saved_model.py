@@ -27,11 +27,11 @@ from distributed_cls.training.model_card import Card
 class _Classifier(tf.Module):
     """What is saved: the model's variables, and one traced function that both signatures share."""
 
-    def __init__(self, model: keras.Model, image_size: int, resize: str) -> None:
+    def __init__(self, model: keras.Model, image_size: int, resize: str, channels: int) -> None:
         super().__init__(name="classifier")
         # The bare variables, not the Keras model: tracking the model would write its whole object graph as well.
         self.model_variables = [variable.value for variable in model.variables]
-        pixels = tf.TensorSpec([None, image_size, image_size, 3], tf.uint8, name="images")
+        pixels = tf.TensorSpec([None, image_size, image_size, channels], tf.uint8, name="images")
         encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
 
         @tf.function(input_signature=[pixels])
@@ -42,7 +42,7 @@ class _Classifier(tf.Module):
 
         @tf.function(input_signature=[encoded])
         def serving_default(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-            answered: dict[str, tf.Tensor] = images(decode_images(image_bytes, image_size, resize))
+            answered: dict[str, tf.Tensor] = images(decode_images(image_bytes, image_size, resize, channels))
             return answered
 
         self.images = images
@@ -57,18 +57,19 @@ def export_model(
     image_size: int,
     card: Card,
     resize: str = "stretch",
+    channels: int = 3,
 ) -> None:
     """Write the artefact of ``model`` to ``folder``, whole or not at all; an older one there is replaced.
 
-    ``model`` takes images [N, image_size, image_size, 3] with values 0 to 255 and gives logits [N, len(classes)];
-    its variables are plain ones (no distribution strategy). ``resize`` is how the preparation made a picture square:
+    ``model`` takes images [N, image_size, image_size, channels], 0 to 255, and gives logits [N, len(classes)]; its
+    variables are plain ones (no distribution strategy). ``resize`` is how the preparation made a picture square:
     stretch, crop or pad. Raises UserError when the folder cannot be written.
     """
     assert model.output_shape[-1] == len(classes), (model.output_shape, classes)
     target = Path(folder).absolute()
     try:
         with full_disk_named(target), storage.replacing_folder(target) as temporary:
-            _write(model, temporary, classes, image_size, resize, card)
+            _write(model, temporary, classes, image_size, resize, channels, card)
     except tf.errors.ResourceExhaustedError as error:
         if not any(os.strerror(number) in str(error) for number in storage.FULL):
             raise  # memory, not the disk
@@ -80,8 +81,10 @@ def export_model(
         ) from error
 
 
-def _write(model: keras.Model, folder: Path, classes: list[str], image_size: int, resize: str, card: Card) -> None:
-    classifier = _Classifier(model, image_size, resize)
+def _write(
+    model: keras.Model, folder: Path, classes: list[str], image_size: int, resize: str, channels: int, card: Card
+) -> None:
+    classifier = _Classifier(model, image_size, resize, channels)
     tf.saved_model.save(
         classifier,
         str(folder / "saved_model"),
@@ -90,7 +93,7 @@ def _write(model: keras.Model, folder: Path, classes: list[str], image_size: int
     _with_softmax(model).save(folder / "model.keras")
     storage.write_json(folder / "labels.json", classes)
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    storage.write_text(folder / "model_card.md", model_card.render(card, classes, image_size, created))
+    storage.write_text(folder / "model_card.md", model_card.render(card, classes, image_size, created, channels))
     export.write_about(
         folder,
         name=card.model,
@@ -98,6 +101,7 @@ def _write(model: keras.Model, folder: Path, classes: list[str], image_size: int
         classes=classes,
         image_size=image_size,
         resize=resize,
+        channels=channels,
         metrics=card.finite_metrics,
         dataset={"name": card.dataset, "fingerprint": card.fingerprint},
     )

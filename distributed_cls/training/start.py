@@ -48,7 +48,7 @@ def perform(assignment: RankAssignment, reporter: Reporter, latest: LatestState 
     )
 
     def build_model() -> keras.Model:
-        return build(task.config.model, manifest.image_size, len(manifest.classes))
+        return build(task.config.model, manifest.image_size, len(manifest.classes), manifest.channels)
 
     reporter.phase(Phase.MODEL)
     config = task.config.train
@@ -143,7 +143,7 @@ def open_sources(
         ranges = ranges_of(records, run)
         own += [shards[part.shard] for part in ranges]
         files = [str(Path(folder, shard.file)) for shard in shards]
-        sources[split] = Source(files, ranges, manifest.encoding, manifest.image_size)
+        sources[split] = Source(files, ranges, manifest.encoding, manifest.image_size, manifest.channels)
     done, total = 0, sum(shard.bytes for shard in own)
     for shard in own:
         manifests.check_shard(folder, shard)
@@ -174,7 +174,13 @@ def _export(ctx: RankContext, build: Callable[[], keras.Model], counts: dict[str
         )
         folder = ctx.run_folder / "model"
         export_model(
-            model, folder, classes=manifest.classes, image_size=manifest.image_size, card=card, resize=manifest.resize
+            model,
+            folder,
+            classes=manifest.classes,
+            image_size=manifest.image_size,
+            card=card,
+            resize=manifest.resize,
+            channels=manifest.channels,
         )
     # Nobody leaves before rank 0 is done: a peer that is gone looks like a failure to TensorFlow.
     ctx.replicated.barrier()

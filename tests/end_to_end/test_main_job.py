@@ -123,7 +123,7 @@ def test_the_export_agrees_with_the_evaluation(digits: Ended) -> None:
     features = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
     records = [tf.io.parse_single_example(record, features) for record in tf.data.TFRecordDataset(files)]
     stored = [record["image"].numpy() for record in records]
-    pixels = np.stack([np.asarray(Image.open(io.BytesIO(image)).convert("RGB")) for image in stored])
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(image))) for image in stored])[..., None]
     expected = model.predict(pixels.astype("float32"), verbose=0)
     answered = exported(image_bytes=tf.constant(stored))["probabilities"].numpy()
     np.testing.assert_allclose(answered, expected, atol=1e-5)
@@ -132,7 +132,7 @@ def test_the_export_agrees_with_the_evaluation(digits: Ended) -> None:
 
 
 def test_original_files_get_the_probabilities_of_their_prepared_images(digits: Ended) -> None:
-    """The graph decodes and resizes the user's own files exactly as the preparation did."""
+    """The graph decodes, resizes and (for the grey digits) converts the user's own files as the preparation did."""
     import keras
     import tensorflow as tf
 
@@ -147,7 +147,8 @@ def test_original_files_get_the_probabilities_of_their_prepared_images(digits: E
         buffer = io.BytesIO()
         picture.resize((width, height), Image.Resampling.BICUBIC).save(buffer, form)
         encoded.append(buffer.getvalue())
-    prepared = np.stack([prepare_image(data, Spec(size)).rgb for data in encoded])  # type: ignore[union-attr]
+    colour = [prepare_image(data, Spec(size)).rgb for data in encoded]  # type: ignore[union-attr]
+    prepared = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in colour])[..., None]
     model = keras.models.load_model(digits.folder / "model" / "model.keras")
     exported = tf.saved_model.load(str(digits.folder / "model" / "saved_model")).signatures["serving_default"]
     answered = exported(image_bytes=tf.constant(encoded))["probabilities"].numpy()

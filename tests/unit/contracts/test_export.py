@@ -33,6 +33,8 @@ def test_a_whole_export_is_read(tmp_path: Path) -> None:
     export = load_export(str(write_export(tmp_path / "model")))
     assert (export.name, export.classes, export.image_size, export.resize) == ("cnn", ["a", "b"], 32, "stretch")
     assert export.materialize() is export
+    assert export.channels == 3, "version 1 knew no other number"
+    assert load_export(str(write_export(tmp_path / "grey", schema_version=2, channels=1))).channels == 1
 
 
 def test_a_run_folder_and_numbered_versions_are_found(tmp_path: Path) -> None:
@@ -54,7 +56,8 @@ def test_the_version_changes_exactly_with_the_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema_version": 2}, "schema_version=1 in .*Received: schema_version=2"),
+        ({"schema_version": 3}, "schema_version=2 or earlier in .*Received: schema_version=3"),
+        ({"schema_version": 2}, r"channels \(int\)"),
         ({"classes": "ab"}, r"classes \(list\)"),
         ({"files": {"saved_model/saved_model.pb": {"bytes": 1, "crc32c": "0"}}}, "saved_model.pb is missing"),
         ({"files": {"model.keras": {"bytes": 7, "crc32c": "00000000"}}}, "model.keras as it was exported"),

@@ -25,19 +25,21 @@ def test_what_is_written_is_read_with_its_version_in_the_file(tmp_path: Path) ->
     path = str(tmp_path / index.FILE)
     index.write(path, MADE)
     assert index.read(path).equals(MADE) and not index.read(path).schema.metadata
-    assert pq.read_schema(path).metadata[b"distributed_cls.index.schema_version"] == b"2"
+    assert pq.read_schema(path).metadata[b"distributed_cls.index.schema_version"] == b"3"
     assert index.from_bytes(index.to_bytes(MADE)).equals(MADE)
 
 
-def test_version_1_had_no_number(tmp_path: Path) -> None:
-    pq.write_table(MADE, tmp_path / index.FILE)
+def test_version_1_had_no_number_and_neither_it_nor_2_told_what_is_grey(tmp_path: Path) -> None:
+    pq.write_table(MADE.drop_columns("grey"), tmp_path / index.FILE)
     assert index.of_dataset(str(tmp_path)).equals(MADE)
+    assert not index.all_grey(MADE)
+    assert index.all_grey(table(row("a.png", grey=True))) and not index.all_grey(table(row("a.png", grey=False)))
 
 
 def test_a_later_version_is_refused(tmp_path: Path) -> None:
-    later = MADE.replace_schema_metadata({"distributed_cls.index.schema_version": "3"})
+    later = MADE.replace_schema_metadata({"distributed_cls.index.schema_version": "4"})
     pq.write_table(later, tmp_path / index.FILE)
-    with pytest.raises(UserError, match=r"schema version 2 or earlier.*has version 3"):
+    with pytest.raises(UserError, match=r"schema version 3 or earlier.*has version 4"):
         index.of_dataset(str(tmp_path))
 
 

@@ -1,5 +1,6 @@
 """Records and manifest, against TensorFlow's own reader and against damage."""
 
+import dataclasses
 import io
 import json
 import subprocess
@@ -75,9 +76,9 @@ def test_errors_name_what_is_wrong(tmp_path: Path) -> None:
         manifest.load(str(tmp_path))
     write_dataset(tmp_path)
     change(tmp_path, schema_version=99)
-    with pytest.raises(UserError, match=r"schema version 2 or earlier.*schema_version=99"):
+    with pytest.raises(UserError, match=r"schema version 3 or earlier.*schema_version=99"):
         manifest.load(str(tmp_path))
-    change(tmp_path, schema_version=2, surprise=1)
+    change(tmp_path, schema_version=3, surprise=1)
     with pytest.raises(UserError, match=r"damaged.*surprise"):
         manifest.load(str(tmp_path))
     (tmp_path / manifest.FILE).write_text('{"schema_version": 1, "na')
@@ -127,11 +128,18 @@ VERSION_1 = """{"name": "birds", "fingerprint": "12df639246aca4ad", "classes": [
  "lineage": "6cef466d1a4513fd", "generation": 1, "base": null, "schema_version": 1}"""
 
 
-def test_a_manifest_of_version_1_is_read_and_written_as_version_2() -> None:
+def test_a_manifest_of_version_1_is_read_and_written_as_version_3() -> None:
     old = manifest.loads(VERSION_1, "here")
-    assert (old.source, old.source_root, old.schema_version) == ("folder", "s3://bucket/birds", 2)
-    assert (old.records("train"), old.not_remembered) == (14, 1)
+    assert (old.source, old.source_root, old.schema_version) == ("folder", "s3://bucket/birds", 3)
+    assert (old.records("train"), old.not_remembered, old.channels) == (14, 1, 3)
     assert manifest.loads(manifest.dumps(old), "here") == old
+    grey = dataclasses.replace(old, channels=1)
+    assert manifest.loads(manifest.dumps(grey), "here") == grey
+
+
+def test_a_manifest_of_version_2_had_three_channels() -> None:
+    content = json.loads(VERSION_1) | {"schema_version": 2, "source": "folder", "source_root": "s3://bucket/birds"}
+    assert manifest.loads(json.dumps(content), "here") == manifest.loads(VERSION_1, "here")
 
 
 @pytest.mark.parametrize(

@@ -322,7 +322,7 @@ def test_a_place_that_is_full_or_not_ours_is_one_line_and_the_next_run_goes_on(
 ) -> None:
     real = work.write_shards
 
-    def full(_folder: str, _shards: Iterable[Any]) -> Iterator[Any]:
+    def full(*_: Any) -> Iterator[Any]:
         raise RuntimeError(f"Job aborted: OSError: [Errno {number}] {os.strerror(number)}: 'x'")  # as Spark tells it
 
     monkeypatch.setattr(work, "write_shards", full)

@@ -69,6 +69,28 @@ def prepared(data: bytes, size: int, mode: str = "stretch") -> np.ndarray:
     return outcome.rgb
 
 
+def test_every_colour_has_the_brightness_that_pillow_gives_it_and_the_graph_agrees() -> None:
+    levels = np.unique(np.concatenate([np.arange(0, 256, 5), [1, 127, 128, 254]])).astype(np.uint8)
+    colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(len(levels), -1, 3)
+    ours = pixels.luma(colours)
+    np.testing.assert_array_equal(ours, np.asarray(Image.fromarray(colours).convert("L")))
+    np.testing.assert_array_equal(graph.with_channels(tf.constant(colours), 1)[..., 0], ours)
+    assert np.abs(ours.astype(int) - cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)).max() <= 1
+    grey = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
+    np.testing.assert_array_equal(pixels.luma(grey), grey[..., 0])
+    assert pixels.is_grey(grey) and not pixels.is_grey(colours)
+
+
+def test_a_photo_for_a_grey_model_is_the_same_in_the_graph() -> None:
+    random = np.random.default_rng(7)
+    for kind, mode in (("JPEG", "stretch"), ("PNG", "crop"), ("WEBP", "pad")):
+        data = encoded(noise(random, 90, 61), kind)
+        outcome = prepare_image(data, Spec(28, mode))
+        assert isinstance(outcome, Prepared)
+        found = graph.decode_images(tf.constant([data]), 28, mode, channels=1)[0]
+        np.testing.assert_array_equal(found, pixels.with_channels(outcome.rgb, 1))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_graph_and_preparation_give_the_same_bits(kind: str) -> None:
     random = np.random.default_rng(len(kind))

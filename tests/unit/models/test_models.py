@@ -52,6 +52,14 @@ def test_a_saved_model_is_the_same_for_plain_keras(name: str, resnet: keras.Mode
     np.testing.assert_allclose(again(IMAGES, training=False).numpy(), logits, rtol=1e-5, atol=1e-5)
 
 
+def test_a_backbone_sees_a_grey_image_three_times(resnet: keras.Model) -> None:
+    grey = build(ResnetConfig(), SIZE, 5, channels=1)
+    grey.set_weights(resnet.get_weights())
+    expected = resnet(np.repeat(IMAGES[..., :1], 3, axis=-1), training=False)
+    np.testing.assert_allclose(grey(IMAGES[..., :1], training=False), expected, rtol=1e-5, atol=1e-5)
+    assert build(CnnConfig(), SIZE, 5, channels=1).get_layer("block_0_conv").kernel.shape == (3, 3, 1, 32)
+
+
 @pytest.mark.parametrize("config", [DenseConfig(units=[]), CnnConfig(filters=[4], units=4)])
 def test_logits_are_float32_under_half_precision(config: Any) -> None:
     policy = keras.mixed_precision.dtype_policy()

@@ -117,6 +117,17 @@ def test_images_that_were_trained_on_are_refused(
         earlier_run.check_data(found, _dataset(tmp_path / "mixed", mixed, seed=2))
 
 
+def test_other_data_are_prepared_with_the_models_channels_or_refused(tmp_path: Path, trained: Dataset) -> None:
+    found = earlier_run.find(str(_run(tmp_path / "run", trained)))
+    grey = dataclasses.replace(found, dataset=dataclasses.replace(found.dataset, channels=1))
+    now = Config(data=DataConfig(name="vans", source="folder", path="/vans"))
+    assert earlier_run.evaluated_config(now, grey, ["data"]).data.channels == "1"
+    assert earlier_run.evaluated_config(now, grey, ["data", "data.channels"]).data.channels == "auto"
+    assert earlier_run.evaluated_config(now, grey, []).data.channels == "auto"
+    with pytest.raises(UserError, match=r"was trained on: 1\. Received: 3 in .*Set data\.channels=1"):
+        earlier_run.check_data(grey, trained)
+
+
 def test_other_classes_are_refused(tmp_path: Path, trained: Dataset) -> None:
     found = earlier_run.find(str(_run(tmp_path / "run", trained)))
     manifest = dataclasses.replace(trained.manifest, classes=["audi", "bmw", "vw"])

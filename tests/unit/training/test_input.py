@@ -1,5 +1,6 @@
 """Which image comes when: read from real shards, by TensorFlow's own reader."""
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 
@@ -189,3 +190,20 @@ def test_encodings(tmp_path: Path, encoding: str) -> None:
             data = np.frombuffer(encode(image, "jpeg"), np.uint8)
             image = cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1]
         np.testing.assert_array_equal(found, image)
+
+
+@pytest.mark.parametrize("encoding", ["png", "raw", "jpeg"])
+def test_a_grey_split_has_one_channel_in_a_batch_and_a_third_of_the_bytes(tmp_path: Path, encoding: str) -> None:
+    stored = [(image[..., :1].copy(), label, key) for image, label, key in records(6, seed=3)]
+    write_shard(tmp_path, "one.tfrecord", stored, encoding)
+    source = Source([str(tmp_path / "one.tfrecord")], ranges_of([6], range(6)), encoding, 8, channels=1)
+    assert source.decoded_bytes == 6 * 8 * 8
+    batches = evaluation_batches(source, batch=4, steps=2, cache_megabytes=1, threads=1)
+    images = np.concatenate([images for images, _, _ in batches.as_numpy_iterator()])
+    assert images.shape == (8, 8, 8, 1) and not images[6:].any()
+    expected = np.stack([image for image, _, _ in stored])
+    assert np.abs(images[:6].astype(int) - expected).max() <= (40 if encoding == "jpeg" else 0)
+    if encoding != "raw":  # and in a data set with colours, three equal ones
+        colour = dataclasses.replace(source, channels=3)
+        for (found, _), grey in zip(colour.decoded(1).as_numpy_iterator(), images, strict=False):
+            np.testing.assert_array_equal(found, np.repeat(grey, 3, axis=2))

@@ -8,12 +8,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from distributed_cls.contracts.export import load_export
 from distributed_cls.errors import UserError
 from distributed_cls.predictor.classifier import Classifier
 from distributed_cls.predictor.heat_map import HeatMap, can_explain
-from distributed_cls.predictor.image_input import BadImageError, colour_map, prepare, spec_for
+from distributed_cls.predictor.image_input import BadImageError, colour_map, prepare
 from distributed_cls.predictor.likeliest import top
 from distributed_cls.training.model_card import Card
 from distributed_cls.training.saved_model import export_model
@@ -151,14 +152,35 @@ def test_a_model_without_convolutions_has_no_heat_map(tmp_path: Path) -> None:
         HeatMap(export)
 
 
+def test_a_grey_model_makes_a_photo_grey_wherever_it_is_asked(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(2)
+    pixels = keras.Input((SIZE, SIZE, 1))
+    x = keras.layers.Conv2D(4, 3, activation="relu")(keras.layers.Rescaling(1 / 255)(pixels))
+    model = keras.Model(pixels, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
+    export_model(model, tmp_path / "model", classes=["a", "b"], image_size=SIZE, card=CARD, channels=1)
+    export = load_export(str(tmp_path))
+    assert export.channels == 1 and "pixels in grey" in (tmp_path / "model" / "model_card.md").read_text()
+    image = images(1)[0]
+    grey = np.asarray(Image.fromarray(image).convert("L"))[..., None]
+    expected = tf.nn.softmax(model(grey[None].astype(np.float32))).numpy()[0]
+    data = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+    np.testing.assert_array_equal(prepare(data, export), grey)
+    classifier = Classifier(export)
+    classifier.warm_up(1, 2)
+    assert classifier.probabilities(prepare(data, export)[None])[0] == pytest.approx(expected, abs=1e-6)
+    served = tf.saved_model.load(export.saved_model).signatures["serving_default"](image_bytes=tf.constant([data]))
+    assert served["probabilities"].numpy()[0] == pytest.approx(expected, abs=1e-6)
+    assert HeatMap(export)(prepare(data, export), 1).shape == (SIZE - 2, SIZE - 2)
+
+
 def test_bad_images_have_a_reason_and_words_for_people(exported: tuple[keras.Model, Path]) -> None:
-    spec = spec_for(load_export(str(exported[1])))
+    export = load_export(str(exported[1]))
     with pytest.raises(BadImageError) as bad:
-        prepare(b"<svg/>", spec)
+        prepare(b"<svg/>", export)
     assert bad.value.reason == "not_an_image"
     assert "JPEG" in str(bad.value)
     one_pixel = cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes()
-    assert prepare(one_pixel, spec).shape == (SIZE, SIZE, 3)
+    assert prepare(one_pixel, export).shape == (SIZE, SIZE, 3)
 
 
 def test_top_is_sorted_and_stable() -> None:
