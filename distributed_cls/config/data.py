@@ -54,6 +54,14 @@ class DataConfig(Section):
     label_column: str = setting("label", "source=table, parquet: column with its class")
     split_column: str = setting("split", "source=table, parquet: column with train, val or test; may be missing")
     bytes_column: str = setting("image", "source=parquet: column with the encoded image")
+    group_column: str | None = setting(
+        None, "source=table, parquet: column whose equal values keep images in one split; null: no groups"
+    )
+    group_pattern: str | None = setting(
+        None,
+        "regular expression over the path: images for which its first group, or without one all that it matches, is "
+        "equal stay in one split; null: no groups",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,6 +76,22 @@ class DataConfig(Section):
             self.refuse(
                 "path", "…@…", "a URL without credentials", "Set them in the environment, as the store expects."
             )
+        self._check_groups()
         source = registry.source(self.source)
         if source is not None and source.needs_path and not self.path:
             self.refuse("path", self.path, source.expected_path, "Set data.path=/path/to/images.")
+
+    @property
+    def grouped(self) -> bool:
+        """Whether images are in named groups."""
+        return self.group_column is not None or self.group_pattern is not None
+
+    def _check_groups(self) -> None:
+        if self.group_pattern is None:
+            return
+        if self.group_column is not None:
+            self.refuse("group_pattern", self.group_pattern, "null while data.group_column is set", "Keep one of them.")
+        try:
+            re.compile(self.group_pattern)
+        except re.error as error:
+            self.refuse("group_pattern", self.group_pattern, f"a regular expression ({error})")

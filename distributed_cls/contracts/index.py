@@ -15,7 +15,7 @@ from distributed_cls.contracts import rejects
 from distributed_cls.errors import UserError
 
 # 1 (not written down): "unreadable" also meant that there was no file, and was remembered.
-# 2 did not tell which images are grey: that column is null.
+# 2 had no groups, and did not tell which images are grey: those columns are null.
 SCHEMA_VERSION = 3
 _VERSION_KEY = b"distributed_cls.index.schema_version"
 FILE = "index.parquet"
@@ -32,6 +32,7 @@ LISTING_SCHEMA = pa.schema(
         ("size", pa.int64()),  # bytes
         ("stamp", pa.int64()),  # changes when the file changes: modification time, ns, or a hash of the ETag
         ("split", pa.int8()),  # index into manifest.SPLITS where the source gives it; -1 otherwise
+        ("group", pa.string()),  # images of one group share a split; null for none
     ]
 )
 
@@ -72,9 +73,10 @@ def read(path: str) -> pa.Table:
             "Use the release that wrote it, or delete its folder and prepare the data again."
         )
     table = table.replace_schema_metadata(metadata or None)
-    if "hash" in table.schema.names and "grey" not in table.schema.names:  # an index of an earlier version
-        place = SCHEMA.get_field_index("grey")
-        table = table.add_column(place, SCHEMA.field(place), pa.nulls(table.num_rows, pa.bool_()))
+    is_index = "hash" in table.schema.names
+    for place, field in enumerate(SCHEMA):
+        if is_index and field.name not in table.schema.names:  # of an earlier version
+            table = table.add_column(place, field, pa.nulls(table.num_rows, field.type))
     return table
 
 

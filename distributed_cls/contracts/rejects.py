@@ -13,6 +13,7 @@ UNREADABLE = "unreadable"  # a file whose bytes could not be had: no permission,
 CONFLICT = "conflicting_labels"
 DUPLICATE = "duplicate"
 LEAK = "near_duplicate_in_another_split"
+GROUP = "group_in_another_split"
 
 # Another run may be able to read these: no run takes them over.
 NOT_REMEMBERED = (UNREADABLE, UNSUPPORTED)

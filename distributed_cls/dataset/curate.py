@@ -130,12 +130,14 @@ def kept_indices(table: pa.Table) -> np.ndarray:
     return np.flatnonzero(pc.is_null(table["reason"]).to_numpy())
 
 
-def drop_leaks(table: pa.Table, groups: np.ndarray, earlier: pa.Table | None) -> tuple[pa.Table, np.ndarray]:
-    """Leave out images whose near duplicates belong to different splits; the table, and the groups that remain.
+def drop_leaks(
+    table: pa.Table, groups: np.ndarray, earlier: pa.Table | None, reason: str = LEAK
+) -> tuple[pa.Table, np.ndarray]:
+    """Leave out images whose groups belong to different splits; the table, and the groups that remain.
 
-    groups: near-duplicate group of each kept row. With splits given by the source, the copies in test stay, then those
-    in val. With an earlier dataset all that it holds stays, and a new image that resembles images of several splits
-    goes. Either way, no image of one split has a copy in another.
+    groups: of each kept row: of near duplicates (reason LEAK), or these joined with named ones (GROUP). With splits
+    given by the source, what is in test stays, then what is in val. With an earlier dataset all that it holds stays,
+    and a new image that belongs with images of several splits goes. Either way, no group is in two splits.
     """
     kept = kept_indices(table)
     given = table["split"].to_numpy()[kept]
@@ -151,8 +153,9 @@ def drop_leaks(table: pa.Table, groups: np.ndarray, earlier: pa.Table | None) ->
         return table, groups
     paths = places(table.select(["path", "row"]).take(kept))
     relative = {int(groups[n]): paths[n] for n in np.flatnonzero(spans_splits & ~to_drop & (fixed_split >= 0))}
-    details = [f"nearly the same picture as {relative[int(groups[n])]}" for n in np.flatnonzero(to_drop)]
-    return _drop(table, kept[to_drop], LEAK, details), groups[~to_drop]
+    words = "nearly the same picture as" if reason == LEAK else "belongs together with"
+    details = [f"{words} {relative[int(groups[n])]}" for n in np.flatnonzero(to_drop)]
+    return _drop(table, kept[to_drop], reason, details), groups[~to_drop]
 
 
 def check_rejects(table: pa.Table, limit: float) -> None:
@@ -178,7 +181,7 @@ def assign_splits(
 ) -> pa.Table:
     """Set ``split`` of every kept image, and -1 of all others.
 
-    groups: near-duplicate group of each kept image. earlier: key and split of a former preparation, which are kept.
+    groups: group of each kept image. earlier: key and split of a former preparation, which are kept.
     """
     kept = kept_indices(table)
     keys = keys_of(table["key"].take(kept))

@@ -15,7 +15,7 @@ CODE_VERSION = 4
 _NO_CONTENT = ("name", "path", "shards", "shard_megabytes", "max_reject_fraction")
 
 # Settings that came later, with the value at which a data set from before them is still what is asked for.
-_LATER = {"channels": "auto"}
+_LATER = {"channels": "auto", "group_column": None, "group_pattern": None}
 
 
 @dataclass(frozen=True)

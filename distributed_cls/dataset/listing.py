@@ -1,4 +1,4 @@
-"""A list of images as one table of rows (path, row, label, size, stamp, split).
+"""A list of images as one table of rows (path, row, label, size, stamp, split, group).
 
 The table is Arrow, not Python objects: a million rows take tens of megabytes. Paths are relative to the listing's root,
 so a moved or mirrored folder is still the same data.
@@ -43,6 +43,8 @@ class Listing:
         digest = hashlib.blake2b(digest_size=16)
         for batch in self.table.combine_chunks().to_batches(max_chunksize=_CHUNK):
             for column in batch.columns:
+                if pa.types.is_string(column.type) and column.null_count == len(column):
+                    continue  # no groups: the hash is that of a listing from before there were any
                 # Not the raw buffers: a slice shares them with its neighbours.
                 array = pa.concat_arrays([column])
                 for buffer in array.buffers()[1:]:
@@ -57,9 +59,11 @@ class Rows:
         self._pending: list[tuple[Any, ...]] = []
         self._chunks: list[pa.Table] = []
 
-    def add(self, path: str, label: str, size: int, stamp: int, split: int = -1, row: int = -1) -> None:
+    def add(
+        self, path: str, label: str, size: int, stamp: int, split: int = -1, row: int = -1, group: str | None = None
+    ) -> None:
         """One image."""
-        self._pending.append((path, row, label, size, stamp, split))
+        self._pending.append((path, row, label, size, stamp, split, group))
         if len(self._pending) >= _CHUNK:
             self._flush()
 

@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 
 from distributed_cls.config import DataConfig
 from distributed_cls.contracts.manifest import SPLITS
-from distributed_cls.dataset import curate, split
+from distributed_cls.dataset import curate, groups, split
 from distributed_cls.dataset.listing import Listing
 from distributed_cls.errors import UserError
 from distributed_cls.text import printable
@@ -23,6 +23,7 @@ def check(config: DataConfig, listing: Listing) -> None:
         if (final == number).any():
             _check_given(classes, np.bincount(labels[final == number], minlength=len(classes)), name)
     if (final < 0).any():
+        groups.check_enough(config, listing.table.filter(pa.array(final < 0)), fractions)
         _check_open(config, classes, np.bincount(labels[final < 0], minlength=len(classes)), fractions)
 
 

@@ -20,6 +20,7 @@ from distributed_cls.config import DataConfig
 from distributed_cls.contracts import index, manifest, rejects
 from distributed_cls.contracts.manifest import Dataset, Manifest
 from distributed_cls.dataset import curate, dataset_page, duplicates, listing_checks, publish, shard_plan, sources, work
+from distributed_cls.dataset import groups as named_groups
 from distributed_cls.dataset.decode_progress import Progress, reporting
 from distributed_cls.dataset.identity import Identity, digest_of, identify
 from distributed_cls.dataset.listing import Listing
@@ -219,7 +220,13 @@ class Preparation:
         if self.config.near_duplicates is not None:
             groups = self._near_duplicates(table, self.config.near_duplicates)
             table, groups = curate.drop_leaks(table, groups, earlier)
-        return curate.Curated(curate.assign_splits(table, classes, self.config, groups, earlier), classes)
+        if self.config.grouped:
+            table, groups = curate.drop_leaks(table, named_groups.joined(table, groups), earlier, rejects.GROUP)
+            named_groups.warn_of_torn(table)
+        decided = curate.assign_splits(table, classes, self.config, groups, earlier)
+        if groups is not None and self.config.grouped:
+            named_groups.warn_of_large(table, decided, groups, self.config)
+        return curate.Curated(decided, classes)
 
     def _near_duplicates(self, table: pa.Table, distance: int) -> np.ndarray:
         """The near-duplicate group of each image that is still in, int64 [n]."""

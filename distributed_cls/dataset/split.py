@@ -30,7 +30,8 @@ def assign(
     nothing is grouped). order: uint64 [n], decides who goes first. earlier: int8 [n], the split of an image in an
     earlier preparation, -1 for a new one; it is kept.
 
-    Each group goes to the split that its classes miss most. For single images this ends within less than one image of
+    Each group goes to the split that its classes miss most, the largest first; when a class has no more groups left
+    than splits without an image of it, only these are asked. For single images this ends within less than one image of
     the fractions in every class: whenever a split is given an image, it misses the most, so it misses more than none.
     """
     classes = int(labels.max()) + 1 if len(labels) else 0
@@ -42,19 +43,34 @@ def assign(
         for split in range(SPLIT_COUNT):
             missing[:, split] -= np.bincount(labels[earlier == split], minlength=classes)
     alone, together = _by_size(groups, order)
+    alone = alone[result[alone] < 0]
+    together = [members for members in together if (result[members] < 0).any()]
+    left = np.bincount(labels[alone], minlength=classes)  # groups, and single images, of each class
+    for members in together:
+        left[np.unique(labels[members])] += 1
     for members in together:
         here = result[members]
         kept = here[here >= 0]
         new = members[here < 0]
-        if not len(new):
-            continue
         counts = np.bincount(labels[new], minlength=classes)
         # A newcomer joins its relatives, and those of an old group that already sit apart stay where they are.
-        split = int(np.bincount(kept).argmax()) if len(kept) else int((counts @ missing).argmax())
+        split = int(np.bincount(kept).argmax()) if len(kept) else _neediest(counts, missing, targets, left)
         result[new] = split
         missing[:, split] -= counts
-    _assign_singles(alone[result[alone] < 0], labels, missing, result)
+        left[np.unique(labels[members])] -= 1
+    _assign_singles(alone, labels, missing, result)
     return result
+
+
+def _neediest(counts: np.ndarray, missing: np.ndarray, targets: np.ndarray, left: np.ndarray) -> int:
+    """The split for a group with ``counts`` images of each class, int [K]; missing, targets: float [K, splits].
+
+    left: how many groups and single images of each class have no split yet, this one among them, int [K].
+    """
+    empty = (missing == targets) & (targets > 0)
+    forced = empty & ((counts > 0) & (left <= empty.sum(axis=1)))[:, None]
+    asked = forced.any(axis=0) if forced.any() else np.ones(SPLIT_COUNT, bool)
+    return int(np.where(asked, counts @ missing, -np.inf).argmax())
 
 
 def _assign_singles(alone: np.ndarray, labels: np.ndarray, missing: np.ndarray, result: np.ndarray) -> None:

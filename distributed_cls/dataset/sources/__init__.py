@@ -8,6 +8,7 @@ import pkgutil
 
 from distributed_cls import storage
 from distributed_cls.config import DataConfig
+from distributed_cls.dataset import groups
 from distributed_cls.dataset.listing import Listing
 from distributed_cls.dataset.sources.source import SOURCES, Source, register
 from distributed_cls.errors import UserError
@@ -34,7 +35,7 @@ def list_images(config: DataConfig, dataset_root: str) -> Listing:
             f"Expected at least two classes. Received: data.path={config.path} with the single class "
             f"{printable(classes[0])}. {source.remedy}"
         )
-    return listing
+    return groups.named(config, listing)
 
 
 def _root(source: Source, config: DataConfig, dataset_root: str) -> str:

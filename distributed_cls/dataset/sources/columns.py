@@ -21,6 +21,8 @@ _SHOWN_COLUMNS = 20
 def read(file: str, config: DataConfig, images: bool = False) -> pa.Table:
     """The columns that are needed, but not the images themselves. Raises UserError: unreadable, a column missing."""
     needed = [config.bytes_column if images else config.path_column, config.label_column]
+    if config.group_column is not None:
+        needed.append(config.group_column)
     wanted = [*needed, config.split_column]
     try:
         if file.lower().endswith(TEXT_TABLES):
@@ -54,7 +56,7 @@ def _check_columns(file: str, schema: pa.Schema, needed: list[str], wanted: list
         if name not in schema.names:
             raise UserError(
                 f"Expected the column {name}. Received: {file} with the columns {shown}{more}. "
-                "Set data.path_column, data.label_column or data.bytes_column."
+                "Set data.path_column, data.label_column, data.bytes_column or data.group_column."
             )
     for name in wanted:
         if schema.names.count(name) > 1:
@@ -81,6 +83,22 @@ def texts(table: pa.Table, column: str, file: str, what: str) -> pa.ChunkedArray
             "Complete it, or remove the row."
         )
     return found
+
+
+def groups(table: pa.Table, config: DataConfig) -> Iterable[str | None]:
+    """The group of each row; None where there is none. Raises UserError for values that are no text."""
+    if config.group_column is None:
+        return itertools.repeat(None, table.num_rows)
+    values = table[config.group_column]
+    try:
+        found = pc.utf8_trim_whitespace(pc.cast(values, pa.string()))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise UserError(
+            f"Expected text or numbers in the column {config.group_column}. Received: {values.type}. Convert it."
+        ) from None
+    missing = pc.or_kleene(pc.is_null(values, nan_is_null=True), pc.equal(found, ""))
+    listed: list[str | None] = pc.if_else(missing, pa.scalar(None, pa.string()), found).to_pylist()
+    return listed
 
 
 def labels_and_splits(table: pa.Table, config: DataConfig, file: str, split: int = -1) -> Iterable[tuple[str, int]]:

@@ -28,8 +28,9 @@ def list_parquet(config: DataConfig, root: str) -> Listing:
         table = columns.read(storage.join(folder, file), config, images=True)
         size = entry.size // max(1, table.num_rows)
         labelled = columns.labels_and_splits(table, config, file, split_of(entry.parts))
-        for number, (label, split) in enumerate(labelled):
-            rows.add(file, label, size, entry.stamp, split, number)
+        grouped = zip(labelled, columns.groups(table, config), strict=True)
+        for number, ((label, split), group) in enumerate(grouped):
+            rows.add(file, label, size, entry.stamp, split, number, group)
     return Listing(folder, rows.table(), config.bytes_column)
 
 

@@ -33,8 +33,9 @@ def list_table(config: DataConfig, root: str) -> Listing:
     rows = Rows()
     found = _statuses(folder, paths)
     labelled = columns.labels_and_splits(table, config, root)
-    for path, (label, split), (size, stamp) in zip(paths, labelled, found, strict=True):
-        rows.add(path, label, size, stamp, split)
+    grouped = columns.groups(table, config)
+    for path, (label, split), (size, stamp), group in zip(paths, labelled, found, grouped, strict=True):
+        rows.add(path, label, size, stamp, split, group=group)
     return Listing(folder, rows.table())
 
 

@@ -18,8 +18,9 @@ from distributed_cls.dataset import dataset_page, prepare, sources, verify
 from distributed_cls.dataset.identity import identify
 from distributed_cls.dataset.listing import Listing
 
+from .conftest import Here
 from .support import encoded, photo
-from .test_preparation import Here, configured, here  # noqa: F401 - a fixture
+from .test_preparation import configured
 
 SIZE = 16
 
@@ -41,7 +42,7 @@ def pictures(root: Path, grey: int, colour: int = 0) -> Path:
     return root
 
 
-def prepared(here: Here, path: Path, root: Path, **settings: Any) -> Dataset:  # noqa: F811
+def prepared(here: Here, path: Path, root: Path, **settings: Any) -> Dataset:
     found = prepare.prepare(here.get, configured(path, **settings), str(root))
     verify.verify(found.path)
     return found
@@ -65,7 +66,7 @@ def modes(dataset: Dataset) -> set[str]:
 
 
 @pytest.mark.parametrize("encoding", ["png", "jpeg"])
-def test_a_grey_data_set_has_one_channel_in_every_file(here: Here, tmp_path: Path, encoding: str) -> None:  # noqa: F811
+def test_a_grey_data_set_has_one_channel_in_every_file(here: Here, tmp_path: Path, encoding: str) -> None:
     folder = pictures(tmp_path / "in", grey=8)
     grey = prepared(here, folder, tmp_path / "out", encoding=encoding)
     colour = prepared(here, folder, tmp_path / "out", encoding=encoding, channels="3")
@@ -77,13 +78,13 @@ def test_a_grey_data_set_has_one_channel_in_every_file(here: Here, tmp_path: Pat
     assert "pixels in grey" in Path(grey.path, manifest.PAGE_FILE).read_text()
 
 
-def test_one_picture_with_colours_makes_a_data_set_of_three_channels(here: Here, tmp_path: Path) -> None:  # noqa: F811
+def test_one_picture_with_colours_makes_a_data_set_of_three_channels(here: Here, tmp_path: Path) -> None:
     dataset = prepared(here, pictures(tmp_path / "in", grey=7, colour=1), tmp_path / "out")
     assert (dataset.manifest.channels, modes(dataset)) == (3, {"L", "RGB"})
     assert "pixels in colour" in Path(dataset.path, manifest.PAGE_FILE).read_text()
 
 
-def test_colours_are_made_grey_where_that_is_asked_for(here: Here, tmp_path: Path) -> None:  # noqa: F811
+def test_colours_are_made_grey_where_that_is_asked_for(here: Here, tmp_path: Path) -> None:
     folder = pictures(tmp_path / "in", grey=0, colour=8)
     dataset = prepared(here, folder, tmp_path / "out", channels="1", encoding="raw", image_size=20)
     assert dataset.manifest.channels == 1
@@ -93,7 +94,7 @@ def test_colours_are_made_grey_where_that_is_asked_for(here: Here, tmp_path: Pat
     assert images == {np.asarray(Image.fromarray(image).convert("L")).tobytes() for image in expected}
 
 
-def test_raw_images_have_the_bytes_of_their_data_set_when_colours_come_and_go(here: Here, tmp_path: Path) -> None:  # noqa: F811
+def test_raw_images_have_the_bytes_of_their_data_set_when_colours_come_and_go(here: Here, tmp_path: Path) -> None:
     folder, out = pictures(tmp_path / "in", grey=8), tmp_path / "out"
     first = prepared(here, folder, out, encoding="raw")
     assert {len(image) for image in stored(first).values()} == {SIZE * SIZE}
@@ -115,7 +116,7 @@ def test_raw_images_have_the_bytes_of_their_data_set_when_colours_come_and_go(he
 
 
 def test_what_an_earlier_release_prepared_stays_and_is_extended_with_three_channels(
-    here: Here,  # noqa: F811
+    here: Here,
     tmp_path: Path,
 ) -> None:
     folder, out = pictures(tmp_path / "in", grey=8), tmp_path / "out"

@@ -4,9 +4,8 @@ import errno
 import json
 import logging
 import os
-import types
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +20,12 @@ from distributed_cls.contracts import index, manifest
 from distributed_cls.contracts.manifest import Dataset
 from distributed_cls.dataset import prepare, reading, verify, work
 from distributed_cls.errors import UserError
-from distributed_cls.spark import stage
 from distributed_cls.text import printable
 
+from .conftest import Here
 from .support import encoded, photo
 
 GIVEN = {"source": "split_folder"}
-Task = Callable[[Iterable[Any]], Iterable[Any]]
-
-
-class Here:
-    """In place of Spark: runs every task in this process and remembers what it decoded."""
-
-    def __init__(self) -> None:
-        self.decoded = 0
-        self.started = 0
-
-    def get(self) -> Any:
-        self.started += 1
-        return types.SimpleNamespace(sparkContext=types.SimpleNamespace(defaultParallelism=2))
-
-    def run(self, _spark: object, name: str, task: Task, items: Sequence[Any]) -> list[Any]:
-        if name.endswith("decode"):
-            self.decoded += sum(part.images for part in items)
-        return [result for item in items for result in task(iter([item]))]
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> Here:
-    made = Here()
-    monkeypatch.setattr(stage, "run", made.run)
-    return made
 
 
 @pytest.fixture
