@@ -45,8 +45,9 @@ class DataConfig(Section):
         0.05, "maximum fraction of rejected images; more stop the run", at_least=0, at_most=1
     )
     near_duplicates: int | None = setting(
-        12,
-        "images whose perceptual hashes differ in at most this many of 256 bits stay in one split; null: off",
+        24,
+        "images whose perceptual hashes differ in at most this many of 256 bits stay in one split; mirrored ones "
+        "too, within a class; null: off",
         at_least=0,
         at_most=24,
     )

@@ -2,22 +2,25 @@
 
 The hash is the sign pattern of the 16 x 16 lowest frequencies of the grey picture (256 bits, after Zauner 2010, with a
 longer hash so that small pictures of the same kind, such as digits, stay apart). Copies that were compressed again,
-scaled or brightened differ in up to about 8 bits, unrelated pictures in about 128.
+scaled or brightened differ in up to about 24 bits, unrelated pictures in about 128. In a mirrored copy the odd
+horizontal frequencies change their sign, so its hash follows from that of the original.
 
-Search: two hashes that differ in at most d bits agree on at least one of d + 1 bands of bits (pigeonhole), so only
-pictures that share a band are compared; each band can be searched on its own, on any machine.
+Search: only pictures that agree on a band of bits are compared; each band can be searched on its own, on any machine.
+Two hashes that differ in at most 12 bits agree on at least one of 13 bands (pigeonhole); those of copies that differ in
+up to 24 nearly always do. A band takes every 13th bit: neighbouring frequencies go together, and bits that were next to
+each other would be the same in too many pictures.
 """
-
-import itertools
 
 import cv2
 import numpy as np
 
 HASH_BITS = 256
+BANDS = 13
 _GRID = 32
 _LOWEST = 16
 _BITS_IN_BYTE = np.array([bin(value).count("1") for value in range(256)], np.uint8)
 _BRUTE_FORCE_LIMIT = 32  # up to so many images that share a band are all compared with each other
+_MIRRORED = np.packbits(np.arange(HASH_BITS) % 2 == 1)  # the odd horizontal frequencies
 _FLAT = 2.0  # standard deviation of grey levels below which a picture has no pattern that could be recognised
 
 
@@ -32,19 +35,18 @@ def perceptual_hash(rgb: np.ndarray) -> bytes | None:
     return np.packbits(lowest > np.median(lowest)).tobytes()
 
 
-def bands(distance: int) -> list[tuple[int, int]]:
-    """Bit ranges that cover a hash, one more than ``distance``, of about equal length."""
-    borders = np.linspace(0, HASH_BITS, distance + 2).round().astype(int).tolist()
-    return list(itertools.pairwise(borders))
+def bands(distance: int) -> list[range]:
+    """The bits of each band: together all bits of a hash. More bands than needed for ``distance`` only cost time."""
+    count = min(distance + 1, BANDS)
+    return [range(first, HASH_BITS, count) for first in range(count)]
 
 
-def _band_values(hashes: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """The bits start..stop-1 of each hash as one number (of at most 64 bits, else folded): uint64 [n]."""
-    first = start // 8
-    bits = np.unpackbits(hashes[:, first : -(-stop // 8)], axis=1)[:, start - 8 * first : stop - 8 * first]
+def _band_values(hashes: np.ndarray, band: range) -> np.ndarray:
+    """The bits ``band`` of each hash as one number (of at most 64 bits, else folded): uint64 [n]."""
     values = np.zeros(len(hashes), np.uint64)
-    for column in range(bits.shape[1]):
-        values = values * np.uint64(2) + bits[:, column]  # beyond 64 bits the first fall out; the others still agree
+    for bit in band:
+        # Beyond 64 bits the first fall out; the others still agree.
+        values = values << np.uint64(1) | (hashes[:, bit // 8] >> np.uint8(7 - bit % 8) & 1)
     return values
 
 
@@ -57,33 +59,52 @@ def _distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.asarray(_BITS_IN_BYTE[octets].sum(axis=(0, 2), dtype=np.int32))
 
 
-def band_pairs(hashes: np.ndarray, start: int, stop: int, distance: int) -> np.ndarray:
+def _near(one: np.ndarray, other: np.ndarray, same: np.ndarray | None, distance: int) -> np.ndarray:
+    """Whether hashes differ in at most ``distance`` bits, bool [n]; where ``same``, a mirror may be between them.
+
+    Each side uint64 [words, n], or one hash [words, 1]. same: bool [n]; None without mirrors.
+    """
+    near = _distance(one, other) <= distance
+    if same is not None:
+        at = np.flatnonzero(same & ~near)
+        mirrored = one[:, at] ^ _MIRRORED.view(np.uint64)[:, None]
+        near[at] = _distance(mirrored, other if other.shape[1] == 1 else other[:, at]) <= distance
+    return near
+
+
+def band_pairs(hashes: np.ndarray, band: range, distance: int, labels: np.ndarray | None = None) -> np.ndarray:
     """Pairs of rows that agree on a band and differ in at most ``distance`` bits: int64 [pairs, 2].
 
-    hashes: uint8 [n, 32], all different. Of a band's value that more than _BRUTE_FORCE_LIMIT rows share, only the
-    edges of a spanning forest of the same connected components are given, at most one per row: all pairs of 10,000
-    alike would fill the memory.
+    hashes: uint8 [n, 32], all different. labels: int [n]: with them, pairs of one label that do so in a mirror as well;
+    pictures of two classes may differ in nothing else (arrows, letters). Of a band's value that more than
+    _BRUTE_FORCE_LIMIT rows share, only the edges of a spanning forest of the same connected components are given, at
+    most one per row: all pairs of 10,000 alike would fill the memory.
     """
-    values = _band_values(hashes, start, stop)
+    values = _band_values(hashes, band)
+    if labels is not None:  # one value for a hash and for its mirror image
+        values = np.minimum(values, values ^ _band_values(_MIRRORED[None], band))
     order = np.argsort(values, kind="stable")
     values = values[order]
     words = np.ascontiguousarray(np.ascontiguousarray(hashes).view(np.uint64)[order].T)
+    classes = None if labels is None else labels[order]
     borders = np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1, [len(order)]])
     found = []
     for run in np.flatnonzero(np.diff(borders) > _BRUTE_FORCE_LIMIT).tolist():
-        first, last = int(borders[run]), int(borders[run + 1])
-        found.append(first + _spanning_edges(words[:, first:last], distance))
+        here = slice(int(borders[run]), int(borders[run + 1]))
+        inside = None if classes is None else classes[here]
+        found.append(here.start + _spanning_edges(words[:, here], inside, distance))
     # The others all at once: each row is compared with the next one, the one after that, while the band agrees.
     at = np.flatnonzero(np.repeat(np.diff(borders) <= _BRUTE_FORCE_LIMIT, np.diff(borders)))
     for shift in range(1, _BRUTE_FORCE_LIMIT):
         at = at[at < len(order) - shift]
         at = at[values[at] == values[at + shift]]
-        near = at[_distance(words[:, at], words[:, at + shift]) <= distance]
+        same = None if classes is None else classes[at] == classes[at + shift]
+        near = at[_near(words[:, at], words[:, at + shift], same, distance)]
         found.append(np.stack([near, near + shift], axis=1))
     return np.asarray(order[np.concatenate(found)])
 
 
-def _spanning_edges(words: np.ndarray, distance: int) -> np.ndarray:
+def _spanning_edges(words: np.ndarray, labels: np.ndarray | None, distance: int) -> np.ndarray:
     """The edges of a spanning forest of all pairs within ``distance``, int64 [edges, 2].
 
     words: uint64 [words, n]. A search that goes from each hash to those near it that were not reached before, so many
@@ -96,7 +117,8 @@ def _spanning_edges(words: np.ndarray, distance: int) -> np.ndarray:
             reached.append(int(waiting[0]))
             waiting, rest = waiting[1:], rest[:, 1:]
         node = reached.pop()
-        near = _distance(rest, words[:, node : node + 1]) <= distance
+        same = None if labels is None else labels[waiting] == labels[node]
+        near = _near(rest, words[:, node : node + 1], same, distance)
         if near.any():
             new = waiting[near]
             edges.append(np.stack([np.full(len(new), node), new], axis=1))

@@ -11,6 +11,7 @@ from distributed_cls.dataset.listing import Listing
 
 # Raise it when the same images and settings would no longer give the same dataset.
 CODE_VERSION = 4
+_SEARCH_VERSION = 2  # 1 found no mirrored copies
 # Where it lies and how it is cut into files change no record; whether too many are bad is asked again.
 _NO_CONTENT = ("name", "path", "shards", "shard_megabytes", "max_reject_fraction")
 
@@ -38,5 +39,7 @@ def identify(config: DataConfig, listing: Listing) -> Identity:
         for name, value in dataclasses.asdict(config).items()
         if name not in _NO_CONTENT and (name not in _LATER or value != _LATER[name])
     }
+    if config.near_duplicates is not None:
+        settings["near_duplicate_search"] = _SEARCH_VERSION
     lineage = digest_of([CODE_VERSION, settings, listing.root])
     return Identity(lineage, digest_of([CODE_VERSION, settings, listing.digest()]))

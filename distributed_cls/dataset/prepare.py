@@ -230,13 +230,17 @@ class Preparation:
 
     def _near_duplicates(self, table: pa.Table, distance: int) -> np.ndarray:
         """The near-duplicate group of each image that is still in, int64 [n]."""
-        hashes, rows = duplicates.unique_hashes(table["hash"].take(curate.kept_indices(table)).to_pylist())
+        kept = table.take(curate.kept_indices(table))
+        hashes, rows = duplicates.unique_hashes(kept["hash"].to_pylist())
+        labels = np.zeros(len(hashes), np.int64)  # of one of the pictures with that hash
+        codes = kept["label"].combine_chunks().dictionary_encode().indices.to_numpy()
+        labels[rows[rows >= 0]] = codes[rows >= 0]
         bands = duplicates.bands(distance)
         if len(hashes) < _HASHES_WORTH_A_STAGE:
-            pairs = [duplicates.band_pairs(hashes, start, stop, distance) for start, stop in bands]
+            pairs = [duplicates.band_pairs(hashes, band, distance, labels) for band in bands]
         else:
             file = storage.join(self.work_folder, "hashes.bin")
-            storage.write_bytes(file, hashes.tobytes())
+            work.write_hashes(file, hashes, labels)
             pairs = self._stage("near duplicates", functools.partial(work.find_pairs, file, distance), bands)
         return duplicates.group(rows, np.concatenate(pairs))
 

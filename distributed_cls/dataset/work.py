@@ -147,11 +147,19 @@ def decode_parts(job: DecodeJob, parts: Iterable[DecodePart]) -> Iterator[int]:
         yield decode_part(job, part.name, index.from_bytes(part.rows))
 
 
-def find_pairs(hashes_file: str, distance: int, bands: Iterable[tuple[int, int]]) -> Iterator[np.ndarray]:
-    """Near duplicates by each band of bits; ``hashes_file`` holds the hashes one after the other."""
-    flat = np.frombuffer(storage.read_bytes(hashes_file), np.uint8).reshape(-1, index.HASH_BYTES)
-    for start, stop in bands:
-        yield duplicates.band_pairs(flat, start, stop, distance)
+def write_hashes(path: str, hashes: np.ndarray, labels: np.ndarray) -> None:
+    """Write what ``find_pairs`` reads: hashes, uint8 [n, 32], and their labels, int [n]."""
+    storage.write_bytes(path, hashes.tobytes() + labels.astype(np.int32).tobytes())
+
+
+def find_pairs(hashes_file: str, distance: int, bands: Iterable[range]) -> Iterator[np.ndarray]:
+    """Near duplicates by each band of bits, among the hashes of ``write_hashes``."""
+    flat = storage.read_bytes(hashes_file)
+    count = len(flat) // (index.HASH_BYTES + 4)
+    hashes = np.frombuffer(flat, np.uint8, count * index.HASH_BYTES).reshape(count, index.HASH_BYTES)
+    labels = np.frombuffer(flat, np.int32, count, hashes.nbytes)
+    for band in bands:
+        yield duplicates.band_pairs(hashes, band, distance, labels)
 
 
 def with_raw_bytes(image: bytes, wanted: int | None) -> bytes:
