@@ -50,6 +50,12 @@ class TrainConfig(Section):
     class_weights: str | None = setting(
         None, "weights of the classes in the loss; balanced: inverse to their images; null: none", choices=("balanced",)
     )
+    ema: float | None = setting(
+        None,
+        "decay of a running average of the weights, which is what is validated, kept and exported; null: the weights",
+        above=0,
+        below=1,
+    )
     label_smoothing: float = setting(0.0, "probability mass spread over the other classes", at_least=0, below=1)
     flip: bool = setting(False, "augmentation: mirror half of the training images left to right")
     shift: float = setting(

@@ -15,11 +15,12 @@ from distributed_cls.config import Config, TrainConfig
 from distributed_cls.models.building import build
 from distributed_cls.models.dense import DenseConfig
 from distributed_cls.training.evaluator import Evaluator
-from distributed_cls.training.loop import TrainGraph, batch_arithmetic
+from distributed_cls.training.loop import batch_arithmetic
 from distributed_cls.training.losses import class_weights
 from distributed_cls.training.optimizer import make_optimizer
 from distributed_cls.training.replicated import ReplicatedModel
 from distributed_cls.training.sharding import RankLanes
+from distributed_cls.training.train_graph import TrainGraph
 
 
 def _rate(config: TrainConfig, total: int, step: int) -> float:
@@ -166,3 +167,20 @@ def test_balanced_class_weights_are_scikit_learns() -> None:
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
     np.testing.assert_allclose(weights("balanced"), expected, rtol=1e-6)
     assert weights(None) is None
+
+
+def test_weights_and_their_averages_change_places_and_back() -> None:
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (4, 8, 8, 3), dtype=np.uint8), np.array([0, 1, 2, 0])
+    data = tf.data.Dataset.from_tensors((images, labels)).repeat()
+    replicated, graph = _graph(4, ema=0.5)
+    graph.train_call(iter(replicated.distribute(data)), tf.constant(3))
+    model, average = replicated.model.variables, replicated.average
+    assert average is not None
+    weights, averages = ([np.array(variable) for variable in part] for part in (model, average.averages))
+    assert all(not np.array_equal(one, other) for one, other in zip(weights, averages, strict=True))
+    with replicated.averaged():
+        for variable, expected in zip(model, averages, strict=True):
+            np.testing.assert_array_equal(np.asarray(variable), expected)
+    for variable, expected in zip([*model, *average.averages], [*weights, *averages], strict=True):
+        np.testing.assert_array_equal(np.asarray(variable), expected)
