@@ -34,9 +34,9 @@ class Diverged(ArithmeticError):
 
 
 def train(ctx: RankContext, position: Position) -> TrainResult:
-    """Train from ``position`` to the last epoch, or until the validation accuracy no longer rises."""
+    """Train from ``position`` to the last epoch, or until the validation no longer gets better."""
     config, replicated = ctx.config.train, ctx.replicated
-    steps = train_steps(ctx.records("train"), config.batch_size)
+    steps = train_steps([ctx.epoch_records], config.batch_size)
     if ctx.is_chief:
         ctx.reporter.send(Noted(text=batch_arithmetic(ctx, steps)))
 
@@ -76,11 +76,14 @@ def batch_arithmetic(ctx: RankContext, steps: int) -> str:
     ranks = f"{ctx.world_size} rank{'s' if ctx.world_size > 1 else ''}"
     per_rank = _sizes([dataclasses.replace(ctx.lanes, rank=rank).batch_size for rank in range(ctx.world_size)])
     gpus = f" ({local} GPUs × {_sizes(ctx.lanes.replica_sizes)})" if local > 1 else ""
-    records = sum(ctx.records("train"))
+    records = ctx.epoch_records
+    images = f"{sum(ctx.records('train')):,} train images"
+    if config.sampling == "balanced":
+        images += f", the smaller classes repeated to {records:,},"
     left_out = max(0, records - steps * config.batch_size)
     rest = f", {left_out:,} images left out of each epoch, others every time" if left_out else ""
     return (
-        f"global batch {config.batch_size} = {ranks} × {per_rank} images{gpus}; {records:,} train images = {steps:,} "
+        f"global batch {config.batch_size} = {ranks} × {per_rank} images{gpus}; {images} = {steps:,} "
         f"steps an epoch{rest}; {config.epochs} epochs = {steps * config.epochs:,} steps"
     )
 
@@ -93,7 +96,7 @@ def _end_epoch(ctx: RankContext, position: Position, steps: int, metrics: Metric
     """Note the validation, and let rank 0 write the checkpoints and report the epoch."""
     epoch = position.epoch + 1
     position = dataclasses.replace(position, epoch=epoch, step=epoch * steps, values=metrics, sums=[])
-    better = position.is_better(counts.accuracy, counts.loss)
+    better = position.is_better(counts.accuracy, counts.loss, ctx.config.train.monitor)
     if better:
         position = dataclasses.replace(
             position, best_epoch=position.epoch, best_accuracy=counts.accuracy, best_loss=counts.loss

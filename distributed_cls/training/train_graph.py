@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from distributed_cls.config import TrainConfig
 from distributed_cls.training.gradients import clip_together, overflow_together
-from distributed_cls.training.losses import example_losses
+from distributed_cls.training.losses import mixed_losses
 from distributed_cls.training.replicated import ReplicatedModel
 
 
@@ -42,30 +42,59 @@ class TrainGraph:
         # In float64 the sum is the same however the steps are cut into calls, which follows the clock.
         sums = tf.zeros([2], tf.float64)
         for _ in tf.range(steps):
-            images, labels = next(iterator)
-            results = self._replicated.strategy.run(step_function, (images, labels, self._global_batch))
+            results = self._replicated.strategy.run(step_function, (self._global_batch, *next(iterator)))
             sums += tf.cast(tf.stack([tf.add_n(self._replicated.local_results(part)) for part in results]), tf.float64)
         return sums
 
-    def train_step(self, images: tf.Tensor, labels: tf.Tensor, global_batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """One step of a replica. ``images`` uint8 [N, S, S, 3], ``labels`` int64 [N]; loss sum and correct count."""
+    def train_step(
+        self, global_batch: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, *mixed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """One step of a replica; sum of the losses and count of the right answers.
+
+        ``images`` uint8 [N, S, S, C], ``labels`` int64 [N]; ``mixed``: the partners and shares of ``mixing.Mixed``,
+        where images are mixed. Of a mixed one the right answer is the label that has the larger share.
+        """
         model, optimizer = self._replicated.model, self._replicated.optimizer
-        with tf.GradientTape() as tape:
-            logits = model(tf.cast(images, tf.float32), training=True)
-            losses = example_losses(logits, labels, self._config.label_smoothing)
-            weighted = losses if self._weights is None else losses * tf.gather(self._weights, labels)
-            loss = tf.reduce_sum(weighted) / global_batch
-            if model.losses:  # regularisers: once in all, not once per replica
-                loss += tf.add_n(model.losses) / self._replicated.replicas
-            scaled = optimizer.scale_loss(loss)
-        variables = model.trainable_variables
-        gradients = tape.gradient(scaled, [v.value for v in variables])
+        gradients, sums = self._in_parts(global_batch, images, labels, *mixed)
         if self._config.mixed_precision:
             gradients = overflow_together(gradients)
         if self._config.clip_norm is not None:
             gradients = clip_together(gradients, optimizer.scale_loss(tf.constant(self._config.clip_norm)))
-        optimizer.apply(gradients, variables)
+        optimizer.apply(gradients, model.trainable_variables)
         if self._replicated.average is not None:
             self._replicated.average.update(optimizer.iterations.value)
+        return sums[0], sums[1]
+
+    def _in_parts(self, global_batch: tf.Tensor, *batch: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """What ``_gradients`` gives, summed over ``train.accumulate`` parts of the batch, one after the other."""
+        parts = self._config.accumulate
+        if parts == 1:
+            return self._gradients(global_batch, *batch)
+        count = tf.shape(batch[0])[0]
+        gradients = [tf.zeros_like(variable.value) for variable in self._replicated.model.trainable_variables]
+        sums = tf.zeros([2])
+        for part in tf.range(parts):
+            start, stop = part * count // parts, (part + 1) * count // parts
+            own, own_sums = self._gradients(global_batch, *[value[start:stop] for value in batch])
+            gradients = [so_far + new for so_far, new in zip(gradients, own)]  # noqa: B905  a graph's loop knows no strict
+            sums += own_sums
+        return gradients, sums
+
+    def _gradients(
+        self, global_batch: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, *mixed: tf.Tensor
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """The gradients of the scaled loss of some images; float32 [2]: sum of their losses, count of the right."""
+        model, config = self._replicated.model, self._config
+        with tf.GradientTape() as tape:
+            logits = model(tf.cast(images, tf.float32), training=True)
+            losses, weighted = mixed_losses(logits, labels, config.label_smoothing, self._weights, *mixed)
+            loss = tf.reduce_sum(weighted) / global_batch
+            if model.losses:  # regularisers: once in all, not once per replica or part
+                loss += tf.add_n(model.losses) / (self._replicated.replicas * config.accumulate)
+            scaled = self._replicated.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, [v.value for v in model.trainable_variables])
+        if mixed:
+            partners, shares = mixed
+            labels = tf.where(shares < 0.5, partners, labels)
         correct = tf.reduce_sum(tf.cast(tf.argmax(logits, -1) == labels, tf.float32))
-        return tf.reduce_sum(losses), correct
+        return gradients, tf.stack([tf.reduce_sum(losses), correct])

@@ -40,6 +40,8 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "adam": {"optimizer": "adam"},
     "clipped": {"optimizer": "sgd", "clip_norm": 0.1},
     "averaged": {"optimizer": "sgd", "ema": 0.6},
+    "mixed": {"optimizer": "sgd", "augment": "randaugment", "erase": 0.5, "mixup": 0.4, "cutmix": 1.0},
+    "in_parts": {"optimizer": "adam", "accumulate": 3, "clip_norm": 0.1},
 }
 KEPT_EPOCHS = 2
 

@@ -69,13 +69,14 @@ def _graph(
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 @pytest.mark.parametrize("class_weights", [None, [0.5, 3.0, 1.0]])
-def test_a_training_step_is_the_textbooks(smoothing: float, class_weights: list[float] | None) -> None:
+@pytest.mark.parametrize("parts", [1, 4])  # of six images: one, two, one, two
+def test_a_training_step_is_the_textbooks(smoothing: float, class_weights: list[float] | None, parts: int) -> None:
     """A linear softmax classifier: loss and gradient are known in closed form."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
     labels = random.integers(0, 3, 6)
     given = None if class_weights is None else np.array(class_weights, np.float32)
-    replicated, graph = _graph(6, given, learning_rate=0.1, label_smoothing=smoothing)
+    replicated, graph = _graph(6, given, learning_rate=0.1, label_smoothing=smoothing, accumulate=parts)
     weights, bias = (np.asarray(v, np.float64) for v in replicated.model.trainable_variables)
     batches = iter(replicated.distribute(tf.data.Dataset.from_tensors((images, labels))))
     loss, correct = graph.train_call(batches, tf.constant(1)).numpy()
@@ -141,6 +142,7 @@ def test_the_arithmetic_of_the_batch_is_said_once_and_right() -> None:
             replicated=SimpleNamespace(local_replicas=local_replicas),
             lanes=RankLanes(sum(records), train.lane_count, 128, world_size, 0, local_replicas),
             records=lambda split: records,
+            epoch_records=sum(records),
         )
 
     assert batch_arithmetic(context([630, 629], 2, 1), 9) == (

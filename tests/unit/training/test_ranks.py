@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from distributed_cls.barrier.rendezvous import held_port
 from distributed_cls.config import ClusterConfig, Config, DataConfig, TrainConfig
@@ -27,6 +28,9 @@ from distributed_cls.models.building import build
 from distributed_cls.models.cnn import CnnConfig
 from distributed_cls.models.dense import DenseConfig
 from distributed_cls.training import resuming, run_state
+from distributed_cls.training.augment import augment
+from distributed_cls.training.draws import Draws
+from distributed_cls.training.mixing import mix
 from tests.patience import PATIENCE
 from tests.shards import Record, records, write_dataset
 
@@ -131,6 +135,16 @@ def _distance(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
     return max(float(np.linalg.norm(one - other) / np.linalg.norm(other)) for one, other in pairs)
 
 
+def _mixed(images: np.ndarray, labels: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """A whole global batch after augmentation and mixing, and its mixed labels."""
+    config = _train_config(lanes=LANES, **OPTIMIZERS["mixed"])
+    draws = Draws(SEED, tf.constant(step, tf.int64), range(BATCH), BATCH)
+    changed = augment(tf.constant(images), config, draws)
+    mixed = [value.numpy() for value in mix(changed, tf.constant(labels), config, draws, BATCH // LANES)]
+    shares = mixed[3][:, None]
+    return mixed[0], shares * np.eye(3)[mixed[1]] + (1 - shares) * np.eye(3)[mixed[2]]
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_one_two_and_three_ranks_and_plain_keras_reach_the_same_weights(
     left: dict[str, dict[str, np.ndarray]], batches: list[list[Record]], name: str
@@ -139,16 +153,18 @@ def test_one_two_and_three_ranks_and_plain_keras_reach_the_same_weights(
     model = build(DenseConfig(units=[16], dropout=0.0), 8, 3)
     first = [np.asarray(variable).copy() for variable in model.variables]
     optimizer = {
-        "sgd": keras.optimizers.SGD(0.01, momentum=0.9),
         "adam": keras.optimizers.Adam(0.01),
         "clipped": keras.optimizers.SGD(0.01, momentum=0.9, global_clipnorm=0.1),
-        "averaged": keras.optimizers.SGD(0.01, momentum=0.9),
-    }[name]
+        "in_parts": keras.optimizers.Adam(0.01, global_clipnorm=0.1),
+    }.get(name, keras.optimizers.SGD(0.01, momentum=0.9))
     average = [variable.astype(np.float64) for variable in first]
-    model.compile(optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile(optimizer, loss=keras.losses.CategoricalCrossentropy(from_logits=True))
     for step, batch in enumerate(batches, 1):
         images, labels = np.stack([image for image, _, _ in batch]), np.array([label for _, label, _ in batch])
-        model.train_on_batch(images.astype(np.float32), labels)
+        targets = np.eye(3)[labels]
+        if name == "mixed":
+            images, targets = _mixed(images, labels, step - 1)
+        model.train_on_batch(images.astype(np.float32), targets)
         decay = min(0.6, (1 + step) / (10 + step))
         average = [
             decay * old + (1 - decay) * np.asarray(now) for old, now in zip(average, model.variables, strict=True)

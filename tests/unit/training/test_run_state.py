@@ -174,3 +174,12 @@ def test_better_is_by_accuracy_then_by_loss() -> None:
     assert not best.is_better(0.5, 1.0)
     assert not best.is_better(0.4, 0.1)
     assert Position().is_better(0.0, 100.0)
+
+
+def test_better_can_be_by_loss_then_by_accuracy() -> None:
+    best = Position(best_accuracy=0.5, best_loss=1.0)
+    assert best.is_better(0.4, 0.9, "loss")
+    assert best.is_better(0.6, 1.0, "loss")
+    assert not best.is_better(0.5, 1.0, "loss")
+    assert not best.is_better(0.9, 1.1, "loss")
+    assert Position().is_better(0.0, 100.0, "loss")
