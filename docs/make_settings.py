@@ -72,6 +72,8 @@ Hydra, which reads the command line, has settings of its own. These are the usef
   `train.batch_size` up to 64, is no less than `cluster.workers`, times `cluster.gpus_per_worker` where there are GPUs.
 - `data.image_size` is at least 32 with `model=resnet`, and 8 with the others. With `model=cnn` each of `model.filters`
   halves the image.
+- `train.mixup` and `train.cutmix` need two images of each lane in a batch: `train.lanes` is at most half of
+  `train.batch_size`, which it is by default.
 - `data.path` is required by every source but `digits` and `fashion_mnist`, and by `job=predict` and `job=stream`.
 - `model_dir` is required by `job=evaluate`, `predict`, `stream` and `serve`; `output` by `predict` and `stream`.
 - `model.freeze_backbone=true` needs `model.weights`.

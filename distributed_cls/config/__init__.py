@@ -78,13 +78,21 @@ class Config(Section):
         replicas = self.cluster.workers * max(1, self.cluster.gpus_per_worker)
         if self.train.lane_count < replicas:
             # One lane at least for each. A multiple of the replicas has a divisor that is large enough.
-            multiple = max(replicas, self.train.batch_size - self.train.batch_size % replicas)
+            multiple = max(replicas * (1 + self.train.mixes), self.train.batch_size - self.train.batch_size % replicas)
             lanes = f" train.lanes={replicas}" if self.train.lanes or replicas > MOST_LANES else ""
             self.train.refuse(
                 "batch_size",
                 self.train.batch_size,
                 f"at least {replicas} lanes (train.lanes), one for each replica, and has {self.train.lane_count}",
                 f"Set train.batch_size={multiple}{lanes}.",
+            )
+        smallest = self.train.lane_count // replicas * (self.train.batch_size // self.train.lane_count)
+        if self.train.accumulate > smallest:
+            self.train.refuse(
+                "accumulate",
+                self.train.accumulate,
+                f"at most {smallest}, the images of a replica in a step",
+                f"Set train.accumulate={smallest}, or a larger train.batch_size.",
             )
 
 

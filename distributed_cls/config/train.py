@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from distributed_cls.config.section import Section, setting
 
 MOST_LANES = 64  # by default
+LIGHT_SHIFT = 0.1  # of augment=light
 
 
 @dataclass
@@ -15,10 +16,16 @@ class TrainConfig(Section):
 
     epochs: int = setting(10, "passes over the train split", at_least=1)
     batch_size: int = setting(128, "GLOBAL batch: images per step over all workers", at_least=1)
+    accumulate: int = setting(
+        1,
+        "parts in which a replica computes its share of the batch, one after the other: less memory, the same weights "
+        "(but for BatchNorm, which sees a part at a time)",
+        at_least=1,
+    )
     lanes: int | None = setting(
         None,
         "parts of the train split, each with an order of its own, that are dealt to the replicas; null: the largest "
-        "divisor of batch_size up to 64",
+        "divisor of batch_size up to 64, with mixup or cutmix up to half of batch_size too",
         at_least=1,
         at_most=2**20,
     )
@@ -50,10 +57,41 @@ class TrainConfig(Section):
     class_weights: str | None = setting(
         None, "weights of the classes in the loss; balanced: inverse to their images; null: none", choices=("balanced",)
     )
+    ema: float | None = setting(
+        None,
+        "decay of a running average of the weights, which is what is validated, kept and exported; null: the weights",
+        above=0,
+        below=1,
+    )
+    sampling: str = setting(
+        "plain",
+        "plain: each image once an epoch; balanced: those of smaller classes repeat until each has as many as the "
+        "largest",
+        choices=("plain", "balanced"),
+    )
     label_smoothing: float = setting(0.0, "probability mass spread over the other classes", at_least=0, below=1)
+    augment: str = setting(
+        "none",
+        "augmentation beside flip and shift: light is flip, and a shift of 0.1 where none is set; photo: crops, "
+        "brightness and contrast; randaugment: random changes of place, colour and sharpness",
+        choices=("none", "light", "photo", "randaugment"),
+    )
     flip: bool = setting(False, "augmentation: mirror half of the training images left to right")
     shift: float = setting(
         0.0, "augmentation: largest shift in each direction, fraction of the edge", at_least=0, below=1
+    )
+    randaugment_changes: int = setting(2, "augment=randaugment: changes of each image", at_least=1)
+    randaugment_magnitude: float = setting(
+        5.0, "augment=randaugment: how strong each is, up to 10", at_least=0, at_most=10
+    )
+    erase: float = setting(
+        0.0, "augmentation: part of the images in which a random box is erased", at_least=0, at_most=1
+    )
+    mixup: float = setting(
+        0.0, "augmentation: mix images and labels, with weights of Beta(mixup, mixup); 0: off", at_least=0
+    )
+    cutmix: float = setting(
+        0.0, "augmentation: paste a box of one image into another, areas of Beta(cutmix, cutmix); 0: off", at_least=0
     )
     seed: int = setting(
         0, "seed of initialisation, data order, augmentation and dropout", at_least=0, at_most=2**32 - 1
@@ -65,8 +103,13 @@ class TrainConfig(Section):
         1024, "memory per rank for decoded images; a split that needs more is decoded again each epoch", at_least=0
     )
     steps_per_call: int = setting(50, "maximum training steps per graph call", at_least=1)
+    monitor: str = setting(
+        "accuracy",
+        "validation metric that says which epoch is the best; between equals the other one counts",
+        choices=("accuracy", "loss"),
+    )
     patience: int | None = setting(
-        None, "early stopping: epochs without a better validation accuracy; null: off", at_least=1
+        None, "early stopping: epochs without a better validation (monitor); null: off", at_least=1
     )
     checkpoint_seconds: float | None = setting(
         30.0, "seconds between checkpoints within an epoch; null: at the end of epochs only", above=0
@@ -97,6 +140,17 @@ class TrainConfig(Section):
         if self.lanes and self.batch_size % self.lanes:
             advice = f"Set train.lanes={self.lane_count_for(self.lanes)}, or leave it out."
             self.refuse("lanes", self.lanes, f"a divisor of train.batch_size={self.batch_size}", advice)
+        if self.mixes and self.batch_size // self.lane_count < 2:
+            # An image is mixed with others of its lane.
+            self.refuse(
+                "lanes", self.lane_count, f"at most half of train.batch_size={self.batch_size} with mixup or cutmix"
+            )
+        if self.jit_compile and self.accumulate > 1:
+            # XLA needs parts whose sizes are known.
+            self.refuse("accumulate", self.accumulate, "1 with jit_compile", "Set train.jit_compile=false.")
+        if self.class_weights and self.sampling == "balanced":
+            advice = "Leave one of them out."
+            self.refuse("class_weights", self.class_weights, "null with sampling=balanced, which does the same", advice)
         # Neither would do anything, without a word.
         if self.weight_decay and self.optimizer == "adam":
             self.refuse("weight_decay", self.weight_decay, "0 with optimizer=adam", "Set train.optimizer=adamw.")
@@ -109,9 +163,25 @@ class TrainConfig(Section):
         return self.learning_rate * self.batch_size / (self.scale_rate_from or self.batch_size)
 
     @property
+    def mirrors(self) -> bool:
+        """Whether half of the training images are mirrored."""
+        return self.flip or self.augment == "light"
+
+    @property
+    def largest_shift(self) -> float:
+        """Of training images in each direction, fraction of the edge."""
+        return self.shift or (LIGHT_SHIFT if self.augment == "light" else 0.0)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether training images are mixed with each other."""
+        return bool(self.mixup or self.cutmix)
+
+    @property
     def lane_count(self) -> int:
         """How many lanes the train split has (``training/sharding.py``), whatever the number of ranks."""
-        return self.lanes or self.lane_count_for(MOST_LANES)
+        most = min(MOST_LANES, max(1, self.batch_size // 2)) if self.mixes else MOST_LANES
+        return self.lanes or self.lane_count_for(most)
 
     def lane_count_for(self, most: int) -> int:
         """The largest divisor of the global batch up to ``most``."""

@@ -48,10 +48,11 @@ class Position:
     # Within an epoch, of each rank: its sum of the losses and its count of the right answers since the epoch began.
     sums: list[list[float]] = field(default_factory=list)
 
-    def is_better(self, accuracy: float, loss: float) -> bool:
-        """Whether a validation beats the best so far: by accuracy, by loss between equals."""
-        best_loss = float("inf") if self.best_loss is None else self.best_loss
-        return (accuracy, -loss) > (self.best_accuracy, -best_loss)
+    def is_better(self, accuracy: float, loss: float, monitor: str = "accuracy") -> bool:
+        """Whether a validation beats the best so far: by ``monitor`` (accuracy, loss), by the other between equals."""
+        now = (accuracy, -loss)
+        best = (self.best_accuracy, -(float("inf") if self.best_loss is None else self.best_loss))
+        return now > best if monitor == "accuracy" else now[::-1] > best[::-1]
 
     def own_sums(self, rank: int, world_size: int) -> np.ndarray[Any, np.dtype[np.float64]]:
         """``rank``'s part of ``sums``, float64 [2]; with another number of ranks than then, rank 0 has all of them."""

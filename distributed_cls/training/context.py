@@ -4,14 +4,20 @@ import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distributed_cls.config import Config
+from distributed_cls.config import Config, TrainConfig
 from distributed_cls.contracts.manifest import Manifest
+from distributed_cls.training.balance import balanced_records
 from distributed_cls.training.input import Source
 from distributed_cls.training.latest_state import LatestState
 from distributed_cls.training.replicated import ReplicatedModel
 from distributed_cls.training.reporter import Reporter
 from distributed_cls.training.run_state import Saver
 from distributed_cls.training.sharding import RankLanes
+
+
+def epoch_records(manifest: Manifest, train: TrainConfig) -> int:
+    """How many records an epoch has to take from: those of the train split, and the copies that balance its classes."""
+    return balanced_records(manifest.counts["train"]) if train.sampling == "balanced" else manifest.records("train")
 
 
 @dataclass
@@ -49,7 +55,12 @@ class RankContext:
     def lanes(self) -> RankLanes:
         """The part of every global batch that this rank computes."""
         local = self.replicated.local_replicas
-        return RankLanes.of(self.records("train"), self.config.train, self.world_size, self.rank, local)
+        return RankLanes.of([self.epoch_records], self.config.train, self.world_size, self.rank, local)
+
+    @property
+    def epoch_records(self) -> int:
+        """How many records a training epoch has to take from."""
+        return epoch_records(self.manifest, self.config.train)
 
     def records(self, split: str) -> list[int]:
         """Records of each shard of a split."""

@@ -5,11 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from distributed_cls.config import TrainConfig
 from distributed_cls.contracts import tfrecord
 from distributed_cls.training.augment import augment
+from distributed_cls.training.draws import Draws
+from distributed_cls.training.mixing import mix
 from distributed_cls.training.sharding import Range, RankLanes, ranges_of
 
 Batch = tuple[tf.Tensor, tf.Tensor]
@@ -26,6 +30,9 @@ class Source:
     encoding: str
     image_size: int
     channels: int = 3
+    # Of the train split, where an epoch does not take each record once: the numbers of the records that it takes before
+    # it is shuffled, in rising order (``balance.py``). The lanes are then runs of it.
+    order: NDArray[np.int64] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -110,6 +117,8 @@ def train_batches(
 ) -> tf.data.Dataset:
     """All training batches of a rank from ``first_step`` of the run on: uint8 [N, S, S, C], int64 [N].
 
+    Where images are mixed, the other images' labels and the shares of the own ones follow (``mixing.Mixed``).
+
     ``steps``: of an epoch; each gives a batch per replica of the rank. Which images a step has, and how they are
     augmented, depends on the seed, the epoch and the step within it, not on where a run was resumed or on the number
     of ranks.
@@ -120,9 +129,11 @@ def train_batches(
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         done = tf.where(epoch == first_step // steps, tf.constant(first_step % steps, tf.int64), 0)
 
-        def finish(step: tf.Tensor, item: Batch) -> Batch:
+        def finish(step: tf.Tensor, item: Batch) -> tuple[tf.Tensor, ...]:
             images, labels = item
-            return augment(images, config, epoch * steps + done + step, lanes.in_batch, lanes.global_batch), labels
+            draws = Draws(config.seed, epoch * steps + done + step, lanes.in_batch, lanes.global_batch)
+            images = augment(images, config, draws)
+            return tuple(mix(images, labels, config, draws, lanes.slice_size)) if config.mixes else (images, labels)
 
         return epoch_of(epoch, done).enumerate().map(finish, num_parallel_calls=1, deterministic=True)
 
@@ -139,9 +150,9 @@ def _per_replica(batches: tf.data.Dataset, sizes: list[int]) -> tf.data.Dataset:
     ends = tf.cumsum(tf.constant(sizes, tf.int64))
     starts = ends - tf.constant(sizes, tf.int64)
 
-    def cut(images: tf.Tensor, labels: tf.Tensor) -> tf.data.Dataset:
+    def cut(*batch: tf.Tensor) -> tf.data.Dataset:
         borders = tf.data.Dataset.from_tensor_slices((starts, ends))
-        return borders.map(lambda start, end: (images[start:end], labels[start:end]))
+        return borders.map(lambda start, end: tuple(part[start:end] for part in batch))
 
     return batches.flat_map(cut)
 
@@ -153,6 +164,7 @@ _Epochs = Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset]
 def _from_memory(source: Source, lanes: RankLanes, config: TrainConfig, steps: int, threads: int) -> _Epochs:
     """Epochs over images that were decoded once and are gathered a batch at a time."""
     images, labels = next(iter(source.decoded(threads).batch(source.records)))
+    order = None if source.order is None else tf.constant(source.order)
     runs = [lanes.lane(lane) for lane in lanes.own]
     starts = tf.constant([run.start - lanes.run.start for run in runs], tf.int64)
     stops = tf.constant([run.stop - lanes.run.start for run in runs], tf.int64)
@@ -160,6 +172,8 @@ def _from_memory(source: Source, lanes: RankLanes, config: TrainConfig, steps: i
     def one_epoch(epoch: tf.Tensor, done: tf.Tensor) -> tf.data.Dataset:
         chosen = _slices(lambda own: tf.data.Dataset.range(starts[own], stops[own]), lanes, config, epoch)
         chosen = chosen.take(steps).skip(done)
+        if order is not None:
+            chosen = chosen.map(lambda positions: tf.gather(order, positions))
         return chosen.map(lambda positions: (tf.gather(images, positions), tf.gather(labels, positions)))
 
     return one_epoch
@@ -167,14 +181,20 @@ def _from_memory(source: Source, lanes: RankLanes, config: TrainConfig, steps: i
 
 def _from_files(source: Source, lanes: RankLanes, config: TrainConfig, steps: int, threads: int) -> _Epochs:
     """Epochs read from the shards again each time."""
-    own = [source.part(run.start - lanes.run.start, len(run)).places() for run in map(lanes.lane, lanes.own)]
-    files, starts, counts = (tf.concat(column, 0) for column in zip(*own, strict=True))
-    ends = tf.cumsum(tf.constant([len(names) for names, _, _ in own]))
-    begins = tf.concat([[0], ends[:-1]], 0)
+    parts = [_of_lane(source, run.start - lanes.run.start, len(run)) for run in map(lanes.lane, lanes.own)]
+    files, starts, counts = (tf.concat(column, 0) for column in zip(*[part.places() for part, _ in parts], strict=True))
+    begins, ends = _borders([len(part.ranges) for part, _ in parts])
+    copies = tf.concat([tf.constant(repeated, tf.int64) for _, repeated in parts], 0)
+    copies_begin, copies_end = _borders([len(repeated) for _, repeated in parts])
 
     def of_lane(own: tf.Tensor) -> tf.data.Dataset:
         its = slice(begins[own], ends[own])
-        return _records((files[its], starts[its], counts[its]))
+        records = _records((files[its], starts[its], counts[its]))
+        if source.order is None:
+            return records
+        repeated = tf.data.Dataset.from_tensor_slices(copies[copies_begin[own] : copies_end[own]])
+        pairs = tf.data.Dataset.zip(records, repeated)
+        return pairs.flat_map(lambda record, count: tf.data.Dataset.from_tensors(record).repeat(count))
 
     def one_epoch(epoch: tf.Tensor, done: tf.Tensor) -> tf.data.Dataset:
         records = _slices(of_lane, lanes, config, epoch).take(steps).skip(done).unbatch()
@@ -182,6 +202,21 @@ def _from_files(source: Source, lanes: RankLanes, config: TrainConfig, steps: in
         return decoded.batch(lanes.batch_size, drop_remainder=True)
 
     return one_epoch
+
+
+def _of_lane(source: Source, start: int, count: int) -> tuple[Source, NDArray[np.int64]]:
+    """The records of a lane, and how often each comes in an epoch where that is not once."""
+    if source.order is None:
+        return source.part(start, count), np.zeros(0, np.int64)
+    order = source.order[start : start + count]
+    first = int(order[0])
+    return source.part(first, int(order[-1]) + 1 - first), np.bincount(order - first)
+
+
+def _borders(lengths: list[int]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Where things of these lengths begin and end, one after the other."""
+    ends = tf.cumsum(tf.constant(lengths))
+    return ends - tf.constant(lengths), ends
 
 
 def _slices(

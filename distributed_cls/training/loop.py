@@ -1,9 +1,7 @@
-"""The training loop of a rank, from ``train`` down to the single step.
+"""The training loop of a rank, from ``train`` down to the call of some steps (``train_graph.py``).
 
 Every rank runs this same code and takes the same number of steps. ``Model.fit`` does not work for Keras 3 under
-MultiWorkerMirroredStrategy (keras#20585), so the loop is our own, on Keras's public API: per-example losses, summed and
-divided by the GLOBAL batch, so that the gradients that the optimizer sums over the replicas are those of the mean loss
-over the global batch.
+MultiWorkerMirroredStrategy (keras#20585), so the loop is our own, on Keras's public API.
 """
 
 import dataclasses
@@ -14,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from distributed_cls.config import TrainConfig
 from distributed_cls.contracts.checkpoint import LAST, Position
 from distributed_cls.contracts.counts import Counts
 from distributed_cls.contracts.events import EpochEnded, FailureKind, Metrics, Noted, Phase, TrainProgressed
@@ -22,13 +19,12 @@ from distributed_cls.contracts.rank_task import TrainResult
 from distributed_cls.training import interruption
 from distributed_cls.training.context import RankContext
 from distributed_cls.training.evaluator import Evaluator
-from distributed_cls.training.gradients import clip_together, overflow_together
 from distributed_cls.training.input import train_batches
-from distributed_cls.training.losses import class_weights, example_losses
-from distributed_cls.training.replicated import ReplicatedModel
+from distributed_cls.training.losses import class_weights
 from distributed_cls.training.sharding import train_steps
 from distributed_cls.training.state_keeper import StateKeeper
 from distributed_cls.training.steps_per_call import StepsPerCall
+from distributed_cls.training.train_graph import TrainGraph
 
 
 class Diverged(ArithmeticError):
@@ -38,9 +34,9 @@ class Diverged(ArithmeticError):
 
 
 def train(ctx: RankContext, position: Position) -> TrainResult:
-    """Train from ``position`` to the last epoch, or until the validation accuracy no longer rises."""
+    """Train from ``position`` to the last epoch, or until the validation no longer gets better."""
     config, replicated = ctx.config.train, ctx.replicated
-    steps = train_steps(ctx.records("train"), config.batch_size)
+    steps = train_steps([ctx.epoch_records], config.batch_size)
     if ctx.is_chief:
         ctx.reporter.send(Noted(text=batch_arithmetic(ctx, steps)))
 
@@ -67,7 +63,9 @@ def train(ctx: RankContext, position: Position) -> TrainResult:
                 break
             metrics = epochs.run(position)
             replicated.average_statistics()
-            position = _end_epoch(ctx, position, steps, metrics, validation.run())
+            with replicated.averaged():
+                counts = validation.run()
+            position = _end_epoch(ctx, position, steps, metrics, counts)
             epochs.keeper.end_when_asked(position)
     return _result(position, epochs.images_per_second)
 
@@ -78,11 +76,14 @@ def batch_arithmetic(ctx: RankContext, steps: int) -> str:
     ranks = f"{ctx.world_size} rank{'s' if ctx.world_size > 1 else ''}"
     per_rank = _sizes([dataclasses.replace(ctx.lanes, rank=rank).batch_size for rank in range(ctx.world_size)])
     gpus = f" ({local} GPUs × {_sizes(ctx.lanes.replica_sizes)})" if local > 1 else ""
-    records = sum(ctx.records("train"))
+    records = ctx.epoch_records
+    images = f"{sum(ctx.records('train')):,} train images"
+    if config.sampling == "balanced":
+        images += f", the smaller classes repeated to {records:,},"
     left_out = max(0, records - steps * config.batch_size)
     rest = f", {left_out:,} images left out of each epoch, others every time" if left_out else ""
     return (
-        f"global batch {config.batch_size} = {ranks} × {per_rank} images{gpus}; {records:,} train images = {steps:,} "
+        f"global batch {config.batch_size} = {ranks} × {per_rank} images{gpus}; {images} = {steps:,} "
         f"steps an epoch{rest}; {config.epochs} epochs = {steps * config.epochs:,} steps"
     )
 
@@ -95,14 +96,15 @@ def _end_epoch(ctx: RankContext, position: Position, steps: int, metrics: Metric
     """Note the validation, and let rank 0 write the checkpoints and report the epoch."""
     epoch = position.epoch + 1
     position = dataclasses.replace(position, epoch=epoch, step=epoch * steps, values=metrics, sums=[])
-    better = position.is_better(counts.accuracy, counts.loss)
+    better = position.is_better(counts.accuracy, counts.loss, ctx.config.train.monitor)
     if better:
         position = dataclasses.replace(
             position, best_epoch=position.epoch, best_accuracy=counts.accuracy, best_loss=counts.loss
         )
     if ctx.is_chief:
         # An epoch that is reported is also safe: first the checkpoints, then the events.
-        ctx.saver.save(ctx.replicated.variables, position, best=better)
+        best = ctx.replicated.judged_variables if better else ()
+        ctx.saver.save(ctx.replicated.variables, position, best=best)
         ctx.saver.wait()
         validated = Metrics(counts.loss, counts.accuracy)
         for split, values in (("train", metrics), ("val", validated)):
@@ -218,56 +220,3 @@ class EpochRunner:
                 ),
             )
         )
-
-
-class TrainGraph:
-    """The graph functions of training: a call of several steps, and the step."""
-
-    def __init__(
-        self, replicated: ReplicatedModel, config: TrainConfig, weights: NDArray[np.float32] | None = None
-    ) -> None:
-        """``weights``: of each class in the loss, float32 [classes]; None: all the same."""
-        self._replicated, self._config, self._weights = replicated, config, weights
-        self._global_batch = tf.constant(float(self._config.batch_size))
-        self.train_call = tf.function(self._train_call)
-
-    def learning_rate(self) -> float:
-        """Of the next step."""
-        return float(np.asarray(self._replicated.optimizer.learning_rate))  # mirrored, where it is constant
-
-    def _train_call(self, iterator: Any, steps: tf.Tensor) -> tf.Tensor:
-        """Take ``steps`` training steps; float64 [2]: loss sum and correct count over this rank's own examples.
-
-        Several steps a call: the loop runs inside the graph, which saves a Python round trip per step.
-        """
-        step_function = self.train_step
-        if self._config.jit_compile:
-            step_function = tf.function(step_function, jit_compile=True)
-        # In float64 the sum is the same however the steps are cut into calls, which follows the clock.
-        sums = tf.zeros([2], tf.float64)
-        for _ in tf.range(steps):
-            images, labels = next(iterator)
-            results = self._replicated.strategy.run(step_function, (images, labels, self._global_batch))
-            sums += tf.cast(tf.stack([tf.add_n(self._replicated.local_results(part)) for part in results]), tf.float64)
-        return sums
-
-    def train_step(self, images: tf.Tensor, labels: tf.Tensor, global_batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """One step of a replica. ``images`` uint8 [N, S, S, 3], ``labels`` int64 [N]; loss sum and correct count."""
-        model, optimizer = self._replicated.model, self._replicated.optimizer
-        with tf.GradientTape() as tape:
-            logits = model(tf.cast(images, tf.float32), training=True)
-            losses = example_losses(logits, labels, self._config.label_smoothing)
-            weighted = losses if self._weights is None else losses * tf.gather(self._weights, labels)
-            loss = tf.reduce_sum(weighted) / global_batch
-            if model.losses:  # regularisers: once in all, not once per replica
-                loss += tf.add_n(model.losses) / self._replicated.replicas
-            scaled = optimizer.scale_loss(loss)
-        variables = model.trainable_variables
-        gradients = tape.gradient(scaled, [v.value for v in variables])
-        if self._config.mixed_precision:
-            gradients = overflow_together(gradients)
-        if self._config.clip_norm is not None:
-            gradients = clip_together(gradients, optimizer.scale_loss(tf.constant(self._config.clip_norm)))
-        optimizer.apply(gradients, variables)
-        correct = tf.reduce_sum(tf.cast(tf.argmax(logits, -1) == labels, tf.float32))
-        return tf.reduce_sum(losses), correct

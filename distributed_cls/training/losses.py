@@ -27,3 +27,20 @@ def example_losses(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float)
         targets = targets * (1 - label_smoothing) + label_smoothing / logits.shape[-1]
         return keras.ops.categorical_crossentropy(targets, logits, from_logits=True)
     return keras.ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+
+
+def mixed_losses(
+    logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float, weights: tf.Tensor | None, *mixed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The losses of ``example_losses``, and the same times the class weights (float32 [classes]): both float32 [N].
+
+    mixed: nothing, or the partners and shares of mixed images (``mixing.Mixed``). Cross-entropy is linear in its
+    target, so that the loss of a mixed label is the mixture of two losses.
+    """
+    losses = example_losses(logits, labels, label_smoothing)
+    weighted = losses if weights is None else losses * tf.gather(weights, labels)
+    if not mixed:
+        return losses, weighted
+    partners, shares = mixed
+    others, others_weighted = mixed_losses(logits, partners, label_smoothing, weights)
+    return shares * losses + (1 - shares) * others, shares * weighted + (1 - shares) * others_weighted

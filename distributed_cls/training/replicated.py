@@ -1,6 +1,7 @@
 """A model whose variables are mirrored over all replicas of all ranks, and what the ranks compute together."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from distributed_cls.config import TrainConfig
 from distributed_cls.training.memory import keep_freed_memory
 from distributed_cls.training.optimizer import make_optimizer
+from distributed_cls.training.weight_average import WeightAverage
 
 
 class ReplicatedModel:
@@ -25,10 +27,17 @@ class ReplicatedModel:
             if config.sync_batch_norm:
                 _synchronise_batch_norm(self.model)
             self.optimizer = make_optimizer(config, total_steps, self.model.trainable_variables)
+            self._statistics = _moving_statistics(self.model)
+            self.average: WeightAverage | None = None
+            if config.ema is not None:
+                trained = [*self.model.trainable_variables, *self._statistics]
+                self.average = WeightAverage(trained, config.ema)
+                # An average of statistics is a statistic too: each replica has its own.
+                self._statistics += self.average.averages[len(self.model.trainable_variables) :]
         self.replicas: int = strategy.num_replicas_in_sync  # of all ranks
-        self._statistics = _moving_statistics(self.model)
         self._all_reduce = tf.function(self._sum_over_replicas)
         self.average_statistics = tf.function(self._average_statistics)
+        self._exchange = tf.function(self._exchange_with_averages)
 
     @property
     def local_replicas(self) -> int:
@@ -38,7 +47,28 @@ class ReplicatedModel:
     @property
     def variables(self) -> list[keras.Variable]:
         """Everything that a resumed run needs: weights, statistics, dropout seeds, optimizer slots, step count."""
-        return [*self.model.variables, *self.optimizer.variables]
+        averages = self.average.averages if self.average else []
+        return [*self.model.variables, *self.optimizer.variables, *averages]
+
+    @property
+    def judged_variables(self) -> list[keras.Variable]:
+        """The model's variables as validation sees them: averages in the place of weights where there are any."""
+        every: list[keras.Variable] = self.model.variables
+        return self.average.in_place_of(every) if self.average else every
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it the model has its averaged weights, where they are averaged."""
+        if self.average is None:
+            yield
+            return
+        self._exchange()
+        yield
+        self._exchange()
+
+    def _exchange_with_averages(self) -> None:
+        assert self.average is not None
+        self.strategy.run(self.average.exchange)
 
     def distribute(self, dataset: tf.data.Dataset) -> tf.distribute.DistributedDataset:
         """This rank's own batches (one element per local replica), as the strategy's input."""

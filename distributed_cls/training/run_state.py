@@ -26,22 +26,23 @@ class Saver:
         variables: Sequence[keras.Variable],
         position: Position,
         *,
-        best: bool = False,
+        best: Sequence[keras.Variable] = (),
         statistics: np.ndarray[Any, Any] | None = None,
     ) -> None:
-        """Begin to write ``last.npz``, and ``best.npz`` where it is the ``best``; waits for the one before.
+        """Begin to write ``last.npz``, and ``best.npz`` where it is the best; waits for the one before.
 
+        best: what ``best.npz`` has in the place of the first of ``variables``; empty: it is not the best.
         statistics: see ``checkpoint.STATISTICS``. Raises what writing the one before raised.
         """
         self.wait()
         arrays = arrays_of(variables)
         if statistics is not None:
             arrays[checkpoint.STATISTICS] = statistics
-        self._writing = self._thread.submit(self._write, arrays, position, best)
+        self._writing = self._thread.submit(self._write, arrays, position, arrays_of(best))
 
-    def _write(self, arrays: Arrays, position: Position, best: bool) -> None:
+    def _write(self, arrays: Arrays, position: Position, best: Arrays) -> None:
         if best:
-            checkpoint.write(self._folder / checkpoint.BEST, arrays, position)
+            checkpoint.write(self._folder / checkpoint.BEST, arrays | best, position)
         checkpoint.write(self._folder / checkpoint.LAST, arrays, position, self._keep)
 
     def wait(self) -> None:

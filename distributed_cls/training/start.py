@@ -17,7 +17,8 @@ from distributed_cls.contracts.rank_task import RankAssignment, RankResult, Rank
 from distributed_cls.errors import UserError
 from distributed_cls.models.building import build
 from distributed_cls.training import interruption, loop, resuming, run_state
-from distributed_cls.training.context import RankContext
+from distributed_cls.training.balance import balanced_order, stored_labels
+from distributed_cls.training.context import RankContext, epoch_records
 from distributed_cls.training.evaluator import evaluate
 from distributed_cls.training.input import Source
 from distributed_cls.training.latest_state import LatestState
@@ -52,8 +53,7 @@ def perform(assignment: RankAssignment, reporter: Reporter, latest: LatestState 
 
     reporter.phase(Phase.MODEL)
     config = task.config.train
-    records = [shard.records for shard in manifest.shards["train"]]
-    total_steps = train_steps(records, config.batch_size) * config.epochs
+    total_steps = train_steps([epoch_records(manifest, config)], config.batch_size) * config.epochs
     ctx = RankContext(
         config=task.config,
         manifest=manifest,
@@ -137,13 +137,17 @@ def open_sources(
     sources, own = {}, []
     for split, shards in manifest.shards.items():
         records = [shard.records for shard in shards]
-        run = rank_run(records, world_size, rank)
+        files = [str(Path(folder, shard.file)) for shard in shards]
+        run, order = rank_run(records, world_size, rank), None
         if split == "train":
-            run = RankLanes.of(records, train, world_size, rank).run
+            run = RankLanes.of([epoch_records(manifest, train)], train, world_size, rank).run
+            if train.sampling == "balanced":
+                order = balanced_order(stored_labels(files))[run.start : run.stop]
+                run = range(int(order[0]), int(order[-1]) + 1)
+                order -= run.start
         ranges = ranges_of(records, run)
         own += [shards[part.shard] for part in ranges]
-        files = [str(Path(folder, shard.file)) for shard in shards]
-        sources[split] = Source(files, ranges, manifest.encoding, manifest.image_size, manifest.channels)
+        sources[split] = Source(files, ranges, manifest.encoding, manifest.image_size, manifest.channels, order)
     done, total = 0, sum(shard.bytes for shard in own)
     for shard in own:
         manifests.check_shard(folder, shard)

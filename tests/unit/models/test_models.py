@@ -13,6 +13,7 @@ from distributed_cls.models.building import build
 from distributed_cls.models.cnn import CnnConfig
 from distributed_cls.models.dense import DenseConfig
 from distributed_cls.models.resnet import ResnetConfig
+from distributed_cls.models.resnet_small import ResnetSmallConfig
 
 SIZE = 32
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3)).astype(np.float32)
@@ -34,11 +35,15 @@ def weights(resnet: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def _built(name: str, resnet: keras.Model) -> keras.Model:
-    configs: dict[str, Any] = {"dense": DenseConfig(units=[16, 8]), "cnn": CnnConfig(filters=[4, 8], units=8)}
+    configs: dict[str, Any] = {
+        "dense": DenseConfig(units=[16, 8]),
+        "cnn": CnnConfig(filters=[4, 8], units=8),
+        "resnet_small": ResnetSmallConfig(depth=8, width=4),
+    }
     return resnet if name == "resnet" else build(configs[name], SIZE, 5)
 
 
-@pytest.mark.parametrize("name", ["dense", "cnn", "resnet"])
+@pytest.mark.parametrize("name", ["dense", "cnn", "resnet", "resnet_small"])
 def test_a_saved_model_is_the_same_for_plain_keras(name: str, resnet: keras.Model, tmp_path: Path) -> None:
     model = _built(name, resnet)
     logits = model(IMAGES, training=False).numpy()
@@ -60,7 +65,9 @@ def test_a_backbone_sees_a_grey_image_three_times(resnet: keras.Model) -> None:
     assert build(CnnConfig(), SIZE, 5, channels=1).get_layer("block_0_conv").kernel.shape == (3, 3, 1, 32)
 
 
-@pytest.mark.parametrize("config", [DenseConfig(units=[]), CnnConfig(filters=[4], units=4)])
+@pytest.mark.parametrize(
+    "config", [DenseConfig(units=[]), CnnConfig(filters=[4], units=4), ResnetSmallConfig(depth=8, width=2)]
+)
 def test_logits_are_float32_under_half_precision(config: Any) -> None:
     policy = keras.mixed_precision.dtype_policy()
     keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
@@ -88,6 +95,42 @@ def test_too_many_blocks_for_the_image_are_refused() -> None:
     assert build(CnnConfig(filters=[2, 2, 2]), 8, 3).output_shape == (None, 3)
     with pytest.raises(UserError, match=r"Received: 4 blocks for data\.image_size=8\. Set at most 3 filters"):
         build(CnnConfig(filters=[2, 2, 2, 2]), 8, 3)
+
+
+# ── the small residual network ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("depth", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85)])
+def test_the_small_residual_network_has_the_layers_and_weights_of_its_paper(depth: int, millions: float) -> None:
+    """He et al. 2015, table 6: millions of parameters by depth, for ten classes and 32 pixels."""
+    model = build(ResnetSmallConfig(depth=depth), SIZE, 10)
+    weighted = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense)]
+    assert len(weighted) == depth
+    trained = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+    assert trained / 1e6 == pytest.approx(millions, abs=0.006)
+    assert [model.get_layer(f"stage_{stage}_block_0_relu").output.shape[1:] for stage in range(3)] == [
+        (32, 32, 16),
+        (16, 16, 32),
+        (8, 8, 64),
+    ]
+
+
+def test_the_shortcut_takes_every_second_pixel_and_new_channels_of_zeros() -> None:
+    model = build(ResnetSmallConfig(depth=8, width=3), 9, 2)
+    parts = keras.Model(
+        model.inputs,
+        [model.get_layer(name).output for name in ("stage_0_block_0_relu", "stage_1_block_0_b_norm")]
+        + [model.get_layer("stage_1_block_0_sum").output],
+    )
+    before, change, total = (part.numpy() for part in parts([IMAGES[:, :9, :9]], training=False))
+    shortcut = np.zeros((3, 5, 5, 6), np.float32)
+    shortcut[..., 1:4] = before[:, ::2, ::2]
+    np.testing.assert_allclose(total, shortcut + change, rtol=1e-6, atol=1e-6)
+
+
+def test_a_depth_that_makes_no_whole_blocks_is_refused() -> None:
+    with pytest.raises(UserError, match=r"model\.depth to be 6n \+ 2 .* Set model\.depth=20, or model\.depth=26\."):
+        ResnetSmallConfig(depth=21)
 
 
 # ── ResNet50 ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -28,10 +28,10 @@ from distributed_cls.models.cnn import CnnConfig
 from distributed_cls.models.dense import DenseConfig
 from distributed_cls.training import start
 from distributed_cls.training.input import Source, train_batches
-from distributed_cls.training.loop import TrainGraph
 from distributed_cls.training.replicated import ReplicatedModel
 from distributed_cls.training.reporter import Reporter
 from distributed_cls.training.sharding import RankLanes
+from distributed_cls.training.train_graph import TrainGraph
 from tests.patience import PATIENCE
 
 STEPS = 20
@@ -39,6 +39,9 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {"optimizer": "sgd"},
     "adam": {"optimizer": "adam"},
     "clipped": {"optimizer": "sgd", "clip_norm": 0.1},
+    "averaged": {"optimizer": "sgd", "ema": 0.6},
+    "mixed": {"optimizer": "sgd", "augment": "randaugment", "erase": 0.5, "mixup": 0.4, "cutmix": 1.0},
+    "in_parts": {"optimizer": "adam", "accumulate": 3, "clip_norm": 0.1},
 }
 KEPT_EPOCHS = 2
 
@@ -110,7 +113,7 @@ def steps(task: RankTask, rank: int, world_size: int, folder: Path) -> None:
     for name, settings in OPTIMIZERS.items():
         train = dataclasses.replace(config.train, **settings)
         replicated = _train(strategy, DenseConfig(units=[16], dropout=0.0), train, source, lanes)
-        left[name] = _own(replicated.model.variables)
+        left[name] = _own(replicated.judged_variables)
     replicated = _train(strategy, CnnConfig(filters=[4, 4], units=8), config.train, source, lanes)
     norm = replicated.model.get_layer("block_0_norm").non_trainable_variables
     left["statistics_before"] = _own(norm)

@@ -15,11 +15,12 @@ from distributed_cls.config import Config, TrainConfig
 from distributed_cls.models.building import build
 from distributed_cls.models.dense import DenseConfig
 from distributed_cls.training.evaluator import Evaluator
-from distributed_cls.training.loop import TrainGraph, batch_arithmetic
+from distributed_cls.training.loop import batch_arithmetic
 from distributed_cls.training.losses import class_weights
 from distributed_cls.training.optimizer import make_optimizer
 from distributed_cls.training.replicated import ReplicatedModel
 from distributed_cls.training.sharding import RankLanes
+from distributed_cls.training.train_graph import TrainGraph
 
 
 def _rate(config: TrainConfig, total: int, step: int) -> float:
@@ -68,13 +69,14 @@ def _graph(
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 @pytest.mark.parametrize("class_weights", [None, [0.5, 3.0, 1.0]])
-def test_a_training_step_is_the_textbooks(smoothing: float, class_weights: list[float] | None) -> None:
+@pytest.mark.parametrize("parts", [1, 4])  # of six images: one, two, one, two
+def test_a_training_step_is_the_textbooks(smoothing: float, class_weights: list[float] | None, parts: int) -> None:
     """A linear softmax classifier: loss and gradient are known in closed form."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
     labels = random.integers(0, 3, 6)
     given = None if class_weights is None else np.array(class_weights, np.float32)
-    replicated, graph = _graph(6, given, learning_rate=0.1, label_smoothing=smoothing)
+    replicated, graph = _graph(6, given, learning_rate=0.1, label_smoothing=smoothing, accumulate=parts)
     weights, bias = (np.asarray(v, np.float64) for v in replicated.model.trainable_variables)
     batches = iter(replicated.distribute(tf.data.Dataset.from_tensors((images, labels))))
     loss, correct = graph.train_call(batches, tf.constant(1)).numpy()
@@ -140,6 +142,7 @@ def test_the_arithmetic_of_the_batch_is_said_once_and_right() -> None:
             replicated=SimpleNamespace(local_replicas=local_replicas),
             lanes=RankLanes(sum(records), train.lane_count, 128, world_size, 0, local_replicas),
             records=lambda split: records,
+            epoch_records=sum(records),
         )
 
     assert batch_arithmetic(context([630, 629], 2, 1), 9) == (
@@ -166,3 +169,20 @@ def test_balanced_class_weights_are_scikit_learns() -> None:
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
     np.testing.assert_allclose(weights("balanced"), expected, rtol=1e-6)
     assert weights(None) is None
+
+
+def test_weights_and_their_averages_change_places_and_back() -> None:
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (4, 8, 8, 3), dtype=np.uint8), np.array([0, 1, 2, 0])
+    data = tf.data.Dataset.from_tensors((images, labels)).repeat()
+    replicated, graph = _graph(4, ema=0.5)
+    graph.train_call(iter(replicated.distribute(data)), tf.constant(3))
+    model, average = replicated.model.variables, replicated.average
+    assert average is not None
+    weights, averages = ([np.array(variable) for variable in part] for part in (model, average.averages))
+    assert all(not np.array_equal(one, other) for one, other in zip(weights, averages, strict=True))
+    with replicated.averaged():
+        for variable, expected in zip(model, averages, strict=True):
+            np.testing.assert_array_equal(np.asarray(variable), expected)
+    for variable, expected in zip([*model, *average.averages], [*weights, *averages], strict=True):
+        np.testing.assert_array_equal(np.asarray(variable), expected)

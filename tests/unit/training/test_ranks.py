@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from distributed_cls.barrier.rendezvous import held_port
 from distributed_cls.config import ClusterConfig, Config, DataConfig, TrainConfig
@@ -27,6 +28,9 @@ from distributed_cls.models.building import build
 from distributed_cls.models.cnn import CnnConfig
 from distributed_cls.models.dense import DenseConfig
 from distributed_cls.training import resuming, run_state
+from distributed_cls.training.augment import augment
+from distributed_cls.training.draws import Draws
+from distributed_cls.training.mixing import mix
 from tests.patience import PATIENCE
 from tests.shards import Record, records, write_dataset
 
@@ -131,6 +135,16 @@ def _distance(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
     return max(float(np.linalg.norm(one - other) / np.linalg.norm(other)) for one, other in pairs)
 
 
+def _mixed(images: np.ndarray, labels: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """A whole global batch after augmentation and mixing, and its mixed labels."""
+    config = _train_config(lanes=LANES, **OPTIMIZERS["mixed"])
+    draws = Draws(SEED, tf.constant(step, tf.int64), range(BATCH), BATCH)
+    changed = augment(tf.constant(images), config, draws)
+    mixed = [value.numpy() for value in mix(changed, tf.constant(labels), config, draws, BATCH // LANES)]
+    shares = mixed[3][:, None]
+    return mixed[0], shares * np.eye(3)[mixed[1]] + (1 - shares) * np.eye(3)[mixed[2]]
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_one_two_and_three_ranks_and_plain_keras_reach_the_same_weights(
     left: dict[str, dict[str, np.ndarray]], batches: list[list[Record]], name: str
@@ -139,15 +153,23 @@ def test_one_two_and_three_ranks_and_plain_keras_reach_the_same_weights(
     model = build(DenseConfig(units=[16], dropout=0.0), 8, 3)
     first = [np.asarray(variable).copy() for variable in model.variables]
     optimizer = {
-        "sgd": keras.optimizers.SGD(0.01, momentum=0.9),
         "adam": keras.optimizers.Adam(0.01),
         "clipped": keras.optimizers.SGD(0.01, momentum=0.9, global_clipnorm=0.1),
-    }[name]
-    model.compile(optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    for batch in batches:
+        "in_parts": keras.optimizers.Adam(0.01, global_clipnorm=0.1),
+    }.get(name, keras.optimizers.SGD(0.01, momentum=0.9))
+    average = [variable.astype(np.float64) for variable in first]
+    model.compile(optimizer, loss=keras.losses.CategoricalCrossentropy(from_logits=True))
+    for step, batch in enumerate(batches, 1):
         images, labels = np.stack([image for image, _, _ in batch]), np.array([label for _, label, _ in batch])
-        model.train_on_batch(images.astype(np.float32), labels)
-    plain = [np.asarray(variable) for variable in model.variables]
+        targets = np.eye(3)[labels]
+        if name == "mixed":
+            images, targets = _mixed(images, labels, step - 1)
+        model.train_on_batch(images.astype(np.float32), targets)
+        decay = min(0.6, (1 + step) / (10 + step))
+        average = [
+            decay * old + (1 - decay) * np.asarray(now) for old, now in zip(average, model.variables, strict=True)
+        ]
+    plain = average if name == "averaged" else [np.asarray(variable) for variable in model.variables]
     # It did learn something, as far as it was allowed to.
     assert np.linalg.norm(plain[0] - first[0]) > (0.001 if name == "clipped" else 0.05) * np.linalg.norm(first[0])
     for ranks in ("0/1", "0/2", "0/3"):  # four lanes for three ranks: one of them has twice the images of the others
@@ -211,6 +233,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         steps_per_call=1,
         checkpoint_steps=2,
         keep_checkpoints=3,
+        ema=0.9,
     )
     config = Config(
         data=DataConfig(image_size=8), model=CnnConfig(filters=[4], units=8), train=train, cluster=ClusterConfig()
@@ -249,7 +272,7 @@ def test_a_run_that_resumes_within_an_epoch_equals_an_undisturbed_one_bit_for_bi
     positions = [json.loads(arrays.pop("position.json").tobytes()) for arrays in stored]
     assert [position["values"].pop("images_per_second") > 0 for position in positions] == [True, True]
     assert positions[0] == positions[1]
-    assert len(stored[0]) > 20  # weights, statistics, dropout's seeds, two Adam slots each
+    assert len(stored[0]) > 30  # weights, statistics, dropout's seeds, two Adam slots each, the averages of all
     assert stored[0].keys() == stored[1].keys()
     for key, value in stored[0].items():
         np.testing.assert_array_equal(value, stored[1][key], err_msg=key)
@@ -260,6 +283,20 @@ def test_a_run_that_resumes_within_an_epoch_equals_an_undisturbed_one_bit_for_bi
         (split, epoch) for epoch in range(KEPT_EPOCHS + 1, 5) for split in ("train", "val")
     ]
     assert resumed == undisturbed[-len(resumed) :]
+
+
+def test_the_best_checkpoint_holds_the_averages_of_its_epoch_in_the_place_of_the_weights(runs: Path) -> None:
+    folder = runs / "undisturbed-run" / "checkpoints"
+    with np.load(folder / "best.npz") as stored:
+        best = {key: stored[key] for key in stored.files if key != "position.json"}
+    names = [variable.name for variable in build(CnnConfig(filters=[4], units=8), 8, 3).variables]
+    keys = [f"{number:05d}:{name}" for number, name in enumerate(names)]
+    averages = {key.split(":")[1]: best[key] for key in sorted(best)[-len([k for k in keys if "seed" not in k]) :]}
+    assert "moving_mean" in averages and "kernel" in averages
+    for key in keys:
+        name = key.split(":")[1]
+        if "seed" not in name and names.count(name) == 1:
+            np.testing.assert_array_equal(best[key], averages[name])
 
 
 def test_the_counts_are_those_of_a_plain_model_over_the_whole_split(runs: Path) -> None:

@@ -120,11 +120,13 @@ def test_the_latest_states_are_kept_and_of_a_damaged_one_the_one_before_is_used(
     [variable] = variables = _variables((2,))
     for step in range(5):
         variable.assign(np.full(2, step))
-        saver.save(variables, Position(epoch=1, step=step), best=step == 1, statistics=np.full((2, 1), step))
+        judged = _variables((2,)) if step == 1 else ()
+        saver.save(variables, Position(epoch=1, step=step), best=judged, statistics=np.full((2, 1), step))
         variable.assign(np.full(2, -1.0))  # what comes later is not in the file
     saver.wait()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.npz", "last-1.npz", "last-2.npz", "last.npz"]
     assert load(tmp_path / "best.npz", variables).step == 1
+    np.testing.assert_array_equal(np.asarray(variable), np.asarray(_variables((2,))[0]))
 
     for newest, damage in ((4, None), (3, "last.npz"), (2, "last-1.npz")):
         if damage:
@@ -172,3 +174,12 @@ def test_better_is_by_accuracy_then_by_loss() -> None:
     assert not best.is_better(0.5, 1.0)
     assert not best.is_better(0.4, 0.1)
     assert Position().is_better(0.0, 100.0)
+
+
+def test_better_can_be_by_loss_then_by_accuracy() -> None:
+    best = Position(best_accuracy=0.5, best_loss=1.0)
+    assert best.is_better(0.4, 0.9, "loss")
+    assert best.is_better(0.6, 1.0, "loss")
+    assert not best.is_better(0.5, 1.0, "loss")
+    assert not best.is_better(0.9, 1.1, "loss")
+    assert Position().is_better(0.0, 100.0, "loss")
