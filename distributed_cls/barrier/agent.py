@@ -135,10 +135,12 @@ class Agent:
         def report(line: str) -> None:
             self._client.report(attempt, line)
 
+        self._report(PhaseStarted(phase=Phase.TENSORFLOW))  # the import may not have ended
+        given_up = self._client.closed.is_set
         try:
             if self._warm is None or self._warm.gone:
                 self._warm = self._start_warm_process()
-            self._process = RankProcess(self._warm, order.assignment, variables, self._states, report)
+            self._process = RankProcess(self._warm, order.assignment, variables, self._states, report, given_up)
         except WarmProcessGone as error:
             self._report(Failed(failure=FailureKind.DIED, message=str(error)))
             return

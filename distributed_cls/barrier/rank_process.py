@@ -21,7 +21,8 @@ _NO_PROXY = ("no_grpc_proxy", "no_proxy", "NO_PROXY")
 
 
 class RankProcess:
-    """A rank with an assignment. ``report`` is given its events and log lines as JSON text, from several threads."""
+    """A rank with an assignment. ``report`` is given its events and log lines as JSON text, from several threads;
+    ``given_up`` tells whether the driver is gone."""
 
     def __init__(
         self,
@@ -30,6 +31,7 @@ class RankProcess:
         environment: Mapping[str, str],
         states: Sequence[int],
         report: Callable[[str], None],
+        given_up: Callable[[], bool],
     ) -> None:
         self._warm, self._report = warm, report
         self.finished = False
@@ -40,7 +42,7 @@ class RankProcess:
         (input_read, self._input), (output_read, output_write), (events_read, events_write) = ends
         theirs = [input_read, output_write, events_write]
         try:
-            self.pid = warm.fork({**environment, "TMPDIR": self._scratch}, [*theirs, *states])
+            self.pid = warm.fork({**environment, "TMPDIR": self._scratch}, [*theirs, *states], given_up)
         except BaseException:
             shutil.rmtree(self._scratch, ignore_errors=True)
             for descriptor in (self._input, output_read, events_read):

@@ -8,13 +8,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
 from distributed_cls.contracts import fork_request
 from distributed_cls.contracts.fork_request import Exited, Forked, ForkRequest, SignalRequest
 
 _END_SECONDS = 5.0
+_POLL_SECONDS = 0.5
 _CLEAR_SECONDS = 1.0
 
 
@@ -46,20 +47,28 @@ class WarmProcess:
         """What a process of this agent's own writes, such as complaints of TensorFlow's import."""
         return self._process.stdout if self._process else None
 
-    def fork(self, environment: Mapping[str, str], descriptors: Sequence[int]) -> int:
+    def fork(
+        self, environment: Mapping[str, str], descriptors: Sequence[int], given_up: Callable[[], bool] = lambda: False
+    ) -> int:
         """Fork a process that takes over ``descriptors`` (see ``contracts/fork_request.py``); its pid.
 
-        Waits for the end of the import. Raises WarmProcessGone.
+        Waits for the end of the import, unless ``given_up`` says that nobody wants it any more. Raises WarmProcessGone.
         """
         try:
             message = fork_request.dumps(ForkRequest(dict(environment)))
             socket.send_fds(self._connection, [message], list(descriptors))
         except OSError as error:
             raise WarmProcessGone(f"the warm process does not listen: {error}") from error
-        pid = self._forked.get()
-        if pid is None:
-            raise WarmProcessGone(f"the warm process ended{self._how()}")
-        return pid
+        while True:
+            try:
+                pid = self._forked.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                if given_up():
+                    raise WarmProcessGone("the driver was gone before the import had ended") from None
+                continue
+            if pid is None:
+                raise WarmProcessGone(f"the warm process ended{self._how()}")
+            return pid
 
     def exit_code(self, pid: int, timeout: float = 0.0) -> int | None:
         """The exit code of a forked process, or minus a signal's number; None while it runs after ``timeout`` s."""
