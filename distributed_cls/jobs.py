@@ -252,11 +252,14 @@ def _evaluated(run: Run, summary: Summary, dataset: Dataset, outcome: "Outcome",
     stored = predictions.stored_images(dataset)
     predictions.write(run.folder, dataset, stored, list(counts), run.config.cluster.workers)
     splits = {
-        split: EvaluatedSplit(counted, predictions.with_paths(stored, recorder.mistakes(split)))
+        split: EvaluatedSplit(
+            counted.counts, predictions.with_paths(stored, recorder.mistakes(split)), counted.probabilities
+        )
         for split, counted in counts.items()
     }
     evaluation_result.write(run.folder, splits)
-    return _with(summary, val=metrics.split_entry(counts["val"]), test=metrics.split_entry(counts["test"]))
+    entries = {split: metrics.split_entry(found.counts, found.probabilities) for split, found in splits.items()}
+    return _with(summary, **entries)
 
 
 def _report(run: Run, summary: Summary, display: Display) -> Summary:

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from distributed_cls.config import Config, from_dict, to_dict
 from distributed_cls.contracts import codec
-from distributed_cls.contracts.counts import Counts
+from distributed_cls.contracts.evaluation_counts import EvaluationCounts
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class RankResult:
     """What a rank returns: the same on every rank, because all of it was summed over the ranks."""
 
     train: TrainResult | None = None
-    counts: dict[str, Counts] = field(default_factory=dict)  # of each evaluated split
+    counts: dict[str, EvaluationCounts] = field(default_factory=dict)  # of each evaluated split
 
 
 codec.register(Config, to_dict, from_dict)

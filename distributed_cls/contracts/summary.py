@@ -12,7 +12,7 @@ from distributed_cls.contracts.predicted import PredictionSummary
 from distributed_cls.contracts.rank_task import TrainResult
 from distributed_cls.errors import UserError
 
-SCHEMA_VERSION = 2  # version 1 had no number
+SCHEMA_VERSION = 3  # version 1 had no number, version 2 neither ROC AUC nor a bootstrap interval
 FILE = "summary.json"
 
 
@@ -39,12 +39,14 @@ class SplitEntry:
     correct: int
     accuracy: float
     accuracy_interval: list[float]  # 95 %, Wilson
-    loss: float | None  # None when it is not finite
+    loss: float | None  # log loss: mean cross-entropy; None when it is not finite
     top_k: int
     top_k_accuracy: float
     balanced_accuracy: float
     macro_f1: float
     calibration_error: float
+    roc_auc: float | None = None  # macro one-vs-rest; None where it is undefined or was not counted
+    accuracy_bootstrap: list[float] | None = None  # 95 %, percentiles
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,8 @@ def _page(
 ) -> str:
     counts = splits[split].counts
     scores = metrics.class_scores(counts.confusion)
+    probabilities = splits[split].probabilities
+    areas = metrics.roc_auc(probabilities.ordered_pairs, scores.support) if probabilities else None
     headline = view.headline(split, counts, scores, names)
     stages, total = view.stages(summary.seconds)
     model = readable(summary.model or "model")
@@ -109,12 +111,13 @@ def _page(
         subtitle=_subtitle(summary, len(names), ended),
         sections=[(anchor, text) for anchor, text in _SECTIONS if anchor != "time" or stages],
         headline=headline,
-        cards=view.score_cards(counts, val.counts if val else None),
+        cards=view.score_cards(splits[split], val),
         facts=view.run_facts(summary, total),
         failed_attempts=view.failed_attempts(summary),
         stages=stages,
         total=duration(total),
-        classes=view.class_rows(scores, names),
+        classes=view.class_rows(scores, names, areas),
+        macro_auc=None if areas is None else metrics.mean_area(areas),
         numbered=view.are_numbered(names),
         averages=[
             ("macro average", metrics.macro_average(scores)),

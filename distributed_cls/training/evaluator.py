@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from distributed_cls.contracts import rank_predictions
 from distributed_cls.contracts.counts import TOP_K, Counts
+from distributed_cls.contracts.evaluation_counts import EvaluationCounts, ProbabilityCounts
 from distributed_cls.contracts.events import MistakesFound, Phase
 from distributed_cls.contracts.rank_predictions import RankPredictions
 from distributed_cls.training.context import RankContext
 from distributed_cls.training.input import evaluation_batches
 from distributed_cls.training.outcomes import Predictions, encode_mistakes
+from distributed_cls.training.pair_order import ordered_pairs
 from distributed_cls.training.sharding import evaluation_steps
 from distributed_cls.training.steps_per_call import StepsPerCall
 
@@ -26,8 +28,9 @@ from distributed_cls.training.steps_per_call import StepsPerCall
 class Evaluator:
     """Evaluates one split, as often as it is asked to."""
 
-    def __init__(self, ctx: RankContext, split: str) -> None:
-        self._ctx, self._split = ctx, split
+    def __init__(self, ctx: RankContext, split: str, keep_logits: bool = False) -> None:
+        """``keep_logits``: of every class, which training has no use for."""
+        self._ctx, self._split, self._keep_logits = ctx, split, keep_logits
         # What the replicas have in training, the mean of it where their lanes differ.
         replica_batch = -(-ctx.config.train.batch_size // ctx.replicated.replicas)
         rank_batch = replica_batch * ctx.replicated.local_replicas
@@ -71,7 +74,8 @@ class Evaluator:
 
     def _evaluate_call(self, iterator: Any, steps: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """``steps`` batches of this rank, each result [steps, rank batch, …]: the columns of ``Predictions``."""
-        kinds = (tf.int64, tf.float32, tf.int32, tf.float32, tf.float32, tf.bool)
+        kinds = [tf.int64, tf.float32, tf.int32, tf.float32, tf.float32, tf.bool]
+        kinds += [tf.float32] if self._keep_logits else []
         columns = [tf.TensorArray(kind, size=steps) for kind in kinds]
         replicated = self._ctx.replicated
         for step in tf.range(steps):
@@ -86,21 +90,34 @@ class Evaluator:
         losses = keras.ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
         most = min(TOP_K, logits.shape[-1])
         probabilities, classes = tf.math.top_k(tf.nn.softmax(logits), most)
-        return classes, probabilities, losses, tf.math.in_top_k(labels, logits, most)
+        results = (classes, probabilities, losses, tf.math.in_top_k(labels, logits, most))
+        return (*results, logits) if self._keep_logits else results
 
 
-def evaluate(ctx: RankContext) -> dict[str, Counts]:
+def evaluate(ctx: RankContext) -> dict[str, EvaluationCounts]:
     """Evaluate val and test exactly: the counts of each."""
     ctx.reporter.phase(Phase.EVALUATE)
-    counts = {}
+    found = {}
     for split in ("val", "test"):
-        evaluator = Evaluator(ctx, split)
-        counts[split] = evaluator.run()
+        evaluator = Evaluator(ctx, split, keep_logits=True)
+        counts = evaluator.run()
         assert evaluator.predictions is not None
+        found[split] = EvaluationCounts(counts, _probability_counts(ctx, evaluator.predictions))
         _save_predictions(ctx, split, evaluator.predictions)
         ctx.reporter.send(MistakesFound(split=split, items=encode_mistakes(ctx.sources[split], evaluator.predictions)))
         ctx.kept_alive.append(evaluator)
-    return counts
+    return found
+
+
+def _probability_counts(ctx: RankContext, predictions: Predictions) -> ProbabilityCounts:
+    """The counts of a split's probabilities over all ranks."""
+    probabilities, labels = predictions.all_probabilities(), predictions.labels
+    own = probabilities[np.arange(len(labels)), labels]
+    every_label, every_true_probability = (
+        ctx.replicated.concatenate(values.astype(np.float64), ctx.rank, ctx.world_size) for values in (labels, own)
+    )
+    pairs = ordered_pairs(probabilities, labels, every_label.astype(np.int64), every_true_probability)
+    return ProbabilityCounts(ordered_pairs=ctx.replicated.sum_over_ranks(pairs).tolist())
 
 
 def _save_predictions(ctx: RankContext, split: str, predictions: Predictions) -> None:

@@ -11,6 +11,7 @@ from distributed_cls.config import Config, TrainConfig, to_dict
 from distributed_cls.contracts import checkpoint
 from distributed_cls.contracts import manifest as manifests
 from distributed_cls.contracts.counts import Counts
+from distributed_cls.contracts.evaluation_counts import EvaluationCounts
 from distributed_cls.contracts.events import FailureKind, Phase
 from distributed_cls.contracts.manifest import Manifest
 from distributed_cls.contracts.rank_task import RankAssignment, RankResult, RankTask, Step
@@ -152,7 +153,7 @@ def open_sources(
     return sources
 
 
-def _export(ctx: RankContext, build: Callable[[], keras.Model], counts: dict[str, Counts]) -> None:
+def _export(ctx: RankContext, build: Callable[[], keras.Model], counts: dict[str, EvaluationCounts]) -> None:
     """Let rank 0 write the exported model, from plain variables outside the strategy."""
     # Only a task with this step pays for the imports.
     from distributed_cls.training.model_card import Card
@@ -169,7 +170,7 @@ def _export(ctx: RankContext, build: Callable[[], keras.Model], counts: dict[str
             dataset=manifest.name,
             fingerprint=manifest.fingerprint,
             counts=manifest.counts,
-            metrics={split: _headline(counted) for split, counted in counts.items()},
+            metrics={split: _headline(counted.counts) for split, counted in counts.items()},
             config=to_dict(ctx.config),
         )
         folder = ctx.run_folder / "model"

@@ -1,0 +1,24 @@
+"""What the final evaluation of a split counts, summed over the ranks: a rank's result, and part of evaluation.json."""
+
+from dataclasses import dataclass
+
+from distributed_cls.contracts.counts import Counts
+
+
+@dataclass(frozen=True)
+class ProbabilityCounts:
+    """What the metrics of probabilities are computed from, beside ``Counts``.
+
+    ``ordered_pairs`` [classes]: pairs of an image of the class and an image of another one in which the first has the
+    higher probability of the class; equal ones count one half.
+    """
+
+    ordered_pairs: list[float]
+
+
+@dataclass(frozen=True)
+class EvaluationCounts:
+    """Everything that is counted of a split."""
+
+    counts: Counts
+    probabilities: ProbabilityCounts
