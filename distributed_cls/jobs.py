@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from distributed_cls import job_checks
 from distributed_cls.config import plugins
 from distributed_cls.contracts import summary as summaries
+from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.events import Event
 from distributed_cls.contracts.manifest import PAGE_FILE, Dataset
 from distributed_cls.contracts.rank_task import RankTask, Step
@@ -90,7 +91,9 @@ def _evaluate(run: Run, display: Display) -> Summary:
         spark = run.start_cluster(display)
         dataset = _prepare(run, lambda: crew.with_slots(spark), display)
         earlier_run.check_data(earlier, dataset)
-        summary = _run_ranks(run, spark, crew, dataset, display, (Step.EVALUATE,), str(earlier.checkpoint))
+        steps, weights = (Step.EVALUATE,), str(earlier.checkpoint)
+        confidence = earlier_run.confidence_of(earlier, run.given)
+        summary = _run_ranks(run, spark, crew, dataset, display, steps, weights, confidence)
     return _report(run, summary, display)
 
 
@@ -208,6 +211,7 @@ def _run_ranks(
     display: Display,
     steps: Sequence[Step],
     checkpoint: str | None = None,
+    confidence: Confidence | None = None,
 ) -> Summary:
     """Do ``steps`` on the ranks; the summary so far. Writes logs, metrics, checkpoints, the model, evaluation.json."""
     from distributed_cls.barrier.supervisor import run_ranks
@@ -216,7 +220,9 @@ def _run_ranks(
     if Step.TRAIN in steps:
         job_checks.check_resumed_data(run.folder, dataset)
     folder, fingerprint = str(run.folder.absolute()), dataset.manifest.fingerprint
-    task = RankTask(run.config, dataset.path, fingerprint, folder, tuple(steps), checkpoint, plugins=plugins.load())
+    task = RankTask(
+        run.config, dataset.path, fingerprint, folder, tuple(steps), checkpoint, confidence, plugins=plugins.load()
+    )
     recorder, view = Recorder(run.folder), progress.TrainingView(display, run.config.cluster.workers)
 
     def listen(event: Event) -> None:
@@ -259,7 +265,7 @@ def _evaluated(run: Run, summary: Summary, dataset: Dataset, outcome: "Outcome",
     }
     evaluation_result.write(run.folder, splits)
     entries = {split: metrics.split_entry(found.counts, found.probabilities) for split, found in splits.items()}
-    return _with(summary, **entries)
+    return _with(summary, confidence=outcome.result.confidence, **entries)
 
 
 def _report(run: Run, summary: Summary, display: Display) -> Summary:

@@ -11,6 +11,7 @@ from typing import Any
 from distributed_cls.config import registry
 from distributed_cls.config.cluster import ClusterConfig
 from distributed_cls.config.data import DataConfig
+from distributed_cls.config.evaluate import EvaluateConfig
 from distributed_cls.config.inference_sections import PredictConfig, ServeConfig, StreamConfig
 from distributed_cls.config.job import JOBS, JobConfig
 from distributed_cls.config.section import Section, setting
@@ -21,6 +22,7 @@ __all__ = [
     "ClusterConfig",
     "Config",
     "DataConfig",
+    "EvaluateConfig",
     "JobConfig",
     "PredictConfig",
     "ServeConfig",
@@ -44,6 +46,7 @@ class Config(Section):
     train: TrainConfig = field(default_factory=TrainConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     job: JobConfig = field(default_factory=JobConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
     stream: StreamConfig = field(default_factory=StreamConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)

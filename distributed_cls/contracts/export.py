@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from distributed_cls import storage
+from distributed_cls.contracts import codec
 from distributed_cls.contracts.codec import Json
+from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.errors import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # version 1 knew of no confidence: its probabilities are as the model gives them
 ABOUT = "model.json"  # in the model's folder, written last
 _REMEDY = "Set model_dir=<the run folder of a finished job=pipeline, or the model folder in it>."
 _FIELDS = {"name": str, "created": str, "classes": list, "image_size": int, "resize": str, "files": dict}
@@ -28,6 +30,7 @@ class Export:
     resize: str  # how a picture becomes a square, as in images/pixels.py
     metrics: dict[str, dict[str, Json]]  # split → figure → value
     dataset: dict[str, Json]  # name and fingerprint
+    confidence: Confidence = dataclasses.field(default_factory=Confidence)
 
     def materialize(self) -> "Export":
         """The export with its files on this machine's disk; a sub-class may have to bring them first."""
@@ -59,6 +62,7 @@ def write_about(
     resize: str,
     metrics: Mapping[str, Mapping[str, Json]],
     dataset: Mapping[str, Json],
+    confidence: Confidence,
 ) -> None:
     """Write ``model.json`` beside the files of a model, with the size and the checksum of each. See ``Export``."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
@@ -71,6 +75,7 @@ def write_about(
         "resize": resize,
         "metrics": metrics,
         "dataset": dataset,
+        "confidence": codec.to_plain(confidence),
         "files": {str(file.relative_to(folder)): _stamp(file) for file in files},
     }
     storage.write_json(folder / ABOUT, about)
@@ -121,15 +126,16 @@ def load_export(model_dir: str) -> Export:
         resize=about["resize"],
         metrics=about.get("metrics", {}),
         dataset=about.get("dataset", {}),
+        confidence=_confidence(folder, about),
     )
 
 
 def _check_schema(folder: Path, about: Any) -> None:
     where = folder / ABOUT
     version = about.get("schema_version") if isinstance(about, dict) else None
-    if version != SCHEMA_VERSION:
+    if version not in (1, SCHEMA_VERSION):
         raise UserError(
-            f"Expected schema_version={SCHEMA_VERSION} in {where}. Received: schema_version={version}. "
+            f"Expected schema_version={SCHEMA_VERSION} or earlier in {where}. Received: schema_version={version}. "
             "Export the model again with this version of distributed_cls."
         )
     for name, kind in _FIELDS.items():
@@ -138,6 +144,13 @@ def _check_schema(folder: Path, about: Any) -> None:
                 f"Expected {where} to hold {name} ({kind.__name__}). Received: {name}={about.get(name)!r}. "
                 "Export the model again."
             )
+
+
+def _confidence(folder: Path, about: dict[str, Any]) -> Confidence:
+    try:
+        return codec.from_plain(Confidence, about.get("confidence", {}), "confidence")
+    except ValueError as error:
+        raise UserError(f"Expected {folder / ABOUT} as it was written. Received: {error}. Export again.") from None
 
 
 def _check_file(folder: Path, name: str, stamp: dict[str, Any]) -> None:

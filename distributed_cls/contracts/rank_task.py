@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from distributed_cls.config import Config, from_dict, to_dict
 from distributed_cls.contracts import codec
+from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.evaluation_counts import EvaluationCounts
 
 SCHEMA_VERSION = 3
@@ -32,6 +33,7 @@ class RankTask:
     run_folder: str  # absolute, as every rank sees it
     steps: tuple[Step, ...]
     checkpoint: str | None = None  # without Step.TRAIN: the weights to evaluate or export
+    confidence: Confidence | None = None  # what is to be evaluated; None: fitted on the val split
     threads: int = 1  # CPU threads of each rank
     plugins: tuple[str, ...] = ()  # modules that register models from outside the package
 
@@ -66,6 +68,7 @@ class RankResult:
 
     train: TrainResult | None = None
     counts: dict[str, EvaluationCounts] = field(default_factory=dict)  # of each evaluated split
+    confidence: Confidence | None = None  # that they were counted with
 
 
 codec.register(Config, to_dict, from_dict)

@@ -5,7 +5,7 @@ A share of nothing (the precision of a class that was never predicted, say) is 0
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -188,7 +188,7 @@ def bootstrap_interval(
 def split_entry(counts: Counts, probabilities: ProbabilityCounts | None = None) -> SplitEntry:
     """The entry of one split in ``summary.json``."""
     scores = class_scores(counts.confusion)
-    return SplitEntry(
+    entry = SplitEntry(
         examples=counts.examples,
         correct=counts.correct,
         accuracy=counts.accuracy,
@@ -200,5 +200,15 @@ def split_entry(counts: Counts, probabilities: ProbabilityCounts | None = None) 
         macro_f1=macro_average(scores).f1,
         calibration_error=calibration(counts.bins).error,
         accuracy_bootstrap=list(bootstrap_interval(counts.correct, counts.examples)),
-        roc_auc=mean_area(roc_auc(probabilities.ordered_pairs, scores.support)) if probabilities else None,
+    )
+    if probabilities is None:
+        return entry
+    unscaled_loss = float(share(probabilities.unscaled_loss_sum, counts.examples))
+    return replace(
+        entry,
+        roc_auc=mean_area(roc_auc(probabilities.ordered_pairs, scores.support)),
+        unscaled_loss=unscaled_loss if math.isfinite(unscaled_loss) else None,
+        unscaled_calibration_error=calibration(probabilities.unscaled_bins).error,
+        coverage=float(share(probabilities.accepted, counts.examples)),
+        accepted_accuracy=float(share(probabilities.accepted_correct, probabilities.accepted)),
     )

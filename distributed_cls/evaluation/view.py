@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.counts import Counts, Floats, Integers
 from distributed_cls.contracts.evaluation_result import EvaluatedSplit
 from distributed_cls.contracts.events import Mistake
@@ -185,6 +186,29 @@ def class_rows(scores: ClassScores, names: Sequence[str], areas: Floats | None) 
         }
         for index, name in enumerate(names)
     ]
+
+
+def confidence_words(split: EvaluatedSplit, confidence: Confidence | None) -> list[str]:
+    """What temperature scaling and the reject option came to, in sentences."""
+    counted, sentences = split.probabilities, []
+    if confidence is None or counted is None:
+        return []
+    if confidence.temperature != 1:
+        before = metrics.calibration(counted.unscaled_bins)
+        sentences.append(
+            f"Temperature scaling with T = {number(confidence.temperature)}, fitted on the validation split, changed "
+            f"the calibration error from {percent(before.error)} to "
+            f"{percent(metrics.calibration(split.counts.bins).error)}. No predicted class changes by it."
+        )
+    if confidence.threshold is not None and confidence.coverage is not None:
+        entry = metrics.split_entry(split.counts, counted)
+        assert entry.coverage is not None and entry.accepted_accuracy is not None
+        sentences.append(
+            f"Below {percent(confidence.threshold)} confidence the answer is “none of these”: the threshold lets "
+            f"{percent(confidence.coverage)} of the validation images have an answer. Here {percent(entry.coverage)} "
+            f"have one, and {percent(entry.accepted_accuracy)} of these are correct."
+        )
+    return sentences
 
 
 def calibration_words(found: Calibration, accuracy: float) -> list[str]:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from distributed_cls.contracts import rank_predictions
+from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.counts import TOP_K, Counts
 from distributed_cls.contracts.evaluation_counts import EvaluationCounts, ProbabilityCounts
 from distributed_cls.contracts.events import MistakesFound, Phase
@@ -23,6 +24,7 @@ from distributed_cls.training.outcomes import Predictions, encode_mistakes
 from distributed_cls.training.pair_order import ordered_pairs
 from distributed_cls.training.sharding import evaluation_steps
 from distributed_cls.training.steps_per_call import StepsPerCall
+from distributed_cls.training.temperature import acceptance_threshold, fit_temperature
 
 
 class Evaluator:
@@ -94,30 +96,61 @@ class Evaluator:
         return (*results, logits) if self._keep_logits else results
 
 
-def evaluate(ctx: RankContext) -> dict[str, EvaluationCounts]:
-    """Evaluate val and test exactly: the counts of each."""
+def evaluate(ctx: RankContext, confidence: Confidence | None) -> tuple[dict[str, EvaluationCounts], Confidence]:
+    """Evaluate val and test exactly: the counts of each, and the confidence that they were counted with.
+
+    ``confidence``: of an earlier run; None: it is fitted on val.
+    """
     ctx.reporter.phase(Phase.EVALUATE)
-    found = {}
+    found: dict[str, tuple[Counts, Predictions]] = {}
     for split in ("val", "test"):
         evaluator = Evaluator(ctx, split, keep_logits=True)
+        ctx.kept_alive.append(evaluator)
         counts = evaluator.run()
         assert evaluator.predictions is not None
-        found[split] = EvaluationCounts(counts, _probability_counts(ctx, evaluator.predictions))
-        _save_predictions(ctx, split, evaluator.predictions)
-        ctx.reporter.send(MistakesFound(split=split, items=encode_mistakes(ctx.sources[split], evaluator.predictions)))
-        ctx.kept_alive.append(evaluator)
-    return found
+        found[split] = counts, evaluator.predictions
+    confidence = confidence or _fitted(ctx, found["val"][1])
+    counted = {}
+    for split, (unscaled, predictions) in found.items():
+        scaled = predictions.scaled(confidence.temperature)
+        counted[split] = _counted(ctx, unscaled, scaled, confidence)
+        _save_predictions(ctx, split, scaled)
+        ctx.reporter.send(MistakesFound(split=split, items=encode_mistakes(ctx.sources[split], scaled)))
+    return counted, confidence
 
 
-def _probability_counts(ctx: RankContext, predictions: Predictions) -> ProbabilityCounts:
-    """The counts of a split's probabilities over all ranks."""
-    probabilities, labels = predictions.all_probabilities(), predictions.labels
+def _fitted(ctx: RankContext, val: Predictions) -> Confidence:
+    """Temperature and threshold as the settings want them."""
+    config, temperature, threshold = ctx.config.evaluate, 1.0, None
+    assert val.logits is not None
+    if config.calibrate:
+        temperature = fit_temperature(val.logits, val.labels, ctx.replicated.sum_over_ranks)
+    if config.coverage is not None:
+        own = val.scaled(temperature).confidence.astype(np.float64)
+        every = ctx.replicated.concatenate(own, ctx.rank, ctx.world_size)
+        threshold = acceptance_threshold(every, config.coverage)
+    return Confidence(temperature, threshold, config.coverage)
+
+
+def _counted(ctx: RankContext, unscaled: Counts, scaled: Predictions, confidence: Confidence) -> EvaluationCounts:
+    """The counts of a split over all ranks. ``unscaled`` is already of all, ``scaled`` are this rank's predictions."""
+    replicated, classes = ctx.replicated, len(ctx.manifest.classes)
+    counts = Counts.from_vector(replicated.sum_over_ranks(scaled.counts(classes).to_vector()))
+    probabilities, labels = scaled.all_probabilities(), scaled.labels
     own = probabilities[np.arange(len(labels)), labels]
     every_label, every_true_probability = (
-        ctx.replicated.concatenate(values.astype(np.float64), ctx.rank, ctx.world_size) for values in (labels, own)
+        replicated.concatenate(values.astype(np.float64), ctx.rank, ctx.world_size) for values in (labels, own)
     )
     pairs = ordered_pairs(probabilities, labels, every_label.astype(np.int64), every_true_probability)
-    return ProbabilityCounts(ordered_pairs=ctx.replicated.sum_over_ranks(pairs).tolist())
+    accepted = np.array([confidence.accepts(float(value)) for value in scaled.confidence], bool)
+    right = accepted & (scaled.predicted == labels)
+    *pairs_of_all, accepted_of_all, right_of_all = replicated.sum_over_ranks(
+        np.array([*pairs, accepted.sum(), right.sum()], np.float64)
+    ).tolist()
+    return EvaluationCounts(
+        counts,
+        ProbabilityCounts(pairs_of_all, unscaled.loss_sum, unscaled.bins, round(accepted_of_all), round(right_of_all)),
+    )
 
 
 def _save_predictions(ctx: RankContext, split: str, predictions: Predictions) -> None:

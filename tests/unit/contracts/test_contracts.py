@@ -19,6 +19,7 @@ from distributed_cls.contracts import (
     rank_task,
     summary,
 )
+from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.counts import BINS, ConfidenceBins, Counts
 from distributed_cls.contracts.evaluation_counts import EvaluationCounts, ProbabilityCounts
 from distributed_cls.contracts.evaluation_result import EvaluatedSplit
@@ -31,7 +32,7 @@ from distributed_cls.errors import RunError, UserError
 
 TRAINED = TrainResult(3, 27, 2, loss=0.5, accuracy=0.75, learning_rate=1e-4, images_per_second=2000.0, val_accuracy=0.9)
 
-PROBABILITIES = ProbabilityCounts([3.5, 0.0, 12.0])
+PROBABILITIES = ProbabilityCounts([3.5, 0.0, 12.0], 9.5, ConfidenceBins(), accepted=40, accepted_correct=30)
 MISTAKE = Mistake("iVBOR", "ab" * 16, 3, 8, 0.99)
 
 
@@ -161,12 +162,13 @@ def test_a_task_travels_with_its_configuration() -> None:
 
 
 def test_a_result_travels_with_its_counts() -> None:
-    result = RankResult(TRAINED, {"val": EvaluationCounts(some_counts(1), PROBABILITIES)})
+    result = RankResult(TRAINED, {"val": EvaluationCounts(some_counts(1), PROBABILITIES)}, Confidence(2.5, 0.4, 0.95))
     attempt, event = orders.load_report(orders.dump_report(3, events.dumps(events.Finished(rank=1, result=result))))
     assert attempt == 3 and isinstance(event, events.Finished)
     assert event.result.train == TRAINED
     assert event.result.counts["val"].counts.to_plain() == some_counts(1).to_plain()
-    assert event.result.counts["val"].probabilities == PROBABILITIES
+    assert codec.to_plain(event.result.counts["val"].probabilities) == codec.to_plain(PROBABILITIES)
+    assert event.result.confidence == Confidence(2.5, 0.4, 0.95)
 
 
 ORDERS: list[Order] = [
@@ -207,7 +209,7 @@ def test_a_message_to_the_warm_process_is_one_line_and_the_same_again(message: f
 def test_an_evaluation_is_the_same_again_and_an_older_one_is_read(tmp_path: Path) -> None:
     evaluation_result.write(tmp_path, {"test": EvaluatedSplit(some_counts(1), [MISTAKE], PROBABILITIES)})
     read = evaluation_result.read(tmp_path, "")["test"]
-    assert (read.mistakes, read.probabilities) == ([MISTAKE], PROBABILITIES)
+    assert read.mistakes == [MISTAKE] and codec.to_plain(read.probabilities) == codec.to_plain(PROBABILITIES)
     assert read.counts.to_plain() == some_counts(1).to_plain()
 
     content = json.loads((tmp_path / "evaluation.json").read_text())
@@ -261,6 +263,7 @@ def test_predictions_of_a_rank_are_read_only_for_their_data_set(tmp_path: Path) 
 
 def test_a_summary_is_the_same_again_and_leaves_out_what_it_does_not_know(tmp_path: Path) -> None:
     made = summary.Summary("train", {"total": 3.5}, {"train": {"seed": 1}}, model="cnn", attempts=2, train=TRAINED)
+    made = dataclasses.replace(made, confidence=Confidence(1.5))
     summary.write(tmp_path, made)
     assert summary.read(tmp_path, "") == made
     assert "verified" not in json.loads((tmp_path / "summary.json").read_text())

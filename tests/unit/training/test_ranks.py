@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 from distributed_cls.barrier.rendezvous import held_port
 from distributed_cls.config import ClusterConfig, Config, DataConfig, TrainConfig
@@ -28,6 +28,7 @@ from distributed_cls.models.building import build
 from distributed_cls.models.cnn import CnnConfig
 from distributed_cls.models.dense import DenseConfig
 from distributed_cls.training import resuming, run_state
+from distributed_cls.training.temperature import fit_temperature
 from tests.patience import PATIENCE
 from tests.shards import Record, records, write_dataset
 
@@ -275,14 +276,22 @@ def test_the_counts_are_those_of_a_plain_model_over_the_whole_split(runs: Path) 
         images, labels = np.stack([image for image, _, _ in part]), np.array([label for _, label, _ in part])
         logits = model(images.astype(np.float32), training=False)
         losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-        counted, pairs = results[0].counts[split].counts, results[0].counts[split].probabilities.ordered_pairs
+        counted, more = results[0].counts[split].counts, results[0].counts[split].probabilities
+        confidence = results[0].confidence
+        assert confidence is not None and confidence.temperature != 1
+        scaled = keras.ops.softmax(logits / confidence.temperature)
         assert counted.examples == len(part)
         assert counted.correct == int((np.argmax(logits, 1) == labels).sum())
-        assert counted.loss_sum == pytest.approx(float(np.sum(losses)), rel=1e-4)
+        assert more.unscaled_loss_sum == pytest.approx(float(np.sum(losses)), rel=1e-4)
+        assert counted.loss_sum == pytest.approx(log_loss(labels, scaled, normalize=False), rel=1e-4)
+        assert more.accepted == len(part) and more.accepted_correct == counted.correct  # there is no threshold
+        if split == "val":
+            alone = fit_temperature(np.asarray(logits), labels)
+            assert confidence.temperature == pytest.approx(alone, rel=1e-3)
         assert np.sum(counted.confusion, axis=1).tolist() == np.bincount(labels, minlength=3).tolist()
         of_each = np.bincount(labels)
-        areas = np.array(pairs) / (of_each * (len(part) - of_each))
-        expected = roc_auc_score(labels, keras.ops.softmax(logits), average=None, multi_class="ovr")
+        areas = np.array(more.ordered_pairs) / (of_each * (len(part) - of_each))
+        expected = roc_auc_score(labels, scaled, average=None, multi_class="ovr")
         assert areas == pytest.approx(expected, abs=1e-3)  # that a pair is equal depends on the last digit
 
 
