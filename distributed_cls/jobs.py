@@ -97,6 +97,19 @@ def _evaluate(run: Run, display: Display) -> Summary:
     return _report(run, summary, display)
 
 
+def _suspects(run: Run, display: Display) -> Summary:
+    """Train a model for each fold of the train split, and list the labels that the others doubt."""
+    from distributed_cls import suspects_job
+
+    with _crew(run) as crew:
+        spark = run.start_cluster(display)
+        dataset = _prepare(run, lambda: spark, display)
+        job_checks.check_enough_images(run.config, dataset)
+        suspects_job.perform(run, spark, crew, dataset, display)
+    workers = run.config.cluster.workers
+    return _with(run.summary(), model=run.config.model.name, dataset=_dataset_entry(dataset), workers=workers)
+
+
 def _verify(run: Run, display: Display) -> Summary:
     """Read the prepared data sets of this name again, all of every one."""
     from distributed_cls.dataset import verify
@@ -296,5 +309,6 @@ _JOBS: dict[str, Callable[[Run, Display], Summary]] = {
     "predict": _predict,
     "stream": _stream,
     "serve": _serve,
+    "suspects": _suspects,
     "doctor": _doctor,
 }

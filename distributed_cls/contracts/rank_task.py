@@ -34,6 +34,7 @@ class RankTask:
     steps: tuple[Step, ...]
     checkpoint: str | None = None  # without Step.TRAIN: the weights to evaluate or export
     confidence: Confidence | None = None  # what is to be evaluated; None: fitted on the val split
+    every_class: bool = False  # predictions with the probability of every class, not of the most probable ones
     threads: int = 1  # CPU threads of each rank
     plugins: tuple[str, ...] = ()  # modules that register models from outside the package
 

@@ -241,7 +241,7 @@ def gallery(mistakes: Sequence[Mistake], names: Sequence[str]) -> list[dict[str,
 
     return [
         {
-            **_picture(item.image),
+            **picture(item.image),
             "true": name_of(item.true),
             "predicted": name_of(item.predicted),
             "confidence": percent(item.confidence),
@@ -252,7 +252,7 @@ def gallery(mistakes: Sequence[Mistake], names: Sequence[str]) -> list[dict[str,
     ]
 
 
-def _picture(encoded: str) -> dict[str, object]:
+def picture(encoded: str) -> dict[str, object]:
     """A data URL of a base64 PNG, and whether its pixels should stay visible when it is enlarged."""
     try:
         png = base64.b64decode(encoded, validate=True)

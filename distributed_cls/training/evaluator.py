@@ -96,10 +96,13 @@ class Evaluator:
         return (*results, logits) if self._keep_logits else results
 
 
-def evaluate(ctx: RankContext, confidence: Confidence | None) -> tuple[dict[str, EvaluationCounts], Confidence]:
+def evaluate(
+    ctx: RankContext, confidence: Confidence | None, every_class: bool = False
+) -> tuple[dict[str, EvaluationCounts], Confidence]:
     """Evaluate val and test exactly: the counts of each, and the confidence that they were counted with.
 
-    ``confidence``: of an earlier run; None: it is fitted on val.
+    ``confidence``: of an earlier run; None: it is fitted on val. ``every_class``: the predictions that are saved hold
+    the probabilities of all classes.
     """
     ctx.reporter.phase(Phase.EVALUATE)
     found: dict[str, tuple[Counts, Predictions]] = {}
@@ -114,7 +117,7 @@ def evaluate(ctx: RankContext, confidence: Confidence | None) -> tuple[dict[str,
     for split, (unscaled, predictions) in found.items():
         scaled = predictions.scaled(confidence.temperature)
         counted[split] = _counted(ctx, unscaled, scaled, confidence)
-        _save_predictions(ctx, split, scaled)
+        _save_predictions(ctx, split, scaled, every_class)
         ctx.reporter.send(MistakesFound(split=split, items=encode_mistakes(ctx.sources[split], scaled)))
     return counted, confidence
 
@@ -153,7 +156,12 @@ def _counted(ctx: RankContext, unscaled: Counts, scaled: Predictions, confidence
     )
 
 
-def _save_predictions(ctx: RankContext, split: str, predictions: Predictions) -> None:
+def _save_predictions(ctx: RankContext, split: str, predictions: Predictions, every_class: bool) -> None:
+    classes, probabilities = predictions.classes, predictions.probabilities
+    if every_class:
+        whole = predictions.all_probabilities()
+        classes = np.argsort(-whole, axis=1, kind="stable")
+        probabilities = np.take_along_axis(whole, classes, 1)
     ranges = [(part.shard, part.start, part.stop) for part in ctx.sources[split].ranges]
     rank_predictions.write(
         ctx.run_folder,
@@ -163,7 +171,7 @@ def _save_predictions(ctx: RankContext, split: str, predictions: Predictions) ->
             ctx.world_size,
             ctx.manifest.fingerprint,
             np.array(ranges, np.int64).reshape(-1, 3),
-            predictions.classes,
-            predictions.probabilities.astype(np.float32),
+            classes,
+            probabilities.astype(np.float32),
         ),
     )

@@ -88,7 +88,7 @@ def _do_steps(ctx: RankContext, task: RankTask, build_model: Callable[[], keras.
     counts: dict[str, EvaluationCounts] = {}
     confidence = task.confidence
     if Step.EVALUATE in task.steps:
-        counts, confidence = evaluate(ctx, task.confidence)
+        counts, confidence = evaluate(ctx, task.confidence, task.every_class)
     if Step.EXPORT in task.steps:
         _export(ctx, build_model, counts, confidence or Confidence())
     return RankResult(trained, counts, confidence)
