@@ -11,8 +11,8 @@ from distributed_cls.errors import UserError
 
 log = logging.getLogger(__name__)
 
-PREPARING = ("pipeline", "prepare", "train", "evaluate")
-_RANKS = ("pipeline", "train", "evaluate")  # jobs whose ranks read the prepared data set
+PREPARING = ("pipeline", "prepare", "train", "evaluate", "suspects")
+_RANKS = ("pipeline", "train", "evaluate", "suspects")  # jobs whose ranks read the prepared data set
 # Settings that a resumed run may change; all others would mix two runs into one.
 _MAY_CHANGE = (
     *("train.epochs", "train.patience", "train.cache_megabytes", "cluster.workers"),

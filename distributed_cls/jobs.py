@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from distributed_cls import job_checks
 from distributed_cls.config import plugins
 from distributed_cls.contracts import summary as summaries
+from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.events import Event
 from distributed_cls.contracts.manifest import PAGE_FILE, Dataset
 from distributed_cls.contracts.rank_task import RankTask, Step
@@ -90,8 +91,23 @@ def _evaluate(run: Run, display: Display) -> Summary:
         spark = run.start_cluster(display)
         dataset = _prepare(run, lambda: crew.with_slots(spark), display)
         earlier_run.check_data(earlier, dataset)
-        summary = _run_ranks(run, spark, crew, dataset, display, (Step.EVALUATE,), str(earlier.checkpoint))
+        steps, weights = (Step.EVALUATE,), str(earlier.checkpoint)
+        confidence = earlier_run.confidence_of(earlier, run.given)
+        summary = _run_ranks(run, spark, crew, dataset, display, steps, weights, confidence)
     return _report(run, summary, display)
+
+
+def _suspects(run: Run, display: Display) -> Summary:
+    """Train a model for each fold of the train split, and list the labels that the others doubt."""
+    from distributed_cls import suspects_job
+
+    with _crew(run) as crew:
+        spark = run.start_cluster(display)
+        dataset = _prepare(run, lambda: spark, display)
+        job_checks.check_enough_images(run.config, dataset)
+        suspects_job.perform(run, spark, crew, dataset, display)
+    workers = run.config.cluster.workers
+    return _with(run.summary(), model=run.config.model.name, dataset=_dataset_entry(dataset), workers=workers)
 
 
 def _verify(run: Run, display: Display) -> Summary:
@@ -209,6 +225,7 @@ def _run_ranks(
     display: Display,
     steps: Sequence[Step],
     checkpoint: str | None = None,
+    confidence: Confidence | None = None,
 ) -> Summary:
     """Do ``steps`` on the ranks; the summary so far. Writes logs, metrics, checkpoints, the model, evaluation.json."""
     from distributed_cls.barrier.supervisor import run_ranks
@@ -217,7 +234,9 @@ def _run_ranks(
     if Step.TRAIN in steps:
         job_checks.check_resumed_data(run.folder, dataset)
     folder, fingerprint = str(run.folder.absolute()), dataset.manifest.fingerprint
-    task = RankTask(run.config, dataset.path, fingerprint, folder, tuple(steps), checkpoint, plugins=plugins.load())
+    task = RankTask(
+        run.config, dataset.path, fingerprint, folder, tuple(steps), checkpoint, confidence, plugins=plugins.load()
+    )
     recorder, view = Recorder(run.folder), progress.TrainingView(display, run.config.cluster.workers)
 
     def listen(event: Event) -> None:
@@ -253,11 +272,14 @@ def _evaluated(run: Run, summary: Summary, dataset: Dataset, outcome: "Outcome",
     stored = predictions.stored_images(dataset)
     predictions.write(run.folder, dataset, stored, list(counts), run.config.cluster.workers)
     splits = {
-        split: EvaluatedSplit(counted, predictions.with_paths(stored, recorder.mistakes(split)))
+        split: EvaluatedSplit(
+            counted.counts, predictions.with_paths(stored, recorder.mistakes(split)), counted.probabilities
+        )
         for split, counted in counts.items()
     }
     evaluation_result.write(run.folder, splits)
-    return _with(summary, val=metrics.split_entry(counts["val"]), test=metrics.split_entry(counts["test"]))
+    entries = {split: metrics.split_entry(found.counts, found.probabilities) for split, found in splits.items()}
+    return _with(summary, confidence=outcome.result.confidence, **entries)
 
 
 def _report(run: Run, summary: Summary, display: Display) -> Summary:
@@ -288,5 +310,6 @@ _JOBS: dict[str, Callable[[Run, Display], Summary]] = {
     "predict": _predict,
     "stream": _stream,
     "serve": _serve,
+    "suspects": _suspects,
     "doctor": _doctor,
 }

@@ -46,6 +46,9 @@ _ABOUT = {
     "cluster": "Which Spark cluster runs the job, and the limit of every wait on it. "
     "[clusters.md](clusters.md) has the rest.",
     "job": "What to do. [operations.md](operations.md) tells which job may be started again.",
+    "evaluate": "What is fitted on the validation split after training. "
+    "[report.md](report.md#confidence) has the rest.",
+    "suspects": "`job=suspects`. [report.md](report.md#suspected-labels) has the rest.",
     "predict": "`job=predict` and `job=stream`. [serving.md](serving.md) has the rest.",
     "stream": "`job=stream`.",
     "serve": "`job=serve`. [serving.md](serving.md#how-it-behaves) tells how the limits work together.",

@@ -11,9 +11,11 @@ from typing import Any
 from distributed_cls.config import registry
 from distributed_cls.config.cluster import ClusterConfig
 from distributed_cls.config.data import DataConfig
+from distributed_cls.config.evaluate import EvaluateConfig
 from distributed_cls.config.inference_sections import PredictConfig, ServeConfig, StreamConfig
 from distributed_cls.config.job import JOBS, JobConfig
 from distributed_cls.config.section import Section, setting
+from distributed_cls.config.suspects import SuspectsConfig
 from distributed_cls.config.train import MOST_LANES, TrainConfig
 
 __all__ = [
@@ -21,10 +23,12 @@ __all__ = [
     "ClusterConfig",
     "Config",
     "DataConfig",
+    "EvaluateConfig",
     "JobConfig",
     "PredictConfig",
     "ServeConfig",
     "StreamConfig",
+    "SuspectsConfig",
     "TrainConfig",
     "from_dict",
     "from_saved",
@@ -44,9 +48,11 @@ class Config(Section):
     train: TrainConfig = field(default_factory=TrainConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     job: JobConfig = field(default_factory=JobConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
     stream: StreamConfig = field(default_factory=StreamConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
+    suspects: SuspectsConfig = field(default_factory=SuspectsConfig)
     dataset_root: str = setting("datasets", "folder of prepared data sets, which driver and executors can reach")
     model_dir: str | None = setting(None, "jobs that use a trained model: its run folder, or the model folder in it")
     output: str | None = setting(None, "job=predict and job=stream: folder of the results (path or URL)")

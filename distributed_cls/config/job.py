@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from distributed_cls.config.section import Section, setting
 
-JOBS = ("pipeline", "prepare", "verify", "train", "evaluate", "predict", "stream", "serve", "doctor")
+JOBS = ("pipeline", "prepare", "verify", "train", "evaluate", "predict", "stream", "serve", "suspects", "doctor")
 
 
 @dataclass

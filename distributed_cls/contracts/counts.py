@@ -30,6 +30,21 @@ class ConfidenceBins:
             self.count + other.count, self.correct + other.correct, self.confidence + other.confidence
         )
 
+    def to_plain(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {name: getattr(self, name).tolist() for name in ("count", "correct", "confidence")}
+
+    @staticmethod
+    def from_plain(content: Any) -> "ConfidenceBins":
+        """From ``to_plain``. Raises ValueError."""
+        try:
+            count, correct, confidence = (
+                np.array(content[name], np.float64) for name in ("count", "correct", "confidence")
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"expected bins of confidence, received {error!r}") from None
+        return ConfidenceBins(count.astype(np.int64), correct.astype(np.int64), confidence)
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -111,11 +126,7 @@ class Counts:
             "top_k": self.top_k,
             "top_k_correct": self.top_k_correct,
             "confusion": self.confusion.tolist(),
-            "bins": {
-                "count": self.bins.count.tolist(),
-                "correct": self.bins.correct.tolist(),
-                "confidence": self.bins.confidence.tolist(),
-            },
+            "bins": self.bins.to_plain(),
         }
 
     @staticmethod
@@ -123,13 +134,12 @@ class Counts:
         """From ``to_plain`` or its first version (``top5_correct``). Raises ValueError when its numbers disagree."""
         try:
             top_k, top_k_correct = content.get("top_k", 5), content.get("top_k_correct", content.get("top5_correct"))
-            bins = [np.array(content["bins"][name], np.float64) for name in ("count", "correct", "confidence")]
             counts = Counts(
                 np.array(content["confusion"], np.int64),
                 float(content["loss_sum"]),
                 int(top_k_correct),
                 int(top_k),
-                ConfidenceBins(bins[0].astype(np.int64), bins[1].astype(np.int64), bins[2]),
+                ConfidenceBins.from_plain(content["bins"]),
             )
             examples, correct = int(content["examples"]), int(content["correct"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -155,4 +165,5 @@ class Counts:
         expect(int(self.bins.count.sum()) <= examples, f"bins of at most {examples} images", int(self.bins.count.sum()))
 
 
+codec.register(ConfidenceBins, ConfidenceBins.to_plain, ConfidenceBins.from_plain)
 codec.register(Counts, Counts.to_plain, Counts.from_plain)

@@ -7,10 +7,12 @@ from typing import Any
 from distributed_cls import storage
 from distributed_cls.contracts import codec
 from distributed_cls.contracts.counts import Counts
+from distributed_cls.contracts.evaluation_counts import ProbabilityCounts
 from distributed_cls.contracts.events import Mistake
 from distributed_cls.errors import UserError
 
-SCHEMA_VERSION = 2  # version 1 had no number, and the counts and the mistakes of a split in one mapping
+# Version 1 had no number, and the counts and the mistakes of a split in one mapping; 2 had no ``probabilities``.
+SCHEMA_VERSION = 3
 FILE = "evaluation.json"
 
 
@@ -20,6 +22,7 @@ class EvaluatedSplit:
 
     counts: Counts
     mistakes: list[Mistake] = field(default_factory=list)  # most confident first
+    probabilities: ProbabilityCounts | None = None  # an earlier release did not count them
 
 
 def write(folder: Path, splits: dict[str, EvaluatedSplit]) -> None:

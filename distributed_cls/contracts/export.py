@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from distributed_cls import storage
+from distributed_cls.contracts import codec
 from distributed_cls.contracts.codec import Json
+from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.errors import UserError
 
-SCHEMA_VERSION = 2  # 1 had no channels: they were three
+SCHEMA_VERSION = 2  # 1 had no channels: they were three; and no confidence: the probabilities are the model's own
 ABOUT = "model.json"  # in the model's folder, written last
 _REMEDY = "Set model_dir=<the run folder of a finished job=pipeline, or the model folder in it>."
 _FIELDS = {"name": str, "created": str, "classes": list, "image_size": int, "resize": str, "files": dict}
@@ -29,6 +31,7 @@ class Export:
     metrics: dict[str, dict[str, Json]]  # split → figure → value
     dataset: dict[str, Json]  # name and fingerprint
     channels: int = 3  # of the model's input: 1 for grey, 3 for RGB
+    confidence: Confidence = dataclasses.field(default_factory=Confidence)
 
     def materialize(self) -> "Export":
         """The export with its files on this machine's disk; a sub-class may have to bring them first."""
@@ -60,6 +63,7 @@ def write_about(
     resize: str,
     metrics: Mapping[str, Mapping[str, Json]],
     dataset: Mapping[str, Json],
+    confidence: Confidence,
     channels: int = 3,
 ) -> None:
     """Write ``model.json`` beside the files of a model, with the size and the checksum of each. See ``Export``."""
@@ -74,6 +78,7 @@ def write_about(
         "channels": channels,
         "metrics": metrics,
         "dataset": dataset,
+        "confidence": codec.to_plain(confidence),
         "files": {str(file.relative_to(folder)): _stamp(file) for file in files},
     }
     storage.write_json(folder / ABOUT, about)
@@ -125,6 +130,7 @@ def load_export(model_dir: str) -> Export:
         metrics=about.get("metrics", {}),
         dataset=about.get("dataset", {}),
         channels=about.get("channels", 3),
+        confidence=_confidence(folder, about),
     )
 
 
@@ -142,6 +148,13 @@ def _check_schema(folder: Path, about: Any) -> None:
                 f"Expected {where} to hold {name} ({kind.__name__}). Received: {name}={about.get(name)!r}. "
                 "Export the model again."
             )
+
+
+def _confidence(folder: Path, about: dict[str, Any]) -> Confidence:
+    try:
+        return codec.from_plain(Confidence, about.get("confidence", {}), "confidence")
+    except ValueError as error:
+        raise UserError(f"Expected {folder / ABOUT} as it was written. Received: {error}. Export again.") from None
 
 
 def _check_file(folder: Path, name: str, stamp: dict[str, Any]) -> None:

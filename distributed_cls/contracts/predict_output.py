@@ -20,7 +20,8 @@ from distributed_cls.contracts import codec
 from distributed_cls.errors import UserError
 from distributed_cls.text import first_line
 
-SCHEMA_VERSION = 2  # of all of them; 1 was not written down, and named its fields after settings
+# Of all of them. 1 was not written down, and named its fields after settings; 2 had no ``accepted``.
+SCHEMA_VERSION = 3
 PLAN = "_plan.parquet"
 PREDICT_JOB = "_job.json"
 STREAM_JOB = "_stream.json"
@@ -36,6 +37,7 @@ _ROWS = pa.schema(
         ("top", pa.list_(pa.struct([("label", pa.string()), ("confidence", pa.float32())]))),
         ("error", pa.string()),
         ("truth", pa.string()),
+        ("accepted", pa.bool_()),
     ]
 )
 _SLICES = pa.schema(
@@ -60,6 +62,7 @@ class Prediction:
     top: tuple[tuple[str, float], ...] | None = None  # the most probable classes with their probabilities
     error: str | None = None
     truth: str | None = None
+    accepted: bool | None = None  # false: none of these; ``label`` is then only the most probable class
 
 
 @dataclass(frozen=True, slots=True)  # there may be millions

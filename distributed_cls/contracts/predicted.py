@@ -9,7 +9,7 @@ from distributed_cls.contracts import codec
 from distributed_cls.contracts.codec import Json
 from distributed_cls.errors import UserError
 
-SCHEMA_VERSION = 2  # 1 was not written down
+SCHEMA_VERSION = 3  # 1 was not written down, 2 had no ``none_of_these``
 FILE = "_summary.json"
 _REMEDY = "Run the job again."
 
@@ -40,11 +40,12 @@ class PredictionSummary:
     source: str
     output: str
     images: int = 0
-    classified: int = 0
+    classified: int = 0  # with an answer
+    none_of_these: int = 0  # read, but below the model's threshold
     rejected: int = 0
     labels: dict[str, PredictedClass] = field(default_factory=dict)  # the most frequent class first
     rejects: list[UnreadImage] = field(default_factory=list)  # the first few
-    labelled: int = 0  # classified images whose class is known
+    labelled: int = 0  # images with an answer whose class is known
     correct: int = 0  # of these
     files: int = 0  # with rows
     new_files: int = 0
@@ -69,7 +70,7 @@ def read(output: str) -> PredictionSummary:
     content = storage.read_json(path, "the summary of a prediction", _REMEDY)
     try:
         version = content.pop("schema_version", 1)
-        if version not in (1, SCHEMA_VERSION):
+        if version not in range(1, SCHEMA_VERSION + 1):
             raise ValueError(f"schema version {version}, which is newer than this release's {SCHEMA_VERSION}")
         content.pop("accuracy", None)
         return codec.from_plain(PredictionSummary, upgraded(content) if version == 1 else content, FILE)

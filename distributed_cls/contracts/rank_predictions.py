@@ -1,7 +1,8 @@
 """What a rank predicted for its images of a split: a file of each rank in the run folder, which the driver gathers.
 
 ``predictions/<split>-<rank>-of-<world size>.npz`` holds int64 ``ranges`` [r, 3] (shard, first record, record after the
-last), int64 ``classes`` and float32 ``probabilities`` [examples, ≤ 5], most probable first, in the order of the ranges.
+last), int64 ``classes`` and float32 ``probabilities`` [examples, ≤ 5 or all], most probable first, in the order of the
+ranges.
 """
 
 import json

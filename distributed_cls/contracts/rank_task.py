@@ -7,9 +7,10 @@ from typing import TypeVar
 
 from distributed_cls.config import Config, from_dict, to_dict
 from distributed_cls.contracts import codec
-from distributed_cls.contracts.counts import Counts
+from distributed_cls.contracts.confidence import Confidence
+from distributed_cls.contracts.evaluation_counts import EvaluationCounts
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 T = TypeVar("T")
 
@@ -32,6 +33,8 @@ class RankTask:
     run_folder: str  # absolute, as every rank sees it
     steps: tuple[Step, ...]
     checkpoint: str | None = None  # without Step.TRAIN: the weights to evaluate or export
+    confidence: Confidence | None = None  # what is to be evaluated; None: fitted on the val split
+    every_class: bool = False  # predictions with the probability of every class, not of the most probable ones
     threads: int = 1  # CPU threads of each rank
     plugins: tuple[str, ...] = ()  # modules that register models from outside the package
 
@@ -65,7 +68,8 @@ class RankResult:
     """What a rank returns: the same on every rank, because all of it was summed over the ranks."""
 
     train: TrainResult | None = None
-    counts: dict[str, Counts] = field(default_factory=dict)  # of each evaluated split
+    counts: dict[str, EvaluationCounts] = field(default_factory=dict)  # of each evaluated split
+    confidence: Confidence | None = None  # that they were counted with
 
 
 codec.register(Config, to_dict, from_dict)

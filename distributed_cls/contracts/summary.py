@@ -8,11 +8,12 @@ from typing import Any
 from distributed_cls import storage
 from distributed_cls.contracts import codec, predicted
 from distributed_cls.contracts.codec import Json
+from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.predicted import PredictionSummary
 from distributed_cls.contracts.rank_task import TrainResult
 from distributed_cls.errors import UserError
 
-SCHEMA_VERSION = 2  # version 1 had no number
+SCHEMA_VERSION = 3  # version 1 had no number, version 2 nothing of ROC AUC, bootstrap and confidence
 FILE = "summary.json"
 
 
@@ -40,12 +41,18 @@ class SplitEntry:
     correct: int
     accuracy: float
     accuracy_interval: list[float]  # 95 %, Wilson
-    loss: float | None  # None when it is not finite
+    loss: float | None  # log loss: mean cross-entropy; None when it is not finite
     top_k: int
     top_k_accuracy: float
     balanced_accuracy: float
     macro_f1: float
     calibration_error: float
+    roc_auc: float | None = None  # macro one-vs-rest; None where it is undefined or was not counted
+    accuracy_bootstrap: list[float] | None = None  # 95 %, percentiles
+    unscaled_loss: float | None = None  # before temperature scaling
+    unscaled_calibration_error: float | None = None
+    coverage: float | None = None  # share of the images whose answer counts
+    accepted_accuracy: float | None = None  # of these; 0 without any
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,7 @@ class Summary:
     attempts: int | None = None  # of the training stage, the successful one included
     failed_attempts: list[FailedAttempt] = field(default_factory=list)
     train: TrainResult | None = None
+    confidence: Confidence | None = None  # of the model that was evaluated
     val: SplitEntry | None = None
     test: SplitEntry | None = None
     verified: list[str] = field(default_factory=list)  # job=verify: folders

@@ -10,7 +10,12 @@ from distributed_cls.contracts.summary import DatasetEntry
 from distributed_cls.evaluation.labels import plural, readable
 
 # Settings of jobs that did not run would be most of the page.
-_JOB_SECTIONS = {"predict": ("predict",), "stream": ("predict", "stream"), "serve": ("serve",)}
+_JOB_SECTIONS = {
+    "predict": ("predict",),
+    "stream": ("predict", "stream"),
+    "serve": ("serve",),
+    "suspects": ("suspects",),
+}
 
 
 def dataset_facts(dataset: DatasetEntry | None, names: Sequence[str]) -> dict[str, object]:

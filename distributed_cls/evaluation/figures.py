@@ -99,8 +99,11 @@ def throughput_curve(history: History, mean: float | None = None) -> str | None:
 
 
 @styled
-def reliability_diagram(calibrated: Calibration) -> str:
-    """Accuracy against confidence in each bin, with the share of images in it as a faint bar."""
+def reliability_diagram(calibrated: Calibration, before: Calibration | None = None) -> str:
+    """Accuracy against confidence in each bin, with the share of images in it as a faint bar.
+
+    ``before``: the same before temperature scaling, drawn behind.
+    """
     from matplotlib.ticker import PercentFormatter
 
     figure, axes = canvas(4.4, 3.6)
@@ -110,19 +113,21 @@ def reliability_diagram(calibrated: Calibration) -> str:
     shares = share(calibrated.count, calibrated.count.sum())
     axes.bar(left, shares, width, align="edge", color=MUTED, alpha=0.25, label="share of images")
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)), label="perfect")
-    axes.vlines(
-        calibrated.confidence[filled],
-        calibrated.confidence[filled],
-        calibrated.accuracy[filled],
-        color=ORANGE,
-        linewidth=2,
-    )
-    axes.plot(calibrated.confidence[filled], calibrated.accuracy[filled], "o", color=BLUE, label="accuracy")
+    if before is None:
+        gap = calibrated.confidence[filled], calibrated.accuracy[filled]
+        axes.vlines(calibrated.confidence[filled], *gap, color=ORANGE, linewidth=2)
+    if before is not None:
+        seen = before.count > 0
+        look: dict[str, Any] = {"markersize": 5, "markerfacecolor": PAPER, "color": ORANGE}
+        axes.plot(before.confidence[seen], before.accuracy[seen], "D:", linewidth=1, label="before scaling", **look)
+    label = "accuracy" if before is None else "after scaling"
+    axes.plot(calibrated.confidence[filled], calibrated.accuracy[filled], "o", color=BLUE, label=label)
     axes.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="confidence", ylabel="accuracy")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1.0))
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, columnspacing=1.2)
-    return to_svg(figure, "reliability", f"accuracy against confidence, calibration error {percent(calibrated.error)}")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3 if before is None else 2, columnspacing=1.2)
+    words = f"accuracy against confidence, calibration error {percent(calibrated.error)}"
+    return to_svg(figure, "reliability", words + (f", before scaling {percent(before.error)}" if before else ""))
 
 
 @styled

@@ -5,13 +5,14 @@ A share of nothing (the precision of a class that was never predicted, say) is 0
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from distributed_cls.contracts.counts import ConfidenceBins, Counts, Floats, Integers
+from distributed_cls.contracts.evaluation_counts import ProbabilityCounts
 from distributed_cls.contracts.summary import SplitEntry
 
 
@@ -153,10 +154,41 @@ def confused_pairs(confusion: ArrayLike, limit: int = 10) -> list[Pair]:
     ]
 
 
-def split_entry(counts: Counts) -> SplitEntry:
+def roc_auc(ordered_pairs: ArrayLike, support: Integers) -> Floats:
+    """Area under the ROC curve of each class against all others, [classes]; NaN for a class that has none, or all.
+
+    ``ordered_pairs`` as in ``ProbabilityCounts``. Hanley and McNeil (1982), "The meaning and use of the area under a
+    receiver operating characteristic (ROC) curve".
+    """
+    pairs = support * (support.sum() - support)
+    return np.where(pairs > 0, share(ordered_pairs, pairs), np.nan)
+
+
+def mean_area(areas: Floats) -> float | None:
+    """Macro one-vs-rest ROC AUC: the mean over the classes that have one; None when none has."""
+    return float(np.nanmean(areas)) if np.isfinite(areas).any() else None
+
+
+def bootstrap_interval(
+    successes: int, trials: int, confidence: float = 0.95, draws: int = 10_000
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a proportion: all trials are drawn again, with replacement, ``draws`` times.
+
+    How many successes a draw has follows a binomial distribution, so that only the two counts are needed. The same
+    counts give the same interval; (0, 1) without trials. Where every trial is a success it has no width, which
+    ``wilson_interval`` has. Efron and Tibshirani (1993), "An introduction to the bootstrap", chapter 13.
+    """
+    if trials == 0:
+        return 0.0, 1.0
+    drawn = np.random.default_rng(0).binomial(trials, successes / trials, draws) / trials
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def split_entry(counts: Counts, probabilities: ProbabilityCounts | None = None) -> SplitEntry:
     """The entry of one split in ``summary.json``."""
     scores = class_scores(counts.confusion)
-    return SplitEntry(
+    entry = SplitEntry(
         examples=counts.examples,
         correct=counts.correct,
         accuracy=counts.accuracy,
@@ -167,4 +199,16 @@ def split_entry(counts: Counts) -> SplitEntry:
         balanced_accuracy=balanced_accuracy(scores),
         macro_f1=macro_average(scores).f1,
         calibration_error=calibration(counts.bins).error,
+        accuracy_bootstrap=list(bootstrap_interval(counts.correct, counts.examples)),
+    )
+    if probabilities is None:
+        return entry
+    unscaled_loss = float(share(probabilities.unscaled_loss_sum, counts.examples))
+    return replace(
+        entry,
+        roc_auc=mean_area(roc_auc(probabilities.ordered_pairs, scores.support)),
+        unscaled_loss=unscaled_loss if math.isfinite(unscaled_loss) else None,
+        unscaled_calibration_error=calibration(probabilities.unscaled_bins).error,
+        coverage=float(share(probabilities.accepted, counts.examples)),
+        accepted_accuracy=float(share(probabilities.accepted_correct, probabilities.accepted)),
     )

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from distributed_cls import storage
 from distributed_cls.contracts import index, rank_predictions
 from distributed_cls.contracts.events import Mistake
-from distributed_cls.contracts.manifest import Dataset
+from distributed_cls.contracts.manifest import SPLITS, Dataset, Manifest
 from distributed_cls.errors import RunError
 
 FILE = "predictions.parquet"
@@ -60,15 +60,45 @@ def with_paths(stored: pa.Table, mistakes: Sequence[Mistake]) -> list[Mistake]:
     return [dataclasses.replace(mistake, path=path) for mistake, path in zip(mistakes, found, strict=True)]
 
 
+def of_every_class(folder: Path, content: Manifest, split: str, world_size: int) -> np.ndarray:
+    """The probabilities, float32 [images, classes], of a split whose ranks kept all of them, in stored order.
+
+    Removes the ranks' files. Raises RunError when they do not cover the split.
+    """
+    found = np.zeros((content.records(split), len(content.classes)), np.float32)
+    done = 0
+    for rank in range(world_size):
+        part = rank_predictions.read(folder, split, rank, world_size, content.fingerprint)
+        rows = np.arange(done, done + len(part.classes))
+        if part.classes.shape[1:] != found.shape[1:] or done + len(rows) > len(found):
+            raise RunError(f"Expected {found.shape} probabilities. Received: {part.classes.shape} from rank {rank}.")
+        found[rows[:, None], part.classes] = part.probabilities
+        done += len(rows)
+    if done != len(found):
+        raise RunError(f"Expected predictions for {len(found)} {split} images. Received: {done}.")
+    shutil.rmtree(folder / rank_predictions.FOLDER)
+    return found
+
+
+def of_split(stored: pa.Table, split: str) -> pa.Table:
+    """The rows of ``stored_images`` that are in a split."""
+    return stored.filter(pc.equal(stored["split"], split))
+
+
 def stored_images(dataset: Dataset) -> pa.Table:
-    """Path, true class and key of each kept image: shard after shard by name, each in the order that it holds them."""
+    """Path, true class, key, split and place (file, offset, length) of each kept image.
+
+    They come shard after shard by name, each in the order that it holds them.
+    """
     table = index.kept(index.of_dataset(dataset.path)).sort_by([("file", "ascending"), ("offset", "ascending")])
     root = dataset.manifest.source_root
     origins = pc.binary_join_element_wise(root, table["path"], "/")
     # A table of images has many in one file: the number of the row identifies it.
     numbered = pc.binary_join_element_wise(origins, pc.cast(table["row"], pa.string()), "#")
     origins = pc.if_else(pc.greater_equal(table["row"], 0), numbered, origins)
-    return pa.table({"path": origins, "truth": table["label"], "key": table["key"]})
+    places = {name: table[name] for name in ("file", "offset", "length")}
+    splits = pa.array(SPLITS).take(table["split"])
+    return pa.table({"path": origins, "truth": table["label"], "key": table["key"], "split": splits, **places})
 
 
 def _first_rows(dataset: Dataset) -> dict[str, int]:

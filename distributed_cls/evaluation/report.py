@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 
 from distributed_cls.contracts import evaluation_result
 from distributed_cls.contracts import summary as summaries
-from distributed_cls.contracts.counts import Counts
 from distributed_cls.contracts.evaluation_result import EvaluatedSplit
-from distributed_cls.contracts.rank_task import TrainResult
 from distributed_cls.contracts.summary import Summary
 from distributed_cls.evaluation import data_view, figures, metrics, view
 from distributed_cls.evaluation.history import History, read_history
@@ -59,8 +57,7 @@ class Report:
 
     def draw(self) -> None:
         """Draw all figures of the page."""
-        counts = self._splits[self._split].counts
-        self._figures = _figures(counts, self._names, self._history, self._summary.train)
+        self._figures = _figures(self._splits[self._split], self._names, self._history, self._summary)
 
     def write(self) -> Path:
         """Write ``report.html`` with the summary as it is now; its path."""
@@ -95,6 +92,8 @@ def _page(
 ) -> str:
     counts = splits[split].counts
     scores = metrics.class_scores(counts.confusion)
+    probabilities = splits[split].probabilities
+    areas = metrics.roc_auc(probabilities.ordered_pairs, scores.support) if probabilities else None
     headline = view.headline(split, counts, scores, names)
     stages, total = view.stages(summary.seconds)
     model = readable(summary.model or "model")
@@ -109,12 +108,13 @@ def _page(
         subtitle=_subtitle(summary, len(names), ended),
         sections=[(anchor, text) for anchor, text in _SECTIONS if anchor != "time" or stages],
         headline=headline,
-        cards=view.score_cards(counts, val.counts if val else None),
+        cards=view.score_cards(splits[split], val),
         facts=view.run_facts(summary, total),
         failed_attempts=view.failed_attempts(summary),
         stages=stages,
         total=duration(total),
-        classes=view.class_rows(scores, names),
+        classes=view.class_rows(scores, names, areas),
+        macro_auc=None if areas is None else metrics.mean_area(areas),
         numbered=view.are_numbered(names),
         averages=[
             ("macro average", metrics.macro_average(scores)),
@@ -122,7 +122,8 @@ def _page(
         ],
         pairs=view.pair_rows(counts.confusion, names),
         confusion=view.confusion_table(counts.confusion, names),
-        calibration=view.calibration_words(metrics.calibration(counts.bins), counts.accuracy),
+        calibration=view.calibration_words(metrics.calibration(counts.bins), counts.accuracy)
+        + view.confidence_words(splits[split], summary.confidence),
         mistakes=view.gallery(splits[split].mistakes, names),
         data=data_view.dataset_facts(summary.dataset, names),
         command=summary.command,
@@ -132,10 +133,13 @@ def _page(
     )
 
 
-def _figures(counts: Counts, names: list[str], history: History, trained: TrainResult | None) -> dict[str, object]:
+def _figures(split: EvaluatedSplit, names: list[str], history: History, summary: Summary) -> dict[str, object]:
     """All figures of the page, as ``Markup``."""
     from markupsafe import Markup
 
+    counts, trained, before = split.counts, summary.train, None
+    if split.probabilities is not None and summary.confidence is not None and summary.confidence.temperature != 1:
+        before = metrics.calibration(split.probabilities.unscaled_bins)
     kept, mean_rate = (trained.best_epoch, trained.images_per_second) if trained else (None, None)
 
     def drawn(svg: str | None) -> "Markup | None":
@@ -152,7 +156,7 @@ def _figures(counts: Counts, names: list[str], history: History, trained: TrainR
         "curves": [(caption, curve) for caption, curve in curves if curve],
         "confusion_figure": drawn(figures.confusion_matrix(counts.confusion, names)) if many else None,
         "f1_figure": drawn(figures.f1_bars(metrics.class_scores(counts.confusion), names)),
-        "reliability_figure": drawn(figures.reliability_diagram(metrics.calibration(counts.bins))),
+        "reliability_figure": drawn(figures.reliability_diagram(metrics.calibration(counts.bins), before)),
     }
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.counts import Counts
 from distributed_cls.contracts.evaluation_result import EvaluatedSplit
 from distributed_cls.contracts.summary import DatasetEntry, Summary
@@ -48,6 +49,7 @@ def summary_panel(
         table.add_row("validation", f"{percent(summary.train.val_accuracy)} in epoch {summary.train.best_epoch}")
     shown = splits.get("test") or splits.get("val")
     if shown:
+        table.add_row("confidence", Text(_confidence(shown, summary.confidence)))
         for label, words in _weak_spots(shown.counts, summary.dataset):
             table.add_row(label, Text(words))
     _add_training(table, summary)
@@ -102,6 +104,18 @@ def _accuracy(counts: Counts) -> "Text":
         (percent(entry.accuracy, entry.examples), "bold green"),
         f" of {images} (95% CI {low_high}), loss {number(entry.loss)}",
     )
+
+
+def _confidence(split: EvaluatedSplit, confidence: Confidence | None) -> str:
+    """Calibration error, ROC AUC, and how many images have an answer."""
+    entry = metrics.split_entry(split.counts, split.probabilities)
+    words = f"calibration error {percent(entry.calibration_error)}"
+    if confidence is not None and confidence.temperature != 1 and entry.unscaled_calibration_error is not None:
+        words += f" (before scaling {percent(entry.unscaled_calibration_error)})"
+    words += f", ROC AUC {percent(entry.roc_auc, entry.examples)}" if entry.roc_auc is not None else ""
+    if confidence is not None and confidence.threshold is not None and entry.coverage is not None:
+        words += f", {percent(1 - entry.coverage)} none of these"
+    return words
 
 
 def _weak_spots(counts: Counts, dataset: DatasetEntry | None) -> list[tuple[str, str]]:

@@ -5,7 +5,11 @@ import binascii
 import struct
 from collections.abc import Mapping, Sequence
 
-from distributed_cls.contracts.counts import Counts, Integers
+import numpy as np
+
+from distributed_cls.contracts.confidence import Confidence
+from distributed_cls.contracts.counts import Counts, Floats, Integers
+from distributed_cls.contracts.evaluation_result import EvaluatedSplit
 from distributed_cls.contracts.events import Mistake
 from distributed_cls.contracts.summary import DatasetEntry, Summary
 from distributed_cls.evaluation import metrics
@@ -48,6 +52,7 @@ def headline(split: str, counts: Counts, scores: ClassScores, names: Sequence[st
         "perfect": counts.correct == counts.examples,
         "examples": plural(counts.examples, "image"),
         "interval": interval((low, high), counts.examples),
+        "bootstrap": interval(metrics.bootstrap_interval(counts.correct, counts.examples), counts.examples),
         "low": low,
         "high": high,
         "point": counts.accuracy,
@@ -56,17 +61,20 @@ def headline(split: str, counts: Counts, scores: ClassScores, names: Sequence[st
     }
 
 
-def score_cards(counts: Counts, other: Counts | None) -> list[tuple[str, str, str]]:
+def score_cards(split: EvaluatedSplit, other: EvaluatedSplit | None) -> list[tuple[str, str, str]]:
     """(name, value, meaning) of the scores beside the headline; ``other`` is the val split, when there is one."""
-    entry = metrics.split_entry(counts)
-    cards = [("Loss", number(entry.loss), "mean cross-entropy per image, nats")]
+    counts = split.counts
+    entry = metrics.split_entry(counts, split.probabilities)
+    cards = [("Log loss", number(entry.loss), "mean cross-entropy per image, nats")]
     if counts.classes > entry.top_k:
         meaning = f"the true class is among the {entry.top_k} most probable"
         cards.append((f"Top-{entry.top_k} accuracy", percent(entry.top_k_accuracy), meaning))
     cards.append(("Balanced accuracy", percent(entry.balanced_accuracy), "mean recall: every class counts the same"))
     cards.append(("Macro F1", percent(entry.macro_f1), "F1 averaged over classes"))
+    if entry.roc_auc is not None:
+        cards.append(("ROC AUC", percent(entry.roc_auc, counts.examples), "one class against the rest, mean of all"))
     if other is not None:
-        val = metrics.split_entry(other)
+        val = metrics.split_entry(other.counts)
         hint = f"95% CI {interval(val.accuracy_interval)}; it chose the kept epoch"
         cards.append(("Validation accuracy", percent(val.accuracy, val.examples), hint))
     return cards
@@ -164,8 +172,8 @@ def are_numbered(names: Sequence[str]) -> bool:
     return len(names) > MOST_NAMED_CLASSES or short_names(names, SHORTEST_LABEL) != list(names)
 
 
-def class_rows(scores: ClassScores, names: Sequence[str]) -> list[dict[str, object]]:
-    """One row per class, in class order, with its scores."""
+def class_rows(scores: ClassScores, names: Sequence[str], areas: Floats | None) -> list[dict[str, object]]:
+    """One row per class, in class order, with its scores; ``areas`` under the ROC curves, NaN where there is none."""
     return [
         {
             "index": index,
@@ -174,9 +182,33 @@ def class_rows(scores: ClassScores, names: Sequence[str]) -> list[dict[str, obje
             "precision": float(scores.precision[index]),
             "recall": float(scores.recall[index]),
             "f1": float(scores.f1[index]),
+            "auc": float(areas[index]) if areas is not None and np.isfinite(areas[index]) else None,
         }
         for index, name in enumerate(names)
     ]
+
+
+def confidence_words(split: EvaluatedSplit, confidence: Confidence | None) -> list[str]:
+    """What temperature scaling and the reject option came to, in sentences."""
+    counted, sentences = split.probabilities, []
+    if confidence is None or counted is None:
+        return []
+    if confidence.temperature != 1:
+        before = metrics.calibration(counted.unscaled_bins)
+        sentences.append(
+            f"Temperature scaling with T = {number(confidence.temperature)}, fitted on the validation split, changed "
+            f"the calibration error from {percent(before.error)} to "
+            f"{percent(metrics.calibration(split.counts.bins).error)}. No predicted class changes by it."
+        )
+    if confidence.threshold is not None and confidence.coverage is not None:
+        entry = metrics.split_entry(split.counts, counted)
+        assert entry.coverage is not None and entry.accepted_accuracy is not None
+        sentences.append(
+            f"Below {percent(confidence.threshold)} confidence the answer is “none of these”: the threshold lets "
+            f"{percent(confidence.coverage)} of the validation images have an answer. Here {percent(entry.coverage)} "
+            f"have one, and {percent(entry.accepted_accuracy)} of these are correct."
+        )
+    return sentences
 
 
 def calibration_words(found: Calibration, accuracy: float) -> list[str]:
@@ -209,7 +241,7 @@ def gallery(mistakes: Sequence[Mistake], names: Sequence[str]) -> list[dict[str,
 
     return [
         {
-            **_picture(item.image),
+            **picture(item.image),
             "true": name_of(item.true),
             "predicted": name_of(item.predicted),
             "confidence": percent(item.confidence),
@@ -220,7 +252,7 @@ def gallery(mistakes: Sequence[Mistake], names: Sequence[str]) -> list[dict[str,
     ]
 
 
-def _picture(encoded: str) -> dict[str, object]:
+def picture(encoded: str) -> dict[str, object]:
     """A data URL of a base64 PNG, and whether its pixels should stay visible when it is enlarged."""
     try:
         png = base64.b64decode(encoded, validate=True)

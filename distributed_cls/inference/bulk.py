@@ -144,4 +144,5 @@ def classify(items: Iterable[Item], task: PredictTask) -> Iterator[Prediction]:
                 continue
             likeliest = tuple(top(next(probabilities), export.classes, task.top_k))
             label, confidence = likeliest[0]
-            yield Prediction(item.path, label, confidence, likeliest, truth=item.truth)
+            accepted = export.confidence.accepts(confidence)
+            yield Prediction(item.path, label, confidence, likeliest, truth=item.truth, accepted=accepted)

@@ -25,7 +25,7 @@ def counted(summary: PredictionSummary, names: Iterable[str]) -> PredictionSumma
     """
     images: Counter[str] = Counter()
     confidence: defaultdict[str, float] = defaultdict(float)
-    rejected = labelled = correct = files = 0
+    rejected = none_of_these = labelled = correct = files = 0
     rejects: list[UnreadImage] = []
     for name in names:
         files += 1
@@ -35,6 +35,9 @@ def counted(summary: PredictionSummary, names: Iterable[str]) -> PredictionSumma
                 if len(rejects) < _REJECTS_KEPT:
                     rejects.append(UnreadImage(row.path, row.error or ""))
                 continue
+            if row.accepted is False:
+                none_of_these += 1
+                continue
             images[row.label] += 1
             confidence[row.label] += row.confidence
             labelled += row.truth is not None
@@ -42,8 +45,9 @@ def counted(summary: PredictionSummary, names: Iterable[str]) -> PredictionSumma
     classified = sum(images.values())
     return dataclasses.replace(
         summary,
-        images=classified + rejected,
+        images=classified + none_of_these + rejected,
         classified=classified,
+        none_of_these=none_of_these,
         rejected=rejected,
         labels={label: PredictedClass(n, confidence[label] / n) for label, n in images.most_common()},
         rejects=rejects,
@@ -63,6 +67,8 @@ def show(summary: PredictionSummary, console: Console) -> None:
     print_line(f"{_images(summary.classified)} classified by {summary.model}")
     if summary.labels:
         console.print(_table(summary.labels))
+    if summary.none_of_these:
+        print_line(f"  {_images(summary.none_of_these)} below the model's threshold: none of these classes")
     if summary.rejected:
         print_line(f"  {_images(summary.rejected)} could not be read; the row says why:")
         for reject in summary.rejects[:_REJECTS_SHOWN]:

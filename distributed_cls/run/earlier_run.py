@@ -12,6 +12,8 @@ from distributed_cls.config import Config, DataConfig, from_saved
 from distributed_cls.contracts import index
 from distributed_cls.contracts import summary as summaries
 from distributed_cls.contracts.checkpoint import BEST
+from distributed_cls.contracts.confidence import Confidence
+from distributed_cls.contracts.export import ABOUT
 from distributed_cls.contracts.manifest import SPLITS, Dataset
 from distributed_cls.contracts.summary import DatasetEntry
 from distributed_cls.errors import UserError
@@ -32,6 +34,7 @@ class EarlierRun:
     config: Config
     dataset: DatasetEntry
     checkpoint: Path
+    confidence: Confidence | None  # of its exported model; None without one
 
 
 def find(model_dir: str) -> EarlierRun:
@@ -46,7 +49,10 @@ def find(model_dir: str) -> EarlierRun:
     config, dropped = from_saved(summary.config)
     if dropped:
         log.info("The run was made by another release; settings that no longer exist: %s", ", ".join(dropped))
-    return EarlierRun(folder, config, summary.dataset, checkpoint)
+    confidence = summary.confidence
+    if confidence is None and (folder / "model" / ABOUT).is_file():
+        confidence = Confidence()  # an earlier release exported it
+    return EarlierRun(folder, config, summary.dataset, checkpoint, confidence)
 
 
 def evaluated_config(config: Config, earlier: EarlierRun, given: Collection[str]) -> Config:
@@ -65,6 +71,14 @@ def evaluated_config(config: Config, earlier: EarlierRun, given: Collection[str]
     changed = ", ".join(sorted(f"data.{name}" for name in own))
     log.info("Evaluating %s on its own data settings%s", earlier.folder, f", but for {changed}" if changed else "")
     return dataclasses.replace(config, model=earlier.config.model, data=data)
+
+
+def confidence_of(earlier: EarlierRun, given: Collection[str]) -> Confidence | None:
+    """What the exported model's answers are made with; None: fit it on the val split, as the command line asks."""
+    asked = sorted(name for name in given if name.startswith("evaluate."))
+    if asked and earlier.confidence is not None:
+        log.warning("%s: fitted anew for this evaluation; the exported model stays as it is", ", ".join(asked))
+    return None if asked else earlier.confidence
 
 
 def check_data(earlier: EarlierRun, dataset: Dataset) -> None:

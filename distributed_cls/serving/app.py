@@ -168,9 +168,11 @@ def _add_classify(app: FastAPI, service: Service) -> None:
 
 def _result(picture: Picture, answer: Answer, loaded: Loaded, top_k: int) -> dict[str, Any]:
     if isinstance(answer, BadImageError):
-        return {"name": picture.name, "label": None, "confidence": None, "top": [], "error": str(answer)}
+        nothing = dict.fromkeys(("label", "confidence", "accepted"))
+        return {"name": picture.name, **nothing, "top": [], "error": str(answer)}
     guesses = [{"label": label, "confidence": share} for label, share in top(answer, loaded.export.classes, top_k)]
-    return {"name": picture.name, **guesses[0], "top": guesses, "error": None}
+    accepted = loaded.export.confidence.accepts(float(answer.max()))
+    return {"name": picture.name, **guesses[0], "accepted": accepted, "top": guesses, "error": None}
 
 
 def _listed(classes: list[str], most: int = 50) -> str:

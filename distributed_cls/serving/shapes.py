@@ -30,6 +30,7 @@ class Result(BaseModel):
     name: str
     label: str | None
     confidence: float | None
+    accepted: bool | None = Field(description="false: none of these classes, by the model's own threshold")
     top: list[Guess]
     error: str | None
 
@@ -52,6 +53,7 @@ class Classified(BaseModel):
                     "name": "photo.jpg",
                     "label": "dress",
                     "confidence": 0.946,
+                    "accepted": True,
                     "top": [{"label": "dress", "confidence": 0.946}, {"label": "coat", "confidence": 0.031}],
                     "error": None,
                 }
@@ -63,11 +65,13 @@ class Classified(BaseModel):
 
 
 class Predictions(BaseModel):
-    """One row of probabilities per instance, in the order of the model's classes, and the most probable class."""
+    """One row of probabilities per instance, in the order of the model's classes, the most probable class, and whether
+    it counts: false is "none of these"."""
 
-    model_config = _example({"predictions": [[0.023, 0.031, 0.946]], "labels": ["dress"]})
+    model_config = _example({"predictions": [[0.023, 0.031, 0.946]], "labels": ["dress"], "accepted": [True]})
     predictions: list[list[float]]
     labels: list[str]
+    accepted: list[bool]
 
 
 class VersionState(BaseModel):
@@ -115,6 +119,7 @@ class About(BaseModel):
             "image_size": 64,
             "resize": "stretch",
             "heat_map": True,
+            "threshold": 0.41,
             "metrics": {"test": {"examples": 180, "accuracy": 0.956}},
             "dataset": {"name": "clothes", "fingerprint": "5d41402a"},
         }
@@ -128,6 +133,7 @@ class About(BaseModel):
     image_size: int
     resize: str
     heat_map: bool
+    threshold: float | None  # of the confidence; below it the answer is none of these; null: there is none
     metrics: dict[str, Any]
     dataset: dict[str, Any]
 

@@ -88,16 +88,19 @@ async def _predicted(service: Service, loaded: Loaded, request: Request) -> JSON
     pictures = await instances(request, service.settings.max_images)
     rows: list[list[float]] = []
     labels: list[str] = []
+    accepted: list[bool] = []
     bad: list[str] = []
     for picture, answer in zip(pictures, await service.classify(loaded, pictures), strict=True):
         if isinstance(answer, BadImageError):
             bad.append(f"{picture.name}: {answer}")
             continue
         rows.append(answer.tolist())
-        labels.append(top(answer, loaded.export.classes, 1)[0][0])
+        label, confidence = top(answer, loaded.export.classes, 1)[0]
+        labels.append(label)
+        accepted.append(loaded.export.confidence.accepts(confidence))
     if bad:  # rows of probabilities have no place for an error
         raise HTTPException(422, f"{len(bad)} of {len(pictures)} images cannot be read. {bad[0]}")
-    return JSONResponse({"predictions": rows, "labels": labels})
+    return JSONResponse({"predictions": rows, "labels": labels, "accepted": accepted})
 
 
 def _chosen(service: Service, name: str, version: str | None = None) -> Loaded:
@@ -123,6 +126,7 @@ def about(loaded: Loaded, name: str) -> dict[str, Json]:
         "image_size": export.image_size,
         "resize": export.resize,
         "heat_map": loaded.can_explain,
+        "threshold": export.confidence.threshold,
         "metrics": metrics,
         "dataset": dict(export.dataset),
     }

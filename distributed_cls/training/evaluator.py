@@ -13,21 +13,26 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from distributed_cls.contracts import rank_predictions
+from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.counts import TOP_K, Counts
+from distributed_cls.contracts.evaluation_counts import EvaluationCounts, ProbabilityCounts
 from distributed_cls.contracts.events import MistakesFound, Phase
 from distributed_cls.contracts.rank_predictions import RankPredictions
 from distributed_cls.training.context import RankContext
 from distributed_cls.training.input import evaluation_batches
 from distributed_cls.training.outcomes import Predictions, encode_mistakes
+from distributed_cls.training.pair_order import ordered_pairs
 from distributed_cls.training.sharding import evaluation_steps
 from distributed_cls.training.steps_per_call import StepsPerCall
+from distributed_cls.training.temperature import acceptance_threshold, fit_temperature
 
 
 class Evaluator:
     """Evaluates one split, as often as it is asked to."""
 
-    def __init__(self, ctx: RankContext, split: str) -> None:
-        self._ctx, self._split = ctx, split
+    def __init__(self, ctx: RankContext, split: str, keep_logits: bool = False) -> None:
+        """``keep_logits``: of every class, which training has no use for."""
+        self._ctx, self._split, self._keep_logits = ctx, split, keep_logits
         # What the replicas have in training, the mean of it where their lanes differ.
         replica_batch = -(-ctx.config.train.batch_size // ctx.replicated.replicas)
         rank_batch = replica_batch * ctx.replicated.local_replicas
@@ -71,7 +76,8 @@ class Evaluator:
 
     def _evaluate_call(self, iterator: Any, steps: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """``steps`` batches of this rank, each result [steps, rank batch, …]: the columns of ``Predictions``."""
-        kinds = (tf.int64, tf.float32, tf.int32, tf.float32, tf.float32, tf.bool)
+        kinds = [tf.int64, tf.float32, tf.int32, tf.float32, tf.float32, tf.bool]
+        kinds += [tf.float32] if self._keep_logits else []
         columns = [tf.TensorArray(kind, size=steps) for kind in kinds]
         replicated = self._ctx.replicated
         for step in tf.range(steps):
@@ -86,24 +92,76 @@ class Evaluator:
         losses = keras.ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
         most = min(TOP_K, logits.shape[-1])
         probabilities, classes = tf.math.top_k(tf.nn.softmax(logits), most)
-        return classes, probabilities, losses, tf.math.in_top_k(labels, logits, most)
+        results = (classes, probabilities, losses, tf.math.in_top_k(labels, logits, most))
+        return (*results, logits) if self._keep_logits else results
 
 
-def evaluate(ctx: RankContext) -> dict[str, Counts]:
-    """Evaluate val and test exactly: the counts of each."""
+def evaluate(
+    ctx: RankContext, confidence: Confidence | None, every_class: bool = False
+) -> tuple[dict[str, EvaluationCounts], Confidence]:
+    """Evaluate val and test exactly: the counts of each, and the confidence that they were counted with.
+
+    ``confidence``: of an earlier run; None: it is fitted on val. ``every_class``: the predictions that are saved hold
+    the probabilities of all classes.
+    """
     ctx.reporter.phase(Phase.EVALUATE)
-    counts = {}
+    found: dict[str, tuple[Counts, Predictions]] = {}
     for split in ("val", "test"):
-        evaluator = Evaluator(ctx, split)
-        counts[split] = evaluator.run()
-        assert evaluator.predictions is not None
-        _save_predictions(ctx, split, evaluator.predictions)
-        ctx.reporter.send(MistakesFound(split=split, items=encode_mistakes(ctx.sources[split], evaluator.predictions)))
+        evaluator = Evaluator(ctx, split, keep_logits=True)
         ctx.kept_alive.append(evaluator)
-    return counts
+        counts = evaluator.run()
+        assert evaluator.predictions is not None
+        found[split] = counts, evaluator.predictions
+    confidence = confidence or _fitted(ctx, found["val"][1])
+    counted = {}
+    for split, (unscaled, predictions) in found.items():
+        scaled = predictions.scaled(confidence.temperature)
+        counted[split] = _counted(ctx, unscaled, scaled, confidence)
+        _save_predictions(ctx, split, scaled, every_class)
+        ctx.reporter.send(MistakesFound(split=split, items=encode_mistakes(ctx.sources[split], scaled)))
+    return counted, confidence
 
 
-def _save_predictions(ctx: RankContext, split: str, predictions: Predictions) -> None:
+def _fitted(ctx: RankContext, val: Predictions) -> Confidence:
+    """Temperature and threshold as the settings want them."""
+    config, temperature, threshold = ctx.config.evaluate, 1.0, None
+    assert val.logits is not None
+    if config.calibrate:
+        temperature = fit_temperature(val.logits, val.labels, ctx.replicated.sum_over_ranks)
+    if config.coverage is not None:
+        own = val.scaled(temperature).confidence.astype(np.float64)
+        every = ctx.replicated.concatenate(own, ctx.rank, ctx.world_size)
+        threshold = acceptance_threshold(every, config.coverage)
+    return Confidence(temperature, threshold, config.coverage)
+
+
+def _counted(ctx: RankContext, unscaled: Counts, scaled: Predictions, confidence: Confidence) -> EvaluationCounts:
+    """The counts of a split over all ranks. ``unscaled`` is already of all, ``scaled`` are this rank's predictions."""
+    replicated, classes = ctx.replicated, len(ctx.manifest.classes)
+    counts = Counts.from_vector(replicated.sum_over_ranks(scaled.counts(classes).to_vector()))
+    probabilities, labels = scaled.all_probabilities(), scaled.labels
+    own = probabilities[np.arange(len(labels)), labels]
+    every_label, every_true_probability = (
+        replicated.concatenate(values.astype(np.float64), ctx.rank, ctx.world_size) for values in (labels, own)
+    )
+    pairs = ordered_pairs(probabilities, labels, every_label.astype(np.int64), every_true_probability)
+    accepted = np.array([confidence.accepts(float(value)) for value in scaled.confidence], bool)
+    right = accepted & (scaled.predicted == labels)
+    *pairs_of_all, accepted_of_all, right_of_all = replicated.sum_over_ranks(
+        np.array([*pairs, accepted.sum(), right.sum()], np.float64)
+    ).tolist()
+    return EvaluationCounts(
+        counts,
+        ProbabilityCounts(pairs_of_all, unscaled.loss_sum, unscaled.bins, round(accepted_of_all), round(right_of_all)),
+    )
+
+
+def _save_predictions(ctx: RankContext, split: str, predictions: Predictions, every_class: bool) -> None:
+    classes, probabilities = predictions.classes, predictions.probabilities
+    if every_class:
+        whole = predictions.all_probabilities()
+        classes = np.argsort(-whole, axis=1, kind="stable")
+        probabilities = np.take_along_axis(whole, classes, 1)
     ranges = [(part.shard, part.start, part.stop) for part in ctx.sources[split].ranges]
     rank_predictions.write(
         ctx.run_folder,
@@ -113,7 +171,7 @@ def _save_predictions(ctx: RankContext, split: str, predictions: Predictions) ->
             ctx.world_size,
             ctx.manifest.fingerprint,
             np.array(ranges, np.int64).reshape(-1, 3),
-            predictions.classes,
-            predictions.probabilities.astype(np.float32),
+            classes,
+            probabilities.astype(np.float32),
         ),
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import jinja2
 
 from distributed_cls.contracts.codec import Json
+from distributed_cls.contracts.confidence import Confidence
 
 Figures = Mapping[str, float]  # name → value: numbers of images, shares in [0, 1], the loss in nats per image
 
@@ -25,8 +26,14 @@ Trained on the data set `{{ card.dataset or "unknown" }}`; exported {{ created }
 
 {{ classes | listing }}.
 
-The model reads every image as {{ size }} × {{ size }} pixels in {{ "grey" if channels == 1 else "colour" }}. It always
-predicts one of these classes, also for an image that shows none of them.
+The model reads every image as {{ size }} × {{ size }} pixels in {{ "grey" if channels == 1 else "colour" }}.
+{% if card.confidence.threshold is none %}
+It always predicts one of these classes, also for an image that shows none of them.
+{% else %}
+A confidence below {{ "%.4f" | format(card.confidence.threshold) }} means "none of these":
+{{ card.confidence.coverage | figure }} of the validation images reach it. The probabilities always add up
+to 1 over these classes.
+{% endif %}
 
 ## Evaluation
 
@@ -54,6 +61,10 @@ Not measured.
 ## Limits
 
 - The metrics hold for images like those of the data set; other cameras, light or crops can give worse results.
+{% if card.confidence.temperature != 1 %}
+- The confidence was calibrated on the validation split (temperature scaling,
+  T = {{ card.confidence.temperature | figure }}): on such images it agrees with the accuracy.
+{% endif %}
 - The confidence is the model's own probability; it does not measure how unlike the training images an image is.
 - Wrong labels and class imbalance of the data set are learned as well.
 
@@ -93,6 +104,7 @@ class Card:
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # split → class → images
     metrics: Mapping[str, Figures] = field(default_factory=dict)  # split → figures; none where it was not evaluated
     config: Mapping[str, Json] = field(default_factory=dict)
+    confidence: Confidence = field(default_factory=Confidence)
 
     @property
     def finite_metrics(self) -> dict[str, dict[str, float | None]]:

@@ -1,6 +1,7 @@
 """Per-example results of a rank become counts, and its most confident mistakes become pictures."""
 
 import base64
+import copy
 from typing import Any
 
 import numpy as np
@@ -18,16 +19,38 @@ class Predictions:
     """Results of one rank for its examples of a split, in stored order, padding removed.
 
     All arrays are [examples], except ``classes`` and ``probabilities`` of the most probable classes, which are
-    [examples, ≤ 5], best first. ``columns``: label, weight, classes, probabilities, loss, and whether the label is
-    among the most probable classes, each [steps, rank batch, …].
+    [examples, ≤ 5], best first. ``columns``: label, weight, classes, probabilities, loss, whether the label is among
+    the most probable classes, and where they were asked for the logits of all classes, each [steps, rank batch, …].
     """
 
     def __init__(self, columns: tuple[NDArray[Any], ...]) -> None:
-        labels, weights, classes, probabilities, losses, in_top_k = columns
+        labels, weights, classes, probabilities, losses, in_top_k, *logits = columns
         mask = weights > 0  # [steps, batch], so each column's first two axes become one
         self.labels, self.losses, self.in_top_k = labels[mask], losses[mask], in_top_k[mask]
         self.classes, self.probabilities = classes[mask].astype(np.int64), probabilities[mask]
         self.predicted, self.confidence = self.classes[:, 0], self.probabilities[:, 0]
+        self.logits: NDArray[np.float32] | None = logits[0][mask] if logits else None  # [examples, classes]
+
+    def scaled(self, temperature: float) -> "Predictions":
+        """What softmax(logits / temperature) makes of them; the classes stay. Only where the logits were kept."""
+        assert self.logits is not None
+        if temperature == 1:
+            return self
+        scaled = copy.copy(self)
+        scaled.logits = self.logits / np.float32(temperature)
+        probabilities, rows = scaled.all_probabilities(), np.arange(len(self.labels))
+        scaled.probabilities = np.take_along_axis(probabilities, self.classes, 1)
+        scaled.confidence = scaled.probabilities[:, 0]
+        shifted = scaled.logits - scaled.logits.max(1, keepdims=True)  # a probability may be 0, its logarithm is not
+        scaled.losses = np.log(np.exp(shifted).sum(1)) - shifted[rows, self.labels]
+        return scaled
+
+    def all_probabilities(self) -> NDArray[np.float32]:
+        """Of every class, float32 [examples, classes]; only where the logits were kept."""
+        assert self.logits is not None
+        shifted = np.exp(self.logits - self.logits.max(1, keepdims=True))
+        shares: NDArray[np.float32] = shifted / shifted.sum(1, keepdims=True)
+        return shares
 
     def counts(self, num_classes: int) -> Counts:
         """The counts of this rank's examples."""

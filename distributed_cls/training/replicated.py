@@ -101,6 +101,13 @@ class ReplicatedModel:
         rows[rank] = values
         return self.sum_over_ranks(rows)
 
+    def concatenate(self, values: NDArray[np.float64], rank: int, world_size: int) -> NDArray[np.float64]:
+        """``values`` (float64 [n], of another length on each rank) of all ranks one after the other, bit for bit."""
+        sizes = np.rint(self.gather(np.array([float(len(values))]), rank, world_size)[:, 0]).astype(int)
+        whole, start = np.zeros(sizes.sum()), sizes[:rank].sum()
+        whole[start : start + len(values)] = values
+        return self.sum_over_ranks(whole)
+
     def statistics(self) -> NDArray[np.float64]:
         """BatchNorm's moving statistics on this rank, float64 [n]. Within an epoch every rank has its own."""
         flat = [np.asarray(variable, np.float64).ravel() for variable in self._statistics]

@@ -27,7 +27,7 @@ from distributed_cls.training.model_card import Card
 class _Classifier(tf.Module):
     """What is saved: the model's variables, and one traced function that both signatures share."""
 
-    def __init__(self, model: keras.Model, image_size: int, resize: str, channels: int) -> None:
+    def __init__(self, model: keras.Model, image_size: int, resize: str, channels: int, temperature: float) -> None:
         super().__init__(name="classifier")
         # The bare variables, not the Keras model: tracking the model would write its whole object graph as well.
         self.model_variables = [variable.value for variable in model.variables]
@@ -38,7 +38,7 @@ class _Classifier(tf.Module):
         def images(images: tf.Tensor) -> dict[str, tf.Tensor]:
             logits = model(tf.cast(images, tf.float32), training=False)
             # float32 whatever the compute policy, so that every route gives the same digits.
-            return {"probabilities": tf.nn.softmax(tf.cast(logits, tf.float32), axis=-1)}
+            return {"probabilities": tf.nn.softmax(tf.cast(logits, tf.float32) / temperature, axis=-1)}
 
         @tf.function(input_signature=[encoded])
         def serving_default(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -63,7 +63,8 @@ def export_model(
 
     ``model`` takes images [N, image_size, image_size, channels], 0 to 255, and gives logits [N, len(classes)]; its
     variables are plain ones (no distribution strategy). ``resize`` is how the preparation made a picture square:
-    stretch, crop or pad. Raises UserError when the folder cannot be written.
+    stretch, crop or pad. The probabilities are those of the card's temperature. Raises UserError when the folder cannot
+    be written.
     """
     assert model.output_shape[-1] == len(classes), (model.output_shape, classes)
     target = Path(folder).absolute()
@@ -84,13 +85,14 @@ def export_model(
 def _write(
     model: keras.Model, folder: Path, classes: list[str], image_size: int, resize: str, channels: int, card: Card
 ) -> None:
-    classifier = _Classifier(model, image_size, resize, channels)
+    temperature = card.confidence.temperature
+    classifier = _Classifier(model, image_size, resize, channels, temperature)
     tf.saved_model.save(
         classifier,
         str(folder / "saved_model"),
         signatures={"serving_default": classifier.serving_default, "images": classifier.images},
     )
-    _with_softmax(model).save(folder / "model.keras")
+    _with_softmax(model, temperature).save(folder / "model.keras")
     storage.write_json(folder / "labels.json", classes)
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     storage.write_text(folder / "model_card.md", model_card.render(card, classes, image_size, created, channels))
@@ -104,10 +106,14 @@ def _write(
         channels=channels,
         metrics=card.finite_metrics,
         dataset={"name": card.dataset, "fingerprint": card.fingerprint},
+        confidence=card.confidence,
     )
 
 
-def _with_softmax(model: keras.Model) -> keras.Model:
+def _with_softmax(model: keras.Model, temperature: float) -> keras.Model:
     """The same layers and weights, with probabilities (float32) as the output."""
-    probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(model.outputs[0])
+    logits = model.outputs[0]
+    if temperature != 1:
+        logits = keras.layers.Rescaling(1 / temperature, dtype="float32", name="temperature")(logits)
+    probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(logits)
     return keras.Model(model.inputs[0], probabilities, name=model.name)

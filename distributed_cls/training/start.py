@@ -10,7 +10,9 @@ import tensorflow as tf
 from distributed_cls.config import Config, TrainConfig, to_dict
 from distributed_cls.contracts import checkpoint
 from distributed_cls.contracts import manifest as manifests
+from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.counts import Counts
+from distributed_cls.contracts.evaluation_counts import EvaluationCounts
 from distributed_cls.contracts.events import FailureKind, Phase
 from distributed_cls.contracts.manifest import Manifest
 from distributed_cls.contracts.rank_task import RankAssignment, RankResult, RankTask, Step
@@ -83,10 +85,13 @@ def _do_steps(ctx: RankContext, task: RankTask, build_model: Callable[[], keras.
         assert task.checkpoint is not None, "a task without training names its weights"
         weights = Path(task.checkpoint)
     run_state.load(weights, ctx.replicated.model.variables)
-    counts = evaluate(ctx) if Step.EVALUATE in task.steps else {}
+    counts: dict[str, EvaluationCounts] = {}
+    confidence = task.confidence
+    if Step.EVALUATE in task.steps:
+        counts, confidence = evaluate(ctx, task.confidence, task.every_class)
     if Step.EXPORT in task.steps:
-        _export(ctx, build_model, counts)
-    return RankResult(trained, counts)
+        _export(ctx, build_model, counts, confidence or Confidence())
+    return RankResult(trained, counts, confidence)
 
 
 def configure_runtime(config: Config, threads: int) -> None:
@@ -156,7 +161,9 @@ def open_sources(
     return sources
 
 
-def _export(ctx: RankContext, build: Callable[[], keras.Model], counts: dict[str, Counts]) -> None:
+def _export(
+    ctx: RankContext, build: Callable[[], keras.Model], counts: dict[str, EvaluationCounts], confidence: Confidence
+) -> None:
     """Let rank 0 write the exported model, from plain variables outside the strategy."""
     # Only a task with this step pays for the imports.
     from distributed_cls.training.model_card import Card
@@ -173,8 +180,9 @@ def _export(ctx: RankContext, build: Callable[[], keras.Model], counts: dict[str
             dataset=manifest.name,
             fingerprint=manifest.fingerprint,
             counts=manifest.counts,
-            metrics={split: _headline(counted) for split, counted in counts.items()},
+            metrics={split: _headline(counted.counts) for split, counted in counts.items()},
             config=to_dict(ctx.config),
+            confidence=confidence,
         )
         folder = ctx.run_folder / "model"
         export_model(

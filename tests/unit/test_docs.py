@@ -35,7 +35,7 @@ _PROGRAM = re.compile(rf"(?:python -m launch|{_SUBMITTED}|distributed-cls)(?P<re
 _FENCE = re.compile(r"^ *```")
 _SHELL = re.compile(r"[|;&]|\d?>>?(&\d)?.*")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-_FILES = ("model.json", "model.keras")  # that look like settings
+_FILES = ("model.json", "model.keras", "suspects.csv", "suspects.html")  # that look like settings
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,12 @@ function forget(picture) {
   if (picture.heat) URL.revokeObjectURL(picture.heat);
 }
 
+// What is said in the place of a class: the model's own threshold comes before that of this page.
+function doubtAbout(answer) {
+  if (!answer.accepted) return "None of these";
+  return answer.confidence < unclearBelow ? "Unclear" : "";
+}
+
 function showAnswer(picture) {
   const { card, answer } = picture;
   const name = card.querySelector(".file").textContent;
@@ -63,18 +69,18 @@ function showAnswer(picture) {
     announce(`${name}: ${answer.error}`);
     return;
   }
-  const unclear = answer.confidence < unclearBelow;
+  const doubt = doubtAbout(answer);
   const likely = card.querySelector(".likely");
-  card.querySelector(".label").textContent = unclear ? "Unclear" : answer.label;
+  card.querySelector(".label").textContent = doubt || answer.label;
   likely.textContent = `Most likely “${answer.label}”, `;
-  likely.hidden = !unclear;
-  card.classList.toggle("unclear", unclear);
+  likely.hidden = !doubt;
+  card.classList.toggle("unclear", doubt !== "");
   card.querySelector(".confidence strong").textContent = percent(answer.confidence);
   card.querySelector(".picture").alt = `${name}, classified as ${answer.label}`;
   card.querySelector(".bars").replaceChildren(...answer.top.map(bar));
   card.querySelector(".heat-button").hidden = !hasHeatMap;
   card.querySelector(".found").hidden = false;
-  announce(`${name}: ${unclear ? "unclear, most likely " : ""}${answer.label}, ${percent(answer.confidence)} confidence`);
+  announce(`${name}: ${doubt ? `${doubt.toLowerCase()}, most likely ` : ""}${answer.label}, ${percent(answer.confidence)} confidence`);
 }
 
 function bar(guess) {
@@ -202,7 +208,7 @@ function drawHistory() {
 
 function tileLabel(answer) {
   if (answer.error) return "Not readable";
-  return answer.confidence < unclearBelow ? "Unclear" : answer.label;
+  return doubtAbout(answer) || answer.label;
 }
 
 function tile(picture) {

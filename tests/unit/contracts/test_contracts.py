@@ -11,6 +11,7 @@ from distributed_cls.config import Config, TrainConfig
 from distributed_cls.contracts import (
     checkpoint,
     codec,
+    evaluation_result,
     events,
     fork_request,
     orders,
@@ -18,7 +19,10 @@ from distributed_cls.contracts import (
     rank_task,
     summary,
 )
+from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.counts import BINS, ConfidenceBins, Counts
+from distributed_cls.contracts.evaluation_counts import EvaluationCounts, ProbabilityCounts
+from distributed_cls.contracts.evaluation_result import EvaluatedSplit
 from distributed_cls.contracts.events import Event, Metrics, Mistake, Phase
 from distributed_cls.contracts.fork_request import Exited, Forked, ForkRequest, SignalRequest
 from distributed_cls.contracts.orders import Order
@@ -27,6 +31,9 @@ from distributed_cls.contracts.rank_task import RankAssignment, RankResult, Rank
 from distributed_cls.errors import RunError, UserError
 
 TRAINED = TrainResult(3, 27, 2, loss=0.5, accuracy=0.75, learning_rate=1e-4, images_per_second=2000.0, val_accuracy=0.9)
+
+PROBABILITIES = ProbabilityCounts([3.5, 0.0, 12.0], 9.5, ConfidenceBins(), accepted=40, accepted_correct=30)
+MISTAKE = Mistake("iVBOR", "ab" * 16, 3, 8, 0.99)
 
 
 def some_counts(seed: int, classes: int = 3) -> Counts:
@@ -56,7 +63,7 @@ EVENTS: list[Event] = [
     events.Noted(rank=0, text="global batch 128 = 2 ranks × 64"),
     events.TrainProgressed(rank=0, epoch=1, epochs=2, step=3, steps=18, values=Metrics(0.5, 0.75, 1234.5)),
     events.EpochEnded(rank=0, split="val", epoch=1, step=9, values=Metrics(0.25, 1.0)),
-    events.MistakesFound(rank=1, split="test", items=(Mistake("iVBOR", "ab" * 16, 3, 8, 0.99),)),
+    events.MistakesFound(rank=1, split="test", items=(MISTAKE,)),
     events.Failed(rank=1, failure=events.FailureKind.DIVERGED, message="loss nan"),
     events.Finished(rank=0, result=RankResult(TRAINED)),
     events.Disconnected(rank=1),
@@ -155,11 +162,13 @@ def test_a_task_travels_with_its_configuration() -> None:
 
 
 def test_a_result_travels_with_its_counts() -> None:
-    result = RankResult(TRAINED, {"val": some_counts(1)})
+    result = RankResult(TRAINED, {"val": EvaluationCounts(some_counts(1), PROBABILITIES)}, Confidence(2.5, 0.4, 0.95))
     attempt, event = orders.load_report(orders.dump_report(3, events.dumps(events.Finished(rank=1, result=result))))
     assert attempt == 3 and isinstance(event, events.Finished)
     assert event.result.train == TRAINED
-    assert event.result.counts["val"].to_plain() == result.counts["val"].to_plain()
+    assert event.result.counts["val"].counts.to_plain() == some_counts(1).to_plain()
+    assert codec.to_plain(event.result.counts["val"].probabilities) == codec.to_plain(PROBABILITIES)
+    assert event.result.confidence == Confidence(2.5, 0.4, 0.95)
 
 
 ORDERS: list[Order] = [
@@ -195,6 +204,22 @@ def test_a_message_to_the_warm_process_is_one_line_and_the_same_again(message: f
     assert line.index(b"\n") == len(line) - 1 and fork_request.loads(line) == message
     with pytest.raises(ValueError, match="expected"):
         fork_request.loads(line.replace(b'"message"', b'"massage"'))
+
+
+def test_an_evaluation_is_the_same_again_and_an_older_one_is_read(tmp_path: Path) -> None:
+    evaluation_result.write(tmp_path, {"test": EvaluatedSplit(some_counts(1), [MISTAKE], PROBABILITIES)})
+    read = evaluation_result.read(tmp_path, "")["test"]
+    assert read.mistakes == [MISTAKE] and codec.to_plain(read.probabilities) == codec.to_plain(PROBABILITIES)
+    assert read.counts.to_plain() == some_counts(1).to_plain()
+
+    content = json.loads((tmp_path / "evaluation.json").read_text())
+    del content["splits"]["test"]["probabilities"]
+    (tmp_path / "evaluation.json").write_text(json.dumps({**content, "schema_version": 2}))
+    older = evaluation_result.read(tmp_path, "")["test"]
+    assert older.probabilities is None and older.mistakes == [MISTAKE]
+    (tmp_path / "evaluation.json").write_text(json.dumps({**content, "schema_version": 4}))
+    with pytest.raises(UserError, match="version 4"):
+        evaluation_result.read(tmp_path, "")
 
 
 def test_a_checkpoint_is_the_same_again_and_an_older_one_is_read(tmp_path: Path) -> None:
@@ -238,6 +263,7 @@ def test_predictions_of_a_rank_are_read_only_for_their_data_set(tmp_path: Path) 
 
 def test_a_summary_is_the_same_again_and_leaves_out_what_it_does_not_know(tmp_path: Path) -> None:
     made = summary.Summary("train", {"total": 3.5}, {"train": {"seed": 1}}, model="cnn", attempts=2, train=TRAINED)
+    made = dataclasses.replace(made, confidence=Confidence(1.5))
     summary.write(tmp_path, made)
     assert summary.read(tmp_path, "") == made
     assert "verified" not in json.loads((tmp_path / "summary.json").read_text())
@@ -253,6 +279,6 @@ def test_a_summary_of_the_first_version_is_read(tmp_path: Path) -> None:
     read = summary.read(tmp_path, "")
     assert read.test is not None and (read.test.top_k, read.test.top_k_accuracy) == (5, 1.0)
     assert read.train is not None and read.train.val_accuracy is None
-    (tmp_path / "summary.json").write_text(json.dumps({**older, "schema_version": 3}))
+    (tmp_path / "summary.json").write_text(json.dumps({**older, "schema_version": 4}))
     with pytest.raises(UserError, match="newer"):
         summary.read(tmp_path, "Use it.")

@@ -6,6 +6,7 @@ from pathlib import Path
 import google_crc32c
 import pytest
 
+from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.export import find_export, load_export
 from distributed_cls.errors import UserError
 
@@ -17,7 +18,7 @@ def write_export(folder: Path, **changes: object) -> Path:
     (folder / "model.keras").write_bytes(data)
     stamp = {"bytes": len(data), "crc32c": google_crc32c.Checksum(data).hexdigest().decode()}
     about = {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": "cnn",
         "created": "2026-01-01T00:00:00+00:00",
         "classes": ["a", "b"],
@@ -35,6 +36,14 @@ def test_a_whole_export_is_read(tmp_path: Path) -> None:
     assert export.materialize() is export
     assert export.channels == 3, "version 1 knew no other number"
     assert load_export(str(write_export(tmp_path / "grey", schema_version=2, channels=1))).channels == 1
+
+
+def test_confidence_is_read_and_the_first_version_had_none(tmp_path: Path) -> None:
+    confidence = {"temperature": 1.5, "threshold": 0.4, "coverage": 0.95}
+    read = load_export(str(write_export(tmp_path / "new", confidence=confidence))).confidence
+    assert read == Confidence(1.5, 0.4, 0.95) and read.accepts(0.4) and not read.accepts(0.39)
+    older = load_export(str(write_export(tmp_path / "old", schema_version=1))).confidence
+    assert older == Confidence() and older.accepts(0.0)
 
 
 def test_a_run_folder_and_numbered_versions_are_found(tmp_path: Path) -> None:
@@ -58,6 +67,7 @@ def test_the_version_changes_exactly_with_the_model(tmp_path: Path) -> None:
     [
         ({"schema_version": 3}, "schema_version=2 or earlier in .*Received: schema_version=3"),
         ({"schema_version": 2}, r"channels \(int\)"),
+        ({"confidence": {"temperature": "warm"}}, "confidence.temperature: expected a number"),
         ({"classes": "ab"}, r"classes \(list\)"),
         ({"files": {"saved_model/saved_model.pb": {"bytes": 1, "crc32c": "0"}}}, "saved_model.pb is missing"),
         ({"files": {"model.keras": {"bytes": 7, "crc32c": "00000000"}}}, "model.keras as it was exported"),

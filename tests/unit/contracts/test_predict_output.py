@@ -23,8 +23,9 @@ SUMMARY = PredictionSummary(
     "422c94ba",
     "/in",
     "",
-    images=3,
+    images=4,
     classified=2,
+    none_of_these=1,
     rejected=1,
     labels={"cat": PredictedClass(2, 0.75)},
     rejects=[UnreadImage("/in/x", "empty")],
@@ -49,12 +50,15 @@ def test_jobs_plans_rows_and_summaries_are_the_same_again(tmp_path: Path) -> Non
     assert predict_output.read_plan(output) == PARTS
     assert predicted.read(output) == SUMMARY
     assert json.loads((tmp_path / predicted.FILE).read_text())["accuracy"] == 0.5
-    rows = [Prediction("/a", "cat", 0.75, (("cat", 0.75),), truth="dog"), Prediction("/b", error="empty")]
+    rows = [
+        Prediction("/a", "cat", 0.75, (("cat", 0.75),), truth="dog", accepted=False),
+        Prediction("/b", error="empty"),
+    ]
     (tmp_path / "rows").write_bytes(predict_output.to_parquet(rows))
     found = list(predict_output.read_rows(str(tmp_path / "rows")))
-    assert [(row.path, row.label, row.error, row.truth) for row in found] == [
-        ("/a", "cat", None, "dog"),
-        ("/b", None, "empty", None),
+    assert [(row.path, row.label, row.error, row.truth, row.accepted) for row in found] == [
+        ("/a", "cat", None, "dog", False),
+        ("/b", None, "empty", None, None),
     ]
     assert pq.read_table(tmp_path / "rows")["top"].to_pylist() == [[{"label": "cat", "confidence": 0.75}], None]
 
@@ -104,8 +108,8 @@ def test_summaries_of_the_first_release_are_read(tmp_path: Path) -> None:
 
 def test_what_a_later_release_wrote_or_a_disk_damaged_is_one_line(tmp_path: Path) -> None:
     output = str(tmp_path)
-    (tmp_path / "_job.json").write_text('{"schema_version": 3}')
-    with pytest.raises(UserError, match=r"_job\.json has version 3\. Use the release that wrote them"):
+    (tmp_path / "_job.json").write_text('{"schema_version": 4}')
+    with pytest.raises(UserError, match=r"_job\.json has version 4\. Use the release that wrote them"):
         predict_output.read_predict_job(output)
     for damaged, words in (
         ("[]", "no JSON object"),

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 from sklearn.calibration import calibration_curve
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
@@ -63,6 +63,24 @@ def test_class_scores_and_averages_are_those_of_scikit_learn(seed: int) -> None:
 def test_wilson_interval_is_that_of_scipy(successes: int, trials: int, confidence: float) -> None:
     expected = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
     assert metrics.wilson_interval(successes, trials, confidence) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(7, 10), (268, 270), (9180, 10000)])
+def test_bootstrap_interval_is_that_of_drawn_images_and_of_scipy(successes: int, trials: int) -> None:
+    low, high = metrics.bootstrap_interval(successes, trials)
+    images = np.arange(trials) < successes
+    by_hand = np.random.default_rng(1).choice(images, (2000, trials)).mean(axis=1)
+    assert (low, high) == pytest.approx(tuple(np.quantile(by_hand, [0.025, 0.975])), abs=1.1 / trials + 2e-3)
+    exact = binom.ppf([0.025, 0.975], trials, successes / trials) / trials
+    assert (low, high) == pytest.approx(tuple(exact), abs=1.1 / trials)
+    assert metrics.bootstrap_interval(successes, trials) == (low, high)
+    assert metrics.bootstrap_interval(0, 0) == (0.0, 1.0)
+    assert metrics.bootstrap_interval(trials, trials) == (1.0, 1.0)
+
+
+def test_no_class_with_both_kinds_of_images_has_no_area() -> None:
+    areas = metrics.roc_auc([0.0, 0.0], np.array([5, 0]))
+    assert np.isnan(areas).all() and metrics.mean_area(areas) is None
 
 
 def test_nothing_observed_leaves_everything_possible() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import uvicorn
 
 from distributed_cls.config.inference_sections import ServeConfig
+from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.serving.app import create_app
 from distributed_cls.serving.connections import bounded_protocol
 from distributed_cls.serving.prometheus import Metrics
@@ -32,7 +33,7 @@ async def _watch(_interval: float) -> None:
     await asyncio.Event().wait()
 
 
-def _versions() -> Any:
+def _versions(threshold: float | None) -> Any:
     export = types.SimpleNamespace(
         classes=["cat", "dog", "owl"],
         image_size=16,
@@ -44,6 +45,7 @@ def _versions() -> Any:
         metrics={},
         dataset={},
         folder="/models/7",
+        confidence=Confidence(threshold=threshold),
     )
     loaded = types.SimpleNamespace(
         export=export, classifier=_Classifier(), can_explain=False, version_names=["abcd1234", "7"]
@@ -70,9 +72,9 @@ class Answer:
 
 
 @contextlib.contextmanager
-def serving(settings: ServeConfig) -> Iterator[int]:
-    """The port of a server, until the end of the block."""
-    app = create_app(lambda: Service(settings, _versions(), Metrics()))
+def serving(settings: ServeConfig, threshold: float | None = None) -> Iterator[int]:
+    """The port of a server, until the end of the block. ``threshold``: of its model."""
+    app = create_app(lambda: Service(settings, _versions(threshold), Metrics()))
     server = uvicorn.Server(
         uvicorn.Config(app, port=0, http=bounded_protocol(50), lifespan="on", log_level="critical", ws="none")
     )

@@ -128,7 +128,20 @@ ANSWERED: dict[str, bytes] = {
 def test_an_unusual_body_that_has_one_meaning_is_answered(port: int, body: bytes) -> None:
     answer = ask(port, "POST", PREDICT, JSON, body)
     assert answer.status == 200, answer.body
-    assert json.loads(answer.body) == {"predictions": [SHARES], "labels": ["cat"]}
+    assert json.loads(answer.body) == {"predictions": [SHARES], "labels": ["cat"], "accepted": [True]}
+
+
+@pytest.mark.parametrize(("threshold", "accepted"), [(0.74, True), (0.76, False)])
+def test_an_answer_below_the_models_threshold_says_so_on_every_route(threshold: float, accepted: bool) -> None:
+    with serving(ServeConfig(port=0), threshold) as port:
+        form = ask(port, "POST", "/classify", f"content-type: {TYPES[0]}\r\n", FILE + END)
+        (result,) = json.loads(form.body)["results"]
+        assert (result["label"], result["accepted"], result["confidence"]) == ("cat", accepted, 0.75)
+        predicted = json.loads(ask(port, "POST", PREDICT, JSON, WHOLE).body)
+        assert predicted == {"predictions": [SHARES], "labels": ["cat"], "accepted": [accepted]}
+        assert json.loads(ask(port, "GET", "/v1/models/pets").body)["threshold"] == threshold
+        page = ask(port, "GET", "/").body.decode()
+        assert f"Below {threshold:.0%} confidence the answer is “none of these”" in page
 
 
 NO_LIST, NO_ROW = "Received: no list of instances.", 'Expected instance 0 to be {"b64": "…"}.'

@@ -37,6 +37,9 @@ def test_many_and_none() -> None:
     assert "━" not in text  # no table of nothing
     assert "1,234 images could not be read" in text
     assert "and 1,231 more" in text
+    assert "below the model's threshold" not in text
+    lines = printed(classified=1, none_of_these=2)
+    assert "  2 images below the model's threshold: none of these classes" in lines
     lines = printed(classified=2000, labels={"coupe": PredictedClass(2000, 0.5)}, labelled=1999, correct=1974)
     assert "  accuracy 98.7% of the 1,999 images whose class is known" in lines
 
@@ -47,12 +50,14 @@ def test_all_rows_of_all_files_are_counted(tmp_path: Path) -> None:
         Prediction("/b", "cat", 0.25, (("cat", 0.25),), truth="dog"),
         Prediction("/c", "dog", 0.5, (("dog", 0.5),)),
         Prediction("/d", error="empty: 0 bytes", truth="dog"),
+        Prediction("/e", "dog", 0.2, (("dog", 0.2),), truth="cat", accepted=False),
     ]
     for name, part in (("one", rows[:1]), ("two", rows[1:])):
         (tmp_path / name).write_bytes(predict_output.to_parquet(part))
     summary = PredictionSummary("predict", "cnn", "1", "/in", str(tmp_path))
     summary = prediction_summary.counted(summary, ["one", "two"])
-    assert (summary.images, summary.classified, summary.rejected, summary.files) == (4, 3, 1, 2)
+    assert (summary.images, summary.classified, summary.rejected, summary.files) == (5, 3, 1, 2)
+    assert summary.none_of_these == 1
     assert summary.labels == {"cat": PredictedClass(2, 0.5), "dog": PredictedClass(1, 0.5)}
     assert summary.rejects == [UnreadImage("/d", "empty: 0 bytes")]
     assert summary.accuracy == pytest.approx(1 / 2)

@@ -11,6 +11,7 @@ from distributed_cls.config import Config, DataConfig, to_dict
 from distributed_cls.contracts import checkpoint, index
 from distributed_cls.contracts import summary as summaries
 from distributed_cls.contracts.checkpoint import Position
+from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.manifest import Dataset
 from distributed_cls.contracts.summary import DatasetEntry, Summary
 from distributed_cls.errors import UserError
@@ -49,6 +50,22 @@ def _run(folder: Path, dataset: Dataset | None) -> Path:
 def trained(tmp_path: Path) -> Dataset:
     keys = {bytes([number]) * 16: split for number, split in enumerate([0, 0, 0, 1, 2])}
     return _dataset(tmp_path / "trained", keys)
+
+
+def test_confidence_is_that_of_the_exported_model_unless_the_command_line_asks_for_another(
+    tmp_path: Path, trained: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = _run(tmp_path / "run", trained)
+    assert earlier_run.find(str(run)).confidence is None  # job=train exports nothing: it is fitted
+    (run / "model" / "model.json").write_text("{}")
+    assert earlier_run.find(str(run)).confidence == Confidence()  # a release that fitted none
+    fitted = Confidence(1.5, 0.4, 0.95)
+    summaries.write(run, dataclasses.replace(summaries.read(run, ""), confidence=fitted))
+    found = earlier_run.find(str(run))
+    assert earlier_run.confidence_of(found, ["data.path"]) == fitted
+    assert not caplog.messages
+    assert earlier_run.confidence_of(found, ["evaluate.coverage"]) is None
+    assert caplog.messages == ["evaluate.coverage: fitted anew for this evaluation; the exported model stays as it is"]
 
 
 @pytest.mark.parametrize("given", ["", "model"])

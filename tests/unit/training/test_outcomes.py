@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 from scipy.special import softmax
-from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, top_k_accuracy_score
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, roc_auc_score, top_k_accuracy_score
 
 from distributed_cls.contracts.counts import BINS, Counts
+from distributed_cls.evaluation import metrics
 from distributed_cls.training.outcomes import GALLERY, Predictions
+from distributed_cls.training.pair_order import ordered_pairs
 
 CLASSES = 7
 
@@ -54,6 +56,21 @@ def test_sums_over_ranks_are_those_of_all_examples(examples: tuple[np.ndarray, n
     assert result["bins"]["correct"] == np.histogram(confidence[predicted == labels], edges)[0].tolist()
     np.testing.assert_allclose(result["bins"]["confidence"], np.histogram(confidence, edges, weights=confidence)[0])
     assert json.loads(json.dumps(result)) == result
+
+
+@pytest.mark.parametrize("digits", [6, 1])  # with one digit most probabilities are equal to others
+def test_pairs_counted_by_each_rank_make_the_roc_auc_of_all_examples(digits: int) -> None:
+    random = np.random.default_rng(2)
+    labels = random.integers(0, CLASSES - 1, 400)  # the last class has no image
+    probabilities = softmax(random.normal(size=(400, CLASSES)) + np.eye(CLASSES)[labels], axis=1).round(digits)
+    own = probabilities[np.arange(400), labels]
+    parts = [slice(0, 150), slice(150, 151), slice(151, 400), slice(400, 400)]  # the last rank has no image
+    pairs = sum(ordered_pairs(probabilities[part], labels[part], labels, own) for part in parts)
+    areas = metrics.roc_auc(pairs, np.bincount(labels, minlength=CLASSES))
+    expected = [roc_auc_score(labels == label, probabilities[:, label]) for label in range(CLASSES - 1)]
+    np.testing.assert_allclose(areas[:-1], expected, rtol=1e-12)
+    assert np.isnan(areas[-1])
+    assert metrics.mean_area(areas) == pytest.approx(np.mean(expected), rel=1e-12)
 
 
 def test_certain_and_hopeless_confidences_fall_into_the_outer_bins() -> None:

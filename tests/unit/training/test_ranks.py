@@ -17,10 +17,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from sklearn.metrics import log_loss, roc_auc_score
 
 from distributed_cls.barrier.rendezvous import held_port
 from distributed_cls.config import ClusterConfig, Config, DataConfig, TrainConfig
-from distributed_cls.contracts import checkpoint, events
+from distributed_cls.contracts import checkpoint, codec, events
 from distributed_cls.contracts.events import EpochEnded, Event, Finished, MistakesFound
 from distributed_cls.contracts.rank_task import RankResult, RankTask, Step, dump_task
 from distributed_cls.errors import UserError
@@ -31,6 +32,7 @@ from distributed_cls.training import resuming, run_state
 from distributed_cls.training.augment import augment
 from distributed_cls.training.draws import Draws
 from distributed_cls.training.mixing import mix
+from distributed_cls.training.temperature import fit_temperature
 from tests.patience import PATIENCE
 from tests.shards import Record, records, write_dataset
 
@@ -303,23 +305,35 @@ def test_the_counts_are_those_of_a_plain_model_over_the_whole_split(runs: Path) 
     model = build(CnnConfig(filters=[4], units=8), 8, 3)
     run_state.load(runs / "undisturbed-run" / "checkpoints" / "best.npz", model.variables)
     results = [_result(runs / "undisturbed", rank) for rank in (0, 1)]
-    assert results[0].counts["test"].to_plain() == results[1].counts["test"].to_plain()
+    assert codec.to_plain(results[0].counts) == codec.to_plain(results[1].counts)
     trained = results[0].train
     assert trained is not None and trained.best_epoch <= trained.epochs == 4 and trained.steps == 4 * 6
-    assert trained.val_accuracy == results[0].counts["val"].accuracy
+    assert trained.val_accuracy == results[0].counts["val"].counts.accuracy
     for split, part in (("val", records(21, seed=2)), ("test", records(19, seed=3))):
         images, labels = np.stack([image for image, _, _ in part]), np.array([label for _, label, _ in part])
         logits = model(images.astype(np.float32), training=False)
         losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-        counted = results[0].counts[split]
+        counted, more = results[0].counts[split].counts, results[0].counts[split].probabilities
+        confidence = results[0].confidence
+        assert confidence is not None and confidence.temperature != 1
+        scaled = keras.ops.softmax(logits / confidence.temperature)
         assert counted.examples == len(part)
         assert counted.correct == int((np.argmax(logits, 1) == labels).sum())
-        assert counted.loss_sum == pytest.approx(float(np.sum(losses)), rel=1e-4)
+        assert more.unscaled_loss_sum == pytest.approx(float(np.sum(losses)), rel=1e-4)
+        assert counted.loss_sum == pytest.approx(log_loss(labels, scaled, normalize=False), rel=1e-4)
+        assert more.accepted == len(part) and more.accepted_correct == counted.correct  # there is no threshold
+        if split == "val":
+            alone = fit_temperature(np.asarray(logits), labels)
+            assert confidence.temperature == pytest.approx(alone, rel=1e-3)
         assert np.sum(counted.confusion, axis=1).tolist() == np.bincount(labels, minlength=3).tolist()
+        of_each = np.bincount(labels)
+        areas = np.array(more.ordered_pairs) / (of_each * (len(part) - of_each))
+        expected = roc_auc_score(labels, scaled, average=None, multi_class="ovr")
+        assert areas == pytest.approx(expected, abs=1e-3)  # that a pair is equal depends on the last digit
 
 
 def test_the_most_confident_mistakes_of_the_ranks_are_the_images_that_were_misread(runs: Path) -> None:
-    counted = _result(runs / "undisturbed", 0).counts["test"]
+    counted = _result(runs / "undisturbed", 0).counts["test"].counts
     items = [
         item
         for rank in (0, 1)

@@ -1,5 +1,6 @@
 """The exported artefact: what plain TensorFlow and plain Keras make of it, and what a heat map shows."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from scipy.special import softmax
 
+from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.export import load_export
 from distributed_cls.errors import UserError
 from distributed_cls.predictor.classifier import Classifier
@@ -65,6 +68,23 @@ def test_every_form_gives_the_softmax_of_the_model(exported: tuple[keras.Model, 
     ours = Classifier(load_export(str(folder))).probabilities(images())
     for answer in (prepared, decoded, stock, ours):
         assert answer == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_temperature_and_the_threshold_travel_with_every_form(tmp_path: Path) -> None:
+    model, confidence = convolutional(), Confidence(temperature=0.2, threshold=0.4, coverage=0.9)
+    card = dataclasses.replace(CARD, confidence=confidence)
+    export_model(model, tmp_path / "model", classes=["a", "b", "c"], image_size=SIZE, card=card)
+    logits = model(images().astype(np.float32), training=False).numpy()
+    expected = softmax(logits / 0.2, axis=1)
+    assert np.abs(expected - softmax(logits, axis=1)).max() > 0.01
+    export = load_export(str(tmp_path))
+    stock = keras.models.load_model(export.keras_file).predict(images().astype(np.float32), verbose=0)
+    for answer in (stock, Classifier(export).probabilities(images())):
+        assert answer == pytest.approx(expected, abs=1e-6)
+    assert export.confidence == confidence
+    assert HeatMap(export)(images()[0], 1).max() <= 1
+    text = (tmp_path / "model" / "model_card.md").read_text()
+    assert 'below 0.4000 means "none of these"' in text and "T = 0.2000" in text and "always predicts" not in text
 
 
 def test_the_folder_says_what_it_is(exported: tuple[keras.Model, Path]) -> None:
