@@ -103,7 +103,7 @@ def _suspects(run: Run, display: Display) -> Summary:
 
     with _crew(run) as crew:
         spark = run.start_cluster(display)
-        dataset = _prepare(run, lambda: spark, display)
+        dataset = _prepare(run, lambda: crew.with_slots(spark), display)
         job_checks.check_enough_images(run.config, dataset)
         suspects_job.perform(run, spark, crew, dataset, display)
     workers = run.config.cluster.workers

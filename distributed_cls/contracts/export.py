@@ -129,7 +129,7 @@ def load_export(model_dir: str) -> Export:
         resize=about["resize"],
         metrics=about.get("metrics", {}),
         dataset=about.get("dataset", {}),
-        channels=about.get("channels", 3),
+        channels=about.get("channels") or 3,
         confidence=_confidence(folder, about),
     )
 

@@ -6,7 +6,6 @@ that a process which is killed while it writes leaves the state before.
 """
 
 import os
-import zipfile
 from collections.abc import Sequence
 
 from distributed_cls.contracts import checkpoint
@@ -23,6 +22,7 @@ class LatestState:
 
     def _read_all(self) -> dict[int, tuple[Arrays, Position]]:
         found: dict[int, tuple[Arrays, Position]] = {}
+        steps = [-1] * len(self._descriptors)  # of each place; -1: nothing, or half-written
         for place, descriptor in enumerate(self._descriptors):
             if not os.fstat(descriptor).st_size:
                 continue
@@ -30,12 +30,11 @@ class LatestState:
                 with os.fdopen(os.dup(descriptor), "rb") as stream:
                     stream.seek(0)
                     arrays, position = checkpoint.load(stream)
-            except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):  # half-written: its CRCs say so
-                self._next = place
+            except Exception:  # half-written: its zip file raises whatever its bytes ask for
                 continue
             found[position.step] = arrays, position
-            if position.step == min(found):
-                self._next = place
+            steps[place] = position.step
+        self._next = steps.index(min(steps))
         return found
 
     def save(self, arrays: Arrays, position: Position) -> None:

@@ -24,6 +24,7 @@ def write_export(folder: Path, **changes: object) -> Path:
         "classes": ["a", "b"],
         "image_size": 32,
         "resize": "stretch",
+        "channels": 3,
         "files": {"model.keras": stamp},
     }
     (folder / "model.json").write_text(json.dumps({**about, **changes}))
@@ -34,8 +35,10 @@ def test_a_whole_export_is_read(tmp_path: Path) -> None:
     export = load_export(str(write_export(tmp_path / "model")))
     assert (export.name, export.classes, export.image_size, export.resize) == ("cnn", ["a", "b"], 32, "stretch")
     assert export.materialize() is export
-    assert export.channels == 3, "version 1 knew no other number"
-    assert load_export(str(write_export(tmp_path / "grey", schema_version=2, channels=1))).channels == 1
+    assert export.channels == 3
+    assert load_export(str(write_export(tmp_path / "grey", channels=1))).channels == 1
+    older = write_export(tmp_path / "older", schema_version=1, channels=None)
+    assert load_export(str(older)).channels == 3, "version 1 knew no other number"
 
 
 def test_confidence_is_read_and_the_first_version_had_none(tmp_path: Path) -> None:
@@ -66,7 +69,7 @@ def test_the_version_changes_exactly_with_the_model(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"schema_version": 3}, "schema_version=2 or earlier in .*Received: schema_version=3"),
-        ({"schema_version": 2}, r"channels \(int\)"),
+        ({"channels": "three"}, r"channels \(int\)"),
         ({"confidence": {"temperature": "warm"}}, "confidence.temperature: expected a number"),
         ({"classes": "ab"}, r"classes \(list\)"),
         ({"files": {"saved_model/saved_model.pb": {"bytes": 1, "crc32c": "0"}}}, "saved_model.pb is missing"),

@@ -37,6 +37,7 @@ def _versions(threshold: float | None) -> Any:
     export = types.SimpleNamespace(
         classes=["cat", "dog", "owl"],
         image_size=16,
+        channels=3,
         resize="stretch",
         version="abcd1234",
         name="cnn",

@@ -101,6 +101,7 @@ def test_evaluation_gives_each_example_its_own_row() -> None:
     batches = iter(replicated.distribute(tf.data.Dataset.from_tensor_slices((images, labels, weights)).batch(2)))
     evaluator = Evaluator.__new__(Evaluator)  # without a rank's data
     evaluator._ctx = SimpleNamespace(replicated=replicated)  # type: ignore[assignment]
+    evaluator._keep_logits = False
     columns = tf.function(evaluator._evaluate_call)(batches, tf.constant(2))
     assert [column.shape for column in columns] == [(2, 2), (2, 2), (2, 2, 3), (2, 2, 3), (2, 2), (2, 2)]
     logits = replicated.model(images.astype(np.float32)).numpy()

@@ -1,0 +1,26 @@
+"""Runs that are disturbed, on two executors of a real cluster: they end by themselves, with the same bits."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.chaos import Arena, arena
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Arena]:
+    with arena(epochs=10) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def undisturbed(made: Arena) -> str:
+    return made.bits(made.run())
+
+
+@pytest.mark.parametrize("fault", ["SIGKILL of a rank", "SIGKILL of a Python worker", "control line cut for 5 s"])
+def test_a_disturbed_run_has_the_weights_of_an_undisturbed_one(made: Arena, undisturbed: str, fault: str) -> None:
+    seen = made.run(fault, random.Random(fault), after=0.5)
+    assert seen.struck is not None
+    assert made.bits(seen) == undisturbed
