@@ -166,12 +166,13 @@ class Attempt:
             self._take(_TICK_SECONDS)
 
     def _stop(self, grace_seconds: float) -> None:
-        """End the ranks' processes; when one does not end, the stage, and everything with it."""
-        if not self._running:
-            return
-        self._stage.order(StopRank(attempt=self._number, grace_seconds=grace_seconds))
-        if not self._await_ends(grace_seconds + _STOP_SECONDS):
-            log.warning("Ranks that were ended are not gone; the stage is ended as well")
+        """End the ranks' processes; when one does not end, or an agent is lost, the stage, and everything with it."""
+        if self._running:
+            self._stage.order(StopRank(attempt=self._number, grace_seconds=grace_seconds))
+            if not self._await_ends(grace_seconds + _STOP_SECONDS):
+                log.warning("Ranks that were ended are not gone; the stage is ended as well")
+                self._stage.end()
+        if len(self._stage.agents()) < self._job.cluster.workers:
             self._stage.end()
 
     def _await_ends(self, seconds: float) -> bool:

@@ -19,7 +19,10 @@ def undisturbed(made: Arena) -> str:
     return made.bits(made.run())
 
 
-@pytest.mark.parametrize("fault", ["SIGKILL of a rank", "SIGKILL of a Python worker", "control line cut for 5 s"])
+@pytest.mark.parametrize(
+    "fault",
+    ["SIGKILL of a rank", "SIGKILL of a Python worker", "control line cut for 5 s", "control line cut for good"],
+)
 def test_a_disturbed_run_has_the_weights_of_an_undisturbed_one(made: Arena, undisturbed: str, fault: str) -> None:
     seen = made.run(fault, random.Random(fault), after=0.5)
     assert seen.struck is not None
