@@ -1,9 +1,11 @@
 """A stage on two GPUs that Spark hands out but TensorFlow does not see: ``gpu_program.py FOLDER DATA FINGERPRINT``.
 
 Prints as one line of JSON: how many tasks of a plain stage ran at once on four cores and two GPUs, the devices that
-each rank was given, how the stage ended, and the slots of the next trial's session, which has one worker and one GPU.
+each rank's warm process was given, how the stage ended, and the slots of the next trial's session, which has one worker
+and one GPU.
 """
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -16,7 +18,7 @@ import psutil
 from distributed_cls.barrier.crew import Crew
 from distributed_cls.barrier.supervisor import run_ranks
 from distributed_cls.config import ClusterConfig, Config, DataConfig, TrainConfig
-from distributed_cls.contracts.events import AttemptStarted, Event, ProcessStarted
+from distributed_cls.contracts.events import AttemptStarted, Event, Met
 from distributed_cls.contracts.rank_task import RankTask, Step
 from distributed_cls.errors import UserError
 from distributed_cls.models.dense import DenseConfig
@@ -48,8 +50,12 @@ def main() -> None:
     attempts: list[int] = []
 
     def listen(event: Event) -> None:
-        if isinstance(event, ProcessStarted):
-            devices[event.rank] = psutil.Process(event.pid).environ()["CUDA_VISIBLE_DEVICES"]
+        if isinstance(event, Met):
+            # Of the warm processes, from which the ranks are forked: a rank itself may have ended by now.
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if "distributed_cls.training" in process.cmdline():
+                        devices[process.pid] = process.environ()["CUDA_VISIBLE_DEVICES"]
         elif isinstance(event, AttemptStarted):
             attempts.append(event.number)
 
