@@ -24,6 +24,12 @@ class ClusterConfig(Section):
     allow_plaintext_gradients: bool = setting(
         False, "train although Spark's traffic is encrypted and TensorFlow's, which carries the gradients, cannot be"
     )
+    shard_cache: str | None = setting(
+        None, "folder on each worker for copies of a remote data set's shards; null: one in its temporary folder"
+    )
+    shard_cache_gigabytes: float = setting(
+        50.0, "most that these copies take on a worker; data sets that no rank reads are removed first", above=0
+    )
     slot_timeout: float = setting(60.0, "maximum wait for enough free slots, seconds", above=0)
     rendezvous_timeout: float = setting(
         120.0, "maximum time for all ranks to exchange their addresses, seconds", above=0

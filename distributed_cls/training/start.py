@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from distributed_cls.config import Config, TrainConfig, to_dict
+from distributed_cls import storage
+from distributed_cls.config import ClusterConfig, Config, TrainConfig, to_dict
 from distributed_cls.contracts import checkpoint
 from distributed_cls.contracts import manifest as manifests
 from distributed_cls.contracts.counts import Counts
@@ -16,14 +17,14 @@ from distributed_cls.contracts.manifest import Manifest
 from distributed_cls.contracts.rank_task import RankAssignment, RankResult, RankTask, Step
 from distributed_cls.errors import UserError
 from distributed_cls.models.building import build
-from distributed_cls.training import loop, resuming, run_state
+from distributed_cls.training import loop, resuming, run_state, shard_cache
 from distributed_cls.training.context import RankContext
 from distributed_cls.training.evaluator import evaluate
 from distributed_cls.training.input import Source
 from distributed_cls.training.latest_state import LatestState
 from distributed_cls.training.replicated import ReplicatedModel
 from distributed_cls.training.reporter import Reporter
-from distributed_cls.training.sharding import RankLanes, ranges_of, rank_run, train_steps
+from distributed_cls.training.sharding import Range, RankLanes, ranges_of, rank_run, train_steps
 
 
 class PortLost(RuntimeError):
@@ -43,9 +44,8 @@ def perform(assignment: RankAssignment, reporter: Reporter, latest: LatestState 
     strategy = _join_cluster(task.config)
     reporter.phase(Phase.DATASET)
     manifest = manifests.load(task.dataset)
-    sources = open_sources(
-        manifest, task.dataset, task.config.train, assignment.rank, assignment.world_size, reporter.progress
-    )
+    own = own_ranges(manifest, task.config.train, assignment.rank, assignment.world_size)
+    sources = open_sources(manifest, task.dataset, own, task.config.cluster, reporter.progress)
 
     def build_model() -> keras.Model:
         return build(task.config.model, manifest.image_size, len(manifest.classes))
@@ -123,31 +123,46 @@ def _join_cluster(config: Config) -> tf.distribute.Strategy:
         raise
 
 
-def open_sources(
-    manifest: Manifest,
-    folder: str,
-    train: TrainConfig,
-    rank: int,
-    world_size: int,
-    progress: Callable[[int, int], None],
-) -> dict[str, Source]:
-    """This rank's part of each split. The shards that it reads are checked first; ``progress``: bytes done, of all."""
-    sources, own = {}, []
+def own_ranges(manifest: Manifest, train: TrainConfig, rank: int, world_size: int) -> dict[str, list[Range]]:
+    """The records of each split that ``rank`` reads."""
+    found = {}
     for split, shards in manifest.shards.items():
         records = [shard.records for shard in shards]
         run = rank_run(records, world_size, rank)
         if split == "train":
             run = RankLanes.of(records, train, world_size, rank).run
-        ranges = ranges_of(records, run)
-        own += [shards[part.shard] for part in ranges]
-        files = [str(Path(folder, shard.file)) for shard in shards]
-        sources[split] = Source(files, ranges, manifest.encoding, manifest.image_size)
-    done, total = 0, sum(shard.bytes for shard in own)
-    for shard in own:
-        manifests.check_shard(folder, shard)
-        done += shard.bytes
-        progress(done, total)
-    return sources
+        found[split] = ranges_of(records, run)
+    return found
+
+
+def open_sources(
+    manifest: Manifest,
+    folder: str,
+    ranges: dict[str, list[Range]],
+    cluster: ClusterConfig,
+    progress: Callable[[int, int], None],
+) -> dict[str, Source]:
+    """This rank's part of each split.
+
+    The shards that it reads are checked first, and copied to this machine when ``folder`` is a URL; ``progress`` is
+    given the bytes that are done, and of all.
+    """
+    own = [manifest.shards[split][part.shard] for split, parts in ranges.items() for part in parts]
+    here = folder
+    if storage.is_url(folder):
+        here = shard_cache.fetch(folder, own, cluster, progress)
+    else:
+        done, total = 0, sum(shard.bytes for shard in own)
+        for shard in own:
+            manifests.check_shard(folder, shard)
+            done += shard.bytes
+            progress(done, total)
+    return {
+        split: Source(
+            [str(Path(here, shard.file)) for shard in shards], ranges[split], manifest.encoding, manifest.image_size
+        )
+        for split, shards in manifest.shards.items()
+    }
 
 
 def _export(ctx: RankContext, build: Callable[[], keras.Model], counts: dict[str, Counts]) -> None:
