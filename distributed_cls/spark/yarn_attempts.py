@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed_cls.errors import UserError
 from distributed_cls.spark import internals
+from distributed_cls.spark.interruptible import silence_py4j
 
 if TYPE_CHECKING:
     from py4j.java_gateway import JVMView
@@ -50,5 +51,6 @@ def attempt_number(container: str) -> int:
 
 
 def _file(folder: str, jvm: "JVMView") -> tuple[Any, Any]:
+    silence_py4j()  # the connection is closed when the process ends, of which it would write a stack trace
     path = jvm.org.apache.hadoop.fs.Path(folder, _FILE)
     return path.getFileSystem(jvm.org.apache.hadoop.conf.Configuration()), path
