@@ -9,12 +9,14 @@ from distributed_cls import storage
 from distributed_cls.config import Config
 from distributed_cls.errors import UserError
 from distributed_cls.spark import environment, internals
+from distributed_cls.spark.interruptible import silence_py4j
 
 _PREPARING = ("pipeline", "prepare", "train", "evaluate", "verify")
 
 
 def in_cluster_mode() -> bool:
     """Whether the driver runs in a container of the cluster, with a working folder that goes with it."""
+    silence_py4j()
     return environment.is_submitted() and internals.submitted_properties().get("spark.submit.deployMode") == "cluster"
 
 

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,12 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("datasets")
 
 
+@pytest.fixture(scope="module")
+def launch_once(tmp_path_factory: pytest.TempPathFactory, datasets: Path) -> Callable[..., Ended]:
+    """The launcher on a local master, for what a cluster is compared with."""
+    return Launcher(tmp_path_factory.mktemp("module"), datasets)
+
+
 class Client(Launcher):
     """A client of a YARN cluster: ``python -m launch`` as everywhere, and spark-submit."""
 
@@ -46,6 +52,8 @@ class Client(Launcher):
         """``spark-submit --deploy-mode <mode> launch/__main__.py <arguments>``, run to its end."""
         runs = self.folder / f"submitted-{mode}"
         command = [str(SPARK_HOME / "bin" / "spark-submit"), "--master", "yarn", "--deploy-mode", mode]
+        if mode == "cluster":
+            command += ["--archives", self._archive()]
         for key, value in (conf or {}).items():
             command += ["--conf", f"{key}={value}"]
         process = subprocess.Popen(
@@ -57,6 +65,12 @@ class Client(Launcher):
             text=True,
         )
         return self.end(process, runs)
+
+    def _archive(self) -> str:
+        command = [sys.executable, "-m", "launch", "--archive"]
+        environment = {**self._environment, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(self.folder)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
 
 
 @pytest.fixture

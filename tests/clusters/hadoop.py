@@ -102,9 +102,10 @@ class Hadoop:
         found = self._get(f"http://{self._resource_manager}/ws/v1/cluster/apps").get("apps") or {}
         return sorted(found.get("app", []), key=lambda app: app["startedTime"])
 
-    def container_logs(self) -> str:
-        """Everything that containers have written so far."""
-        return "\n".join(path.read_text(errors="replace") for path in sorted(self.folder.glob("logs-*/**/std*")))
+    def container_logs(self, last: bool = False) -> str:
+        """Everything that containers have written so far, of the last application or of all."""
+        name = str(self.applications()[-1]["id"]) if last else "*"
+        return "\n".join(path.read_text(errors="replace") for path in sorted(self.folder.glob(f"logs-*/{name}/*/std*")))
 
     def _run(self, name: str, main: str, *arguments: str) -> "subprocess.Popen[bytes]":
         java = Path(java_home(), "bin", "java")
