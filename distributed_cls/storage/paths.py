@@ -16,6 +16,10 @@ StrPath = str | os.PathLike[str]
 # Spark names its S3 and local file systems differently from everyone else.
 _SPARK_SCHEMES = {"s3a://": "s3://", "s3n://": "s3://", "file://localhost/": "/", "file:///": "/", "file:/": "/"}
 
+# hdfs-native's clients wait for the end of their threads when they are dropped. fsspec drops all of its file systems in
+# a forked child (Spark's JVM begins as one), where these threads are not: it would wait for ever. So they are kept.
+_kept: dict[int, Any] = {}
+
 
 def is_url(path: StrPath) -> bool:
     """Whether ``path`` names a remote store (s3://…, gs://…) and not a local file."""
@@ -80,6 +84,8 @@ def filesystem(path: StrPath) -> tuple[Any, str]:
             f"Expected a path or a URL that an installed fsspec driver can open. Received: {text} "
             f"({' '.join(str(error).split())[:200]}). Install the driver: the extra s3 for s3://, hdfs for hdfs://."
         ) from None
+    if has_folders(store):
+        _kept[id(store)] = store
     return store, str(inside)
 
 
