@@ -30,7 +30,7 @@ def test_both_nodes_prepare_into_hdfs(yarn: Hadoop, client: Client) -> None:
 @pytest.fixture(scope="module")
 def on_this_machine(launch_once: Callable[..., Ended]) -> dict[str, np.ndarray]:
     """The weights of the same job on a local master, from a local disk."""
-    return _weights(launch_once("cluster=local", "cluster.master=local[2]", *JOB))
+    return _weights(launch_once(*JOB))
 
 
 def _weights(ended: Ended) -> dict[str, np.ndarray]:
