@@ -143,21 +143,23 @@ class Preparation:
 
     def run(self) -> Dataset:
         """Decode, decide, write, publish."""
+        there_before = self._is_published()
         try:
             table = self._decode()
             dataset = self._unchanged(table) or self._write(self._decide(table))
-        except curate.TooManyRejects:
-            raise
-        except UserError:
-            publish.remove_work(self.work_folder)
-            raise
-        except Exception:
-            # Another run that prepared the same has published and removed the parts that both used.
-            if not storage.exists(storage.join(self.target, manifest.FILE)):
+        except Exception as error:
+            # Another run that prepared the same has published, and removed the parts that both used: this one may have
+            # found none of them, or half.
+            if there_before or not self._is_published():
+                if isinstance(error, UserError) and not isinstance(error, curate.TooManyRejects):
+                    publish.remove_work(self.work_folder)
                 raise
             dataset = Dataset(self.target, manifest.load(self.target), reused=True)
         publish.remove_work(self.work_folder)
         return dataset
+
+    def _is_published(self) -> bool:
+        return storage.exists(storage.join(self.target, manifest.FILE))
 
     def _unchanged(self, table: pa.Table) -> Dataset | None:
         """The dataset of which some images could not be read, when they still cannot."""

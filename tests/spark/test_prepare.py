@@ -387,7 +387,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(spark: SparkSession, pictures:
 def test_a_full_disk_is_one_line(
     spark: SparkSession, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_folder: str, _shards: Any) -> Any:
+    def full(*_: Any) -> Any:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(work, "write_shards", full)  # Spark pickles it by value, since this file is no package

@@ -342,3 +342,22 @@ def test_no_two_images_of_a_table_share_an_identity(here: Here, tmp_path: Path) 
     index.write(str(tmp_path / "t.parquet"), table)
     dataset = prepared(here, tmp_path / "t.parquet", tmp_path / "out", source="parquet")
     assert sum(dataset.manifest.records(split) for split in manifest.SPLITS) == 20
+
+
+def test_a_run_whose_parts_another_one_has_removed_uses_what_that_one_has_published(
+    here: Here, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both decode into one work folder; the faster one publishes, and removes it before the slower one looks again."""
+    faster: list[Dataset] = []
+    begun = []
+    known = prepare.Preparation._known
+
+    def slower(run: prepare.Preparation) -> pa.Table:
+        if not begun and any(name.startswith(work.PART) for name in storage.names(run.work_folder)):
+            begun.append(True)
+            faster.append(prepared(here, folder, tmp_path / "root"))
+        return known(run)
+
+    monkeypatch.setattr(prepare.Preparation, "_known", slower)
+    dataset = prepared(here, folder, tmp_path / "root")
+    assert faster and dataset.path == faster[0].path and dataset.reused
