@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format bench chaos clean clean-runs
+.PHONY: help setup run test test-clusters lint format bench chaos clean clean-runs
 
 help: ## Show these targets
 	@echo "Begin with make run. The first time it installs about 4 GB into .venv, which takes some minutes; then it trains"
 	@echo "on 1,797 handwritten digits for about a minute."
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make the virtual environment with everything in it
 
@@ -25,6 +25,9 @@ run: $(READY) ## Train, evaluate, export and report on the digits (ARGS="model=d
 
 test: $(READY) ## Run the test suite and name its ten slowest (ARGS="-k word" for a part of it)
 	$(BIN)/python -m pytest --durations=10 $(ARGS)
+
+test-clusters: $(READY) ## Run the tests on real clusters that the tests start themselves (ARGS="-k word" for a part of them)
+	$(BIN)/python -m pytest tests/clusters --clusters -n 0 --durations=10 $(ARGS)
 
 lint: $(READY) ## Check style, types and the import-layer rules
 	$(BIN)/ruff check .

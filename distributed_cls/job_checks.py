@@ -12,7 +12,6 @@ from distributed_cls.errors import UserError
 log = logging.getLogger(__name__)
 
 PREPARING = ("pipeline", "prepare", "train", "evaluate", "suspects")
-_RANKS = ("pipeline", "train", "evaluate", "suspects")  # jobs whose ranks read the prepared data set
 # Settings that a resumed run may change; all others would mix two runs into one.
 _MAY_CHANGE = (
     *("train.epochs", "train.patience", "train.cache_megabytes", "cluster.workers"),
@@ -30,11 +29,6 @@ def check_paths(config: Config) -> None:
     if config.job.name not in PREPARING:
         return
     root = storage.absolute(config.dataset_root)
-    if storage.is_url(root) and config.job.name in _RANKS:
-        raise UserError(
-            f"Expected dataset_root on a disk or mount that every worker sees: training reads local files. "
-            f"Received: dataset_root={config.dataset_root}. Set dataset_root=/shared/folder; data.path may be a URL."
-        )
     if config.data.path:
         storage.check_readable(storage.absolute(config.data.path), "data.path")
     if not storage.is_url(root):

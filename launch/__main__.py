@@ -1,11 +1,23 @@
 """``python -m launch``: compose the configuration, start Spark, do the job (``distributed_cls.jobs``)."""
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
 
+
+def _home() -> str:
+    """The folder in which this package lies: of this file, or what Spark has unpacked beside it (``--archive``)."""
+    own = Path(__file__).resolve().parents[1]
+    if (own / "launch" / "__main__.py").is_file():
+        return str(own)
+    # A cluster's driver has a copy of this file alone, in its working folder.
+    unpacked = sorted(place.parents[1] for place in Path.cwd().glob("distributed_cls-*.zip/launch/__main__.py"))
+    return str(unpacked[0] if unpacked else own)
+
+
 if __package__ in (None, ""):  # spark-submit launch/__main__.py runs this file alone
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    sys.path.insert(0, _home())
 
 
 def main() -> None:
@@ -18,6 +30,16 @@ def main() -> None:
         return
     if "--main-file" in arguments:  # for spark-submit, which wants a file
         print(Path(__file__).resolve())
+        return
+    if importlib.util.find_spec("distributed_cls") is None:
+        sys.exit(
+            "error: Expected this project where the driver runs. Received: its main file alone. Install it there, or "
+            'submit it with --archives "$(distributed-cls --archive)".'
+        )
+    if "--archive" in arguments:  # for spark-submit --archives, where the driver runs on the cluster
+        from launch.archive import write
+
+        print(write())
         return
     # Hydra then raises what went wrong instead of printing it, and launch.exit_codes says it in one line.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")

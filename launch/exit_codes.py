@@ -17,6 +17,7 @@ from rich.markup import escape
 from distributed_cls import storage
 from distributed_cls.errors import RunError, UserError
 from distributed_cls.run.progress import console
+from distributed_cls.spark import yarn_attempts
 from launch.composition_errors import one_line
 from launch.resume import command_for
 from launch.trial import Launcher
@@ -58,6 +59,7 @@ def code_of(command: Callable[[], object], launcher: Launcher) -> int:
 
 def _run(command: Callable[[], object], launcher: Launcher) -> int:
     try:
+        yarn_attempts.refuse_again()
         _do(command, launcher)
         if launcher.sweep_folder is not None:
             return _end_sweep(launcher)
@@ -65,7 +67,9 @@ def _run(command: Callable[[], object], launcher: Launcher) -> int:
             raise error
         return DONE
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        _print_error(one_line(error))
+        line = one_line(error)
+        _print_error(line)
+        yarn_attempts.remember_refusal(line)
         return USER
     except KeyboardInterrupt:
         _say_interrupted("interrupted", launcher)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from distributed_cls.config import Config, plugins
 from distributed_cls.config.registry import models
 from distributed_cls.errors import UserError
+from distributed_cls.spark.environment import is_submitted
 
 
 @dataclass
@@ -60,6 +61,8 @@ def to_config(composed: DictConfig) -> Config:
     """The composed configuration as the framework's own objects; every check of theirs runs here."""
     made: Any = OmegaConf.to_object(composed)
     assert isinstance(made, Config)
+    if not is_submitted():
+        made.cluster.require_master()
     for name, section in [("", made), *vars(made).items()]:
         # Hydra's + adds any key, which OmegaConf then hangs on the object: it would be ignored without a word.
         for key in vars(section).keys() - _fields(section) if dataclasses.is_dataclass(section) else ():

@@ -25,7 +25,7 @@ from distributed_cls.contracts.trials_table import TrialRow, TrialStatus
 from distributed_cls.jobs import perform, show
 from distributed_cls.run_context import Run
 from distributed_cls.spark.session import Session, versions
-from launch import schema
+from launch import schema, submission
 from launch.composition import settings_given
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ class Launcher:
 
     def _perform(self, composed: DictConfig, folder: Path) -> Summary:
         config = schema.to_config(composed)
+        submission.check_places(config, folder)
         work = Run(
             config,
             folder,

@@ -13,8 +13,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--begin-within",
         type=float,
         metavar="SECONDS",
-        help="skip those tests of whole jobs (spark, end_to_end) that have not begun so long after the start",
+        help="skip those tests of whole jobs (spark, end_to_end, clusters) that have not begun so long after the start",
     )
+    parser.addoption("--clusters", action="store_true", help="run all tests on real clusters, not the short ones alone")
 
 
 def pytest_configure(config: pytest.Config) -> None:

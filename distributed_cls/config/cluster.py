@@ -13,16 +13,24 @@ class ClusterConfig(Section):
     section = "cluster"
 
     name: str = setting("local", "name of this choice, for logs and reports")
-    master: str | None = setting("local[*]", "Spark master URL; null: the one that spark-submit gives")
+    master: str | None = setting("local[*]", "Spark master URL; the one of spark-submit wins; null: no other is meant")
     workers: int = setting(2, "ranks that train together, one barrier task each", at_least=1)
     gpus_per_worker: int = setting(0, "GPUs of each rank", at_least=0)
     cores_per_worker: int | None = setting(
         None, "CPU threads of each rank; null: the cores of its Spark slot", at_least=1
     )
-    python: str | None = setting(None, "interpreter of the executors; null: the driver's own")
+    python: str | None = setting(
+        None, "interpreter of the executors; null: PYSPARK_PYTHON of spark-submit, or else the driver's own"
+    )
     spark: dict[str, str] = setting({}, "further Spark properties, by their full names")
     allow_plaintext_gradients: bool = setting(
         False, "train although Spark's traffic is encrypted and TensorFlow's, which carries the gradients, cannot be"
+    )
+    shard_cache: str | None = setting(
+        None, "folder on each worker for copies of a remote data set's shards; null: one in its temporary folder"
+    )
+    shard_cache_gigabytes: float = setting(
+        50.0, "most that these copies take on a worker; data sets that no rank reads are removed first", above=0
     )
     slot_timeout: float = setting(60.0, "maximum wait for enough free slots, seconds", above=0)
     rendezvous_timeout: float = setting(
@@ -50,10 +58,14 @@ class ClusterConfig(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.master is not None and not re.match(r"local|spark://.|k8s://.|yarn$", self.master):
-            self.refuse(
-                "master",
-                self.master or "(nothing)",
-                "a Spark master: local[N], spark://host:port, yarn, or k8s://https://host:port",
-                "Set cluster.master=….",
-            )
+        if self.master and not re.match(r"local|spark://.|k8s://.|yarn$", self.master):
+            self._refuse_master(self.master)
+
+    def require_master(self) -> None:
+        """Raise UserError where the choice leaves the master to the command line, which has not given one."""
+        if self.master == "" and "spark.master" not in self.spark:
+            self._refuse_master("(nothing)")
+
+    def _refuse_master(self, received: str) -> None:
+        expected = "a Spark master: local[N], spark://host:port, yarn, or k8s://https://host:port"
+        self.refuse("master", received, expected, "Set cluster.master=….")

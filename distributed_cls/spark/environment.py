@@ -24,6 +24,11 @@ CLASSIC: dict[str, str | None] = dict.fromkeys(
 _SET_BY_PYSPARK = ("SPARK_AUTH_SOCKET_TIMEOUT", "SPARK_BUFFER_SIZE")
 
 
+def is_submitted() -> bool:
+    """Whether spark-submit, or a platform, has started the JVM of this process already."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
 @contextlib.contextmanager
 def changed(variables: Mapping[str, str | None]) -> Iterator[None]:
     """Set environment variables while the block runs (None: unset them), then restore them."""

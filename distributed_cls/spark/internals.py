@@ -7,7 +7,7 @@ it by ``maxNumConcurrentTasks``), nor the JVM that a Python process is connected
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from py4j.java_gateway import JavaGateway
+    from py4j.java_gateway import JavaGateway, JVMView
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
@@ -30,6 +30,14 @@ def gateway() -> "JavaGateway | None":
     from pyspark import SparkContext
 
     return SparkContext._gateway
+
+
+def jvm() -> "JVMView":
+    """The Java classes of the JVM that spark-submit has started."""
+    from pyspark import SparkContext
+
+    SparkContext._ensure_initialized()
+    return SparkContext._jvm
 
 
 def connect(gateway: "JavaGateway") -> None:

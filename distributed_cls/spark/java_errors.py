@@ -2,6 +2,8 @@
 
 import re
 
+from distributed_cls.spark.known_causes import known_cause, lost_executor
+
 _MAX_CHARACTERS = 500
 
 # "pkg.Class: message", as Py4J (": "), Java ("Exception in thread …") and a chain of causes ("Caused by: ") write it.
@@ -17,11 +19,14 @@ _NOTE = re.compile(r"\s*$|\s+at |WARNING: |NOTE: |Picked up \w+: |\d\d:\d\d:\d\d
 
 
 def java_reason(error: BaseException | str | None) -> str:
-    """The exception of Java and its root cause on one line, without packages and stack.
+    """The cause and its remedy, where known; else Java's exception and its root cause, on one line, without stack.
 
     Of several exceptions the last one counts. Without any: the first line that is more than a note of a log.
     """
     text = str(error or "")
+    known = known_cause(text)
+    if known:
+        return known
     first = root = ""
     for match in _EXCEPTION.finditer(text):
         root = match["said"].strip()
@@ -35,7 +40,10 @@ def java_reason(error: BaseException | str | None) -> str:
 
 
 def task_reason(error: BaseException | None) -> str:
-    """What a Python worker raised, out of a Spark error; otherwise what Java says."""
+    """Why an executor was lost, or what a Python worker raised, out of a Spark error; otherwise what Java says."""
+    lost = lost_executor(str(error or ""))
+    if lost:
+        return lost
     raised = [match["raised"].strip() for match in _RAISED.finditer(str(error or ""))]
     return _shortened(raised[-1]) if raised else java_reason(error)
 

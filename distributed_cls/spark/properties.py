@@ -41,6 +41,9 @@ def properties(cluster: ClusterConfig, master: str | None, scratch: Path) -> dic
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.ui.enabled": "false",
         }
+    if master == "yarn":
+        # Hadoop's clients otherwise look for a ResourceManager that is not there for a quarter of an hour.
+        wanted["spark.hadoop.yarn.resourcemanager.connect.max-wait.ms"] = str(round(cluster.slot_timeout * 1000))
     if cluster.gpus_per_worker and on_this_machine(master):
         wanted |= _local_gpu_properties(cluster, scratch)
     return wanted | _own(cluster)

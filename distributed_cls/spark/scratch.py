@@ -67,10 +67,15 @@ def package_zip(scratch: Path) -> Path:
     package = Path(distributed_cls.__file__).parent
     files = {str(path.relative_to(package.parent)): path.read_bytes() for path in sorted(package.rglob("*.py"))}
     files |= {path.name: path.read_bytes() for path in plugins.files()}
+    return write_zip(files, scratch)
+
+
+def write_zip(files: dict[str, bytes], folder: Path) -> Path:
+    """Write ``files`` (content by name) to ``folder``/distributed_cls-<digest of them>.zip."""
     digest = hashlib.sha256()
     for name, content in files.items():
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
-    target = scratch / f"distributed_cls-{digest.hexdigest()[:12]}.zip"
+    target = folder / f"distributed_cls-{digest.hexdigest()[:12]}.zip"
     with replacing(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # the same bytes every time

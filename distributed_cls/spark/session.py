@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from distributed_cls.config import ClusterConfig
 from distributed_cls.errors import RunError, UserError
 from distributed_cls.spark import environment, internals, java_errors, jvm, local_gpus, scratch
+from distributed_cls.spark.environment import is_submitted
 from distributed_cls.spark.interruptible import run_interruptibly, silence_py4j
 from distributed_cls.spark.master import with_slots
 from distributed_cls.spark.properties import chosen_master, job_properties, jvm_properties, properties
@@ -149,8 +150,7 @@ class Session:
     def _build(self, master: str | None, spark_log: Path) -> "SparkSession":
         assert self._scratch is not None
         wanted = self._wanted(self.cluster, self._scratch)
-        submitted = os.environ.get("PYSPARK_PYTHON") if is_submitted() else None
-        variables = environment.of_driver(self.cluster.python or submitted or sys.executable)
+        variables = environment.of_driver(self._python(self.cluster))
         starts_jvm = internals.gateway() is None
         if starts_jvm:
             wanted |= jvm_properties(self.cluster, master, self._scratch)
@@ -166,11 +166,16 @@ class Session:
         """The master that is really used: with spark-submit the submitted one."""
         return self._submitted.get("spark.master") or chosen_master(cluster)
 
+    def _python(self, cluster: ClusterConfig) -> str:
+        """The interpreter of the executors: as for every property, that of the submission wins."""
+        submitted = os.environ.get("PYSPARK_PYTHON") if is_submitted() else None
+        return self._submitted.get("spark.pyspark.python") or cluster.python or submitted or sys.executable
+
     def _wanted(self, cluster: ClusterConfig, folder: Path) -> dict[str, str]:
         return properties(cluster, self._master(cluster), folder) | self._submitted
 
-    def _identity(self, cluster: ClusterConfig) -> tuple[str | None, dict[str, str]]:
-        return cluster.python, self._wanted(cluster, _ANYWHERE)
+    def _identity(self, cluster: ClusterConfig) -> tuple[str, dict[str, str]]:
+        return self._python(cluster), self._wanted(cluster, _ANYWHERE)
 
 
 def differences(spark: "SparkSession", cluster: ClusterConfig) -> list[str]:
@@ -200,11 +205,6 @@ def _running_session() -> "SparkSession | None":
             "Use a cluster with dedicated access mode, or stop that session."
         )
     return None
-
-
-def is_submitted() -> bool:
-    """Whether spark-submit, or a platform, has started the JVM of this process already."""
-    return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
 def _start_jvm(wanted: dict[str, str], spark_log: Path) -> "JavaGateway":

@@ -79,6 +79,8 @@ def check_writable(folder: str, setting: str) -> None:
         files.make_folder(folder)
         files.write_bytes(probe, b"")
         files.remove_file(probe)
+    except UserError:  # of the URL, with a remedy of its own
+        raise
     except Exception as error:  # stores raise their own types for "not allowed"; each means the same to the user
         raise UserError(
             f"Expected {setting} to be a folder that can be written. Received: {setting}={folder} "

@@ -1,6 +1,7 @@
 """Whole files or none, on this machine and in remote stores.
 
-Locally that takes a temporary name and a rename; an object store makes an object visible only when it is complete.
+Locally and on HDFS that takes a temporary name and a rename; an object store makes an object visible only when it is
+complete.
 A store's own cache of listings is never trusted: another process may have written since.
 """
 
@@ -19,7 +20,7 @@ from typing import IO, Any
 import google_crc32c
 
 from distributed_cls.errors import UserError
-from distributed_cls.storage.paths import StrPath, filesystem, is_url, local
+from distributed_cls.storage.paths import StrPath, filesystem, has_folders, is_url, local, loses_writes
 from distributed_cls.text import from_file_name
 
 _BLOCK = 2**20
@@ -96,6 +97,36 @@ def make_folder(folder: StrPath) -> None:
     """Create a folder and its parents; object stores need none."""
     if not is_url(folder):
         local(folder).mkdir(parents=True, exist_ok=True)
+        return
+    store, inside = filesystem(folder)
+    if has_folders(store):
+        store.makedirs(inside, exist_ok=True)
+
+
+@contextlib.contextmanager
+def _appearing(path: StrPath) -> Iterator[tuple[Any, str]]:
+    """The store of a URL and the name to write there; what is written appears at ``path`` when the block succeeds."""
+    store, inside = _fresh(path)
+    if loses_writes(store):
+        raise UserError(
+            f"Expected a URL that can be written safely: what is written by WebHDFS can be lost without an error. "
+            f"Received: {os.fspath(path)}. Use hdfs://host:port, with the extra hdfs installed."
+        )
+    if not has_folders(store):
+        with store.transaction:
+            yield store, inside
+    else:
+        folder, _, name = inside.rpartition("/")
+        temporary = f"{folder}/.{name[:40]}.{uuid.uuid4().hex}.tmp"
+        store.makedirs(folder, exist_ok=True)
+        try:
+            yield store, temporary
+            store.mv(temporary, inside, overwrite=True)
+        except BaseException:
+            with contextlib.suppress(Exception):  # the error that is raised is the one that counts
+                store.rm_file(temporary)
+            raise
+    store.invalidate_cache(inside)
 
 
 @contextlib.contextmanager
@@ -105,10 +136,8 @@ def replacing(path: StrPath) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as folder:
             temporary = Path(folder, "content")
             yield temporary
-            store, inside = _fresh(path)
-            with store.transaction:
-                store.put_file(str(temporary), inside)
-            store.invalidate_cache(inside)
+            with _appearing(path) as (store, name):
+                store.put_file(str(temporary), name)
         return
     target = local(path)
     temporary = target.with_name(f".{target.name[:40]}.{uuid.uuid4().hex}.tmp")  # a file's name has 255 bytes
@@ -123,10 +152,8 @@ def replacing(path: StrPath) -> Iterator[Path]:
 def writing(path: StrPath) -> Iterator[IO[bytes]]:
     """A stream whose content appears at ``path``, durably, only when the block ends without an error."""
     if is_url(path):
-        store, inside = _fresh(path)
-        with store.transaction, store.open(inside, "wb") as stream:
+        with _appearing(path) as (store, name), store.open(name, "wb") as stream:
             yield stream
-        store.invalidate_cache(inside)
         return
     with replacing(path) as temporary, temporary.open("wb") as stream:
         yield stream

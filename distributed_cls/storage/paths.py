@@ -16,6 +16,10 @@ StrPath = str | os.PathLike[str]
 # Spark names its S3 and local file systems differently from everyone else.
 _SPARK_SCHEMES = {"s3a://": "s3://", "s3n://": "s3://", "file://localhost/": "/", "file:///": "/", "file:/": "/"}
 
+# hdfs-native's clients wait for the end of their threads when they are dropped. fsspec drops all of its file systems in
+# a forked child (Spark's JVM begins as one), where these threads are not: it would wait for ever. So they are kept.
+_kept: dict[int, Any] = {}
+
 
 def is_url(path: StrPath) -> bool:
     """Whether ``path`` names a remote store (s3://…, gs://…) and not a local file."""
@@ -75,14 +79,30 @@ def filesystem(path: StrPath) -> tuple[Any, str]:
         return fsspec.filesystem("file"), to_file_name(text)
     try:
         store, inside = url_to_fs(text)
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, OSError) as error:  # OSError: pyarrow's HDFS where there is no libhdfs
         raise UserError(
-            f"Expected a path or a URL that an installed fsspec driver can open. Received: {text} ({error}). "
-            "Install the driver, for example s3fs for s3://."
+            f"Expected a path or a URL that an installed fsspec driver can open. Received: {text} "
+            f"({' '.join(str(error).split())[:200]}). Install the driver: the extra s3 for s3://, hdfs for hdfs://."
         ) from None
+    if has_folders(store):
+        _kept[id(store)] = store
     return store, str(inside)
+
+
+def has_folders(store: Any) -> bool:
+    """Whether a store has folders and renames in one step, as HDFS does; an object store has keys and transactions."""
+    return not {"hdfs", "viewfs"}.isdisjoint(_protocols(store))
+
+
+def loses_writes(store: Any) -> bool:
+    """Whether fsspec's driver drops, without an error, what is written in a transaction: WebHDFS does."""
+    return not {"webhdfs", "webHDFS"}.isdisjoint(_protocols(store))
 
 
 def is_s3(store: Any) -> bool:
     """Whether an fsspec filesystem is s3fs itself (and not, for example, a cache in front of it)."""
-    return "s3" in ([store.protocol] if isinstance(store.protocol, str) else store.protocol)
+    return "s3" in _protocols(store)
+
+
+def _protocols(store: Any) -> set[str]:
+    return {store.protocol} if isinstance(store.protocol, str) else set(store.protocol)

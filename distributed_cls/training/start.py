@@ -1,24 +1,25 @@
 """The first minute of a rank: the TensorFlow runtime, its cluster, its data; then the steps of the task."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from distributed_cls.config import Config, TrainConfig, to_dict
+from distributed_cls import storage
+from distributed_cls.config import ClusterConfig, Config, to_dict
 from distributed_cls.contracts import checkpoint
 from distributed_cls.contracts import manifest as manifests
 from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.counts import Counts
 from distributed_cls.contracts.evaluation_counts import EvaluationCounts
 from distributed_cls.contracts.events import FailureKind, Phase
-from distributed_cls.contracts.manifest import Manifest
+from distributed_cls.contracts.manifest import Manifest, Shard
 from distributed_cls.contracts.rank_task import RankAssignment, RankResult, RankTask, Step
 from distributed_cls.errors import UserError
 from distributed_cls.models.building import build
-from distributed_cls.training import interruption, loop, resuming, run_state
+from distributed_cls.training import interruption, loop, resuming, run_state, shard_cache
 from distributed_cls.training.balance import balanced_order, stored_labels
 from distributed_cls.training.context import RankContext, epoch_records
 from distributed_cls.training.evaluator import evaluate
@@ -47,7 +48,7 @@ def perform(assignment: RankAssignment, reporter: Reporter, latest: LatestState 
     reporter.phase(Phase.DATASET)
     manifest = manifests.load(task.dataset)
     sources = open_sources(
-        manifest, task.dataset, task.config.train, assignment.rank, assignment.world_size, reporter.progress
+        manifest, task.dataset, task.config, assignment.rank, assignment.world_size, reporter.progress
     )
 
     def build_model() -> keras.Model:
@@ -133,32 +134,63 @@ def _join_cluster(config: Config) -> tf.distribute.Strategy:
 def open_sources(
     manifest: Manifest,
     folder: str,
-    train: TrainConfig,
+    config: Config,
     rank: int,
     world_size: int,
     progress: Callable[[int, int], None],
 ) -> dict[str, Source]:
-    """This rank's part of each split. The shards that it reads are checked first; ``progress``: bytes done, of all."""
-    sources, own = {}, []
-    for split, shards in manifest.shards.items():
-        records = [shard.records for shard in shards]
-        files = [str(Path(folder, shard.file)) for shard in shards]
-        run, order = rank_run(records, world_size, rank), None
-        if split == "train":
-            run = RankLanes.of([epoch_records(manifest, train)], train, world_size, rank).run
-            if train.sampling == "balanced":
-                order = balanced_order(stored_labels(files))[run.start : run.stop]
-                run = range(int(order[0]), int(order[-1]) + 1)
-                order -= run.start
-        ranges = ranges_of(records, run)
-        own += [shards[part.shard] for part in ranges]
-        sources[split] = Source(files, ranges, manifest.encoding, manifest.image_size, manifest.channels, order)
-    done, total = 0, sum(shard.bytes for shard in own)
-    for shard in own:
+    """This rank's part of each split.
+
+    The shards that it reads are checked first, and copied to this machine when ``folder`` is a URL; ``progress`` is
+    given the bytes that are done, and of all.
+    """
+    train, balanced = config.train, config.train.sampling == "balanced"
+    records = {split: [shard.records for shard in shards] for split, shards in manifest.shards.items()}
+    runs = {split: rank_run(counts, world_size, rank) for split, counts in records.items()}
+    runs["train"] = RankLanes.of([epoch_records(manifest, train)], train, world_size, rank).run
+    wanted = [
+        shard
+        for split, shards in manifest.shards.items()
+        # Which records a balanced epoch takes depends on the labels of all.
+        for shard in _read_by(shards, None if balanced and split == "train" else runs[split])
+    ]
+    here = _checked(folder, wanted, config.cluster, progress)
+    files = {split: [str(Path(here, shard.file)) for shard in shards] for split, shards in manifest.shards.items()}
+    order = None
+    if balanced:
+        order = balanced_order(stored_labels(files["train"]))[runs["train"].start : runs["train"].stop]
+        runs["train"] = range(int(order[0]), int(order[-1]) + 1)
+        order -= runs["train"].start
+    return {
+        split: Source(
+            files[split],
+            ranges_of(records[split], runs[split]),
+            manifest.encoding,
+            manifest.image_size,
+            manifest.channels,
+            order if split == "train" else None,
+        )
+        for split in manifest.shards
+    }
+
+
+def _read_by(shards: Sequence[Shard], run: range | None) -> list[Shard]:
+    """The shards that hold the records of ``run``; None: all."""
+    if run is None:
+        return list(shards)
+    return [shards[part.shard] for part in ranges_of([shard.records for shard in shards], run)]
+
+
+def _checked(folder: str, shards: Sequence[Shard], cluster: ClusterConfig, progress: Callable[[int, int], None]) -> str:
+    """Check ``shards`` against the manifest; the folder on this machine in which they are."""
+    if storage.is_url(folder):
+        return shard_cache.fetch(folder, shards, cluster, progress)
+    done, total = 0, sum(shard.bytes for shard in shards)
+    for shard in shards:
         manifests.check_shard(folder, shard)
         done += shard.bytes
         progress(done, total)
-    return sources
+    return folder
 
 
 def _export(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from distributed_cls import job_checks
-from distributed_cls.config import ClusterConfig, Config, JobConfig, TrainConfig
+from distributed_cls.config import ClusterConfig, Config, TrainConfig
 from distributed_cls.contracts import checkpoint
 from distributed_cls.contracts.checkpoint import Position
 from distributed_cls.contracts.manifest import Dataset
@@ -82,13 +82,6 @@ def test_every_rank_needs_a_train_image(tmp_path: Path) -> None:
     job_checks.check_enough_images(config(3), dataset)
     with pytest.raises(UserError, match=r"3 train images for cluster\.workers=4\. Set cluster\.workers=3"):
         job_checks.check_enough_images(config(4), dataset)
-
-
-@pytest.mark.parametrize("root", ["s3://bucket/datasets", "hdfs://host/datasets", "gs://bucket/x"])
-@pytest.mark.parametrize("job", ["pipeline", "train"])
-def test_shards_in_a_store_are_refused_before_they_are_prepared(root: str, job: str) -> None:
-    with pytest.raises(UserError, match=r"dataset_root on a disk or mount.*dataset_root=/shared/folder"):
-        job_checks.check_paths(Config(job=JobConfig(name=job), dataset_root=root))
 
 
 def test_a_run_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -53,5 +53,5 @@ def test_runs_are_removed_only_after_a_y(checkout: Path, answer: str, stays: boo
 def test_make_alone_says_what_to_do_first_and_what_it_costs(checkout: Path) -> None:
     said = _make(checkout)
     assert said.startswith("Begin with make run.") and "4 GB" in said
-    for target in ("setup", "run", "test", "lint", "format", "bench", "clean", "clean-runs"):
+    for target in ("setup", "run", "test", "lint", "format", "bench", "test-clusters", "clean", "clean-runs"):
         assert f"make {target} " in said, target

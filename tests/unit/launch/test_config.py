@@ -124,3 +124,13 @@ def test_every_setting_has_a_meaning_and_a_default_within_its_own_limits() -> No
             assert len(item.metadata["doc"]) > 5, (kind, item.name)
             assert item.name == "name" or "\n" not in item.metadata["doc"]
     assert DataConfig().split is not DataConfig().split
+
+
+def test_a_cluster_without_a_master_takes_the_submitted_one(
+    composed: Composed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"Expected cluster\.master to be a Spark master"):
+        composed("cluster=standalone")
+    assert composed("cluster=standalone", "+cluster.spark={spark.master:yarn}").cluster.name == "standalone"
+    monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")  # as spark-submit does
+    assert composed("cluster=standalone").cluster.master == ""

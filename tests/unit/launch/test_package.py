@@ -70,3 +70,29 @@ def test_spark_submit_finds_a_main_file_that_finds_the_choices(installed: Path) 
     assert _output(main, "--version", folder=installed.parent) == f"distributed_cls {distributed_cls.__version__}"
     composed = _output(main, "model=dense", "--cfg", "job", folder=installed.parent)
     assert "name: dense" in composed and "source: digits" in composed
+
+
+@pytest.mark.parametrize("place", ["checkout", "installed"])
+def test_a_driver_on_a_cluster_runs_from_the_archive_beside_its_main_file(
+    place: str, installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As YARN lays them out: a copy of the main file, and the archive unpacked under its own name."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    archive = Path(_output("-m", "launch", "--archive", folder=ROOT if place == "checkout" else installed))
+    assert archive.parent == tmp_path / "cache" / "distributed_cls"
+    container = tmp_path / "container"
+    shutil.unpack_archive(archive, container / archive.name)
+    shutil.copy(ROOT / "launch" / "__main__.py", container)
+    # What is installed in the environment of the tests must not stand in for the archive.
+    program = (
+        "import runpy, sys; sys.meta_path = [finder for finder in sys.meta_path if 'editable' not in str(finder)]; "
+        "sys.argv = ['__main__.py', 'model=dense', '--cfg', 'job']; runpy.run_path('__main__.py', run_name='__main__')"
+    )
+    composed = _output("-P", "-c", program, folder=container)
+    assert "name: dense" in composed and "source: digits" in composed
+    shutil.rmtree(container / archive.name)
+    alone = subprocess.run(
+        [sys.executable, "-P", "-c", program], cwd=container, capture_output=True, text=True, check=False
+    )
+    assert alone.returncode == 1 and '--archives "$(distributed-cls --archive)"' in alone.stderr
+    assert "Traceback" not in alone.stderr

@@ -34,6 +34,12 @@ def test_the_submitted_master_decides_not_the_configured_one() -> None:
     assert "spark.driver.host" not in found
 
 
+def test_hadoop_waits_for_yarn_as_long_as_for_slots() -> None:
+    name = "spark.hadoop.yarn.resourcemanager.connect.max-wait.ms"
+    assert of(master="yarn", slot_timeout=90)[name] == "90000"
+    assert name not in of(master="local[2]")
+
+
 def test_barrier_stages_fail_early() -> None:
     found = of(rendezvous_timeout=45)
     assert found["spark.barrier.sync.timeout"] == "45"

@@ -1,5 +1,7 @@
 """One door for local paths and URLs: whole files or none."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from distributed_cls import storage
 from distributed_cls.errors import UserError
 from distributed_cls.storage import files
+from tests.patience import PATIENCE
 
 
 def test_names_between_spark_and_fsspec() -> None:
@@ -62,3 +65,11 @@ def test_what_cannot_be_read_is_a_clear_line(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(files, "exists", refuse)
     with pytest.raises(UserError, match=r"data\.path=/x \(Permission denied\)\. Check the credentials"):
         storage.check_readable("/x", "data.path")
+
+
+def test_a_program_that_is_started_after_hdfs_was_used_does_not_hang() -> None:
+    """As PySpark starts its JVM: with a function between fork and exec, for which Python runs the hooks of fork."""
+    pytest.importorskip("hdfs_native")
+    program = "import subprocess; subprocess.run(['true'], preexec_fn=lambda: None, check=True)"
+    use = "from distributed_cls import storage; storage.filesystem('hdfs://127.0.0.1:1/nothing')"
+    subprocess.run([sys.executable, "-c", f"{use}; {program}"], check=True, timeout=PATIENCE)

@@ -103,9 +103,8 @@ def steps(task: RankTask, rank: int, world_size: int, folder: Path) -> None:
     config = task.config
     start.configure_runtime(config, 1)
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    source = start.open_sources(
-        manifests.load(task.dataset), task.dataset, config.train, rank, world_size, lambda done, total: None
-    )["train"]
+    manifest = manifests.load(task.dataset)
+    source = start.open_sources(manifest, task.dataset, config, rank, world_size, lambda done, total: None)["train"]
     lanes = RankLanes(
         STEPS * config.train.batch_size, config.train.lane_count, config.train.batch_size, world_size, rank
     )

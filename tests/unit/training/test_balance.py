@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distributed_cls.config import TrainConfig
+from distributed_cls.config import Config, TrainConfig
 from distributed_cls.contracts.manifest import Manifest
 from distributed_cls.errors import UserError
 from distributed_cls.training.balance import balanced_order, balanced_records, stored_labels
@@ -60,7 +60,7 @@ def _batches(dataset: tuple[str, Manifest], world: int, rank: int, **settings: o
     """The numbers of the records in each batch of a rank."""
     train = TrainConfig(epochs=EPOCHS, batch_size=BATCH, lanes=LANES, sampling="balanced", **settings)
     folder, manifest = dataset
-    source = open_sources(manifest, folder, train, rank, world, lambda done, total: None)["train"]
+    source = open_sources(manifest, folder, Config(train=train), rank, world, lambda done, total: None)["train"]
     total = epoch_records(manifest, train)
     lanes, steps = RankLanes.of([total], train, world, rank), train_steps([total], BATCH)
     batches = train_batches(source, lanes, train, steps=steps, first_step=0, threads=1)
