@@ -1,4 +1,4 @@
-"""Clusters of the tests' own: ``make test`` runs what is marked ``short``, ``make test-clusters`` all."""
+"""Clusters of the tests' own: ``make test-clusters`` runs them, ``make test`` what is marked ``short`` (none yet)."""
 
 import subprocess
 import sys

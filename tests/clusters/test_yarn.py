@@ -17,7 +17,6 @@ JOB = ("model=cnn", "train.epochs=2", "train.deterministic=true", "cluster.cores
 PROPERTIES = "+cluster.spark={spark.executor.memory:512m,spark.executor.memoryOverhead:2g}"
 
 
-@pytest.mark.short
 def test_both_nodes_prepare_into_hdfs(yarn: Hadoop, client: Client) -> None:
     ended = client("job=prepare", "cluster=yarn", f"dataset_root={yarn.hdfs}/short", PROPERTIES)
     assert ended.code == 0, ended.output
