@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 def perform(run: Run, spark: "SparkSession", crew: "Crew", dataset: Dataset, display: Display) -> None:
     """Train the folds of ``dataset`` and write what they say of its labels. Raises UserError and RunError."""
     from distributed_cls.dataset import folds
-    from distributed_cls.evaluation import predictions, suspects, suspects_page
+    from distributed_cls.evaluation import confident_learning, predictions, suspects_page
 
     settings, classes = run.config.suspects, len(dataset.manifest.classes)
     folder = run.folder.absolute() / "folds"
@@ -60,7 +60,7 @@ def perform(run: Run, spark: "SparkSession", crew: "Crew", dataset: Dataset, dis
             probabilities[rows] = _out_of_fold(run, spark, crew, part, display)
     with run.timed("report"):
         labels = pc.index_in(train["truth"], pa.array(dataset.manifest.classes)).to_numpy()
-        found = suspects.find_suspects(probabilities, labels.astype(np.int64))
+        found = confident_learning.find_suspects(probabilities, labels.astype(np.int64))
         suspects_page.write(run.folder, dataset, images, found, settings.pictures)
     # The records, which the data set has as well, and what only a restart would have needed.
     for needless in (folder / "data", *folder.glob("*/checkpoints")):

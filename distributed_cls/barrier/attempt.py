@@ -44,7 +44,10 @@ class Job:
 
     name: str  # by which agents tell the states of its ranks in memory
     task: RankTask
-    cluster: ClusterConfig
+
+    @property
+    def cluster(self) -> ClusterConfig:
+        return self.task.config.cluster
 
 
 class Attempt:

@@ -64,11 +64,6 @@ class Stage:
             self.error = error
 
     @property
-    def threads(self) -> int:
-        """CPU threads of each rank."""
-        return self._place.threads
-
-    @property
     def alive(self) -> bool:
         """Whether the stage runs; its agents may not have been heard of yet."""
         return self._thread.is_alive()
@@ -85,7 +80,7 @@ class Stage:
     def report(self, timeout: float) -> tuple[int, Event] | None:
         """The next report of an agent: attempt and event. None when there is none within ``timeout`` seconds."""
         try:
-            return self._server.reports.get(timeout=timeout) if timeout else self._server.reports.get_nowait()
+            return self._server.reports.get(timeout=timeout)
         except queue.Empty:
             return None
 

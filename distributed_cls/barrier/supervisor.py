@@ -44,7 +44,7 @@ def run_ranks(spark: "SparkSession", task: RankTask, crew: Crew, listen: Listene
     cluster = task.config.cluster
     preflight.check_properties(spark.sparkContext.getConf(), cluster)
     task = dataclasses.replace(task, threads=preflight.threads_per_rank(spark, cluster))
-    job = Job(uuid.uuid4().hex, task, cluster)
+    job = Job(uuid.uuid4().hex, task)
     history: list[AttemptStatus] = []
     while True:
         listen(AttemptStarted(number=policy.counted(history) + 1, of=cluster.max_attempts, time=time.time()))

@@ -117,7 +117,9 @@ class WarmProcess:
 def start_process(
     environment: Mapping[str, str], place: Sequence[str], descriptors: Sequence[int] = ()
 ) -> subprocess.Popen[bytes]:
-    """Start a warm process: ``place`` says whom it serves. It dies with the thread that calls this."""
+    """Start a warm process: ``place`` says whom it serves. Until its import has ended it dies with the thread that
+    calls this; from then on it ends with its socket.
+    """
     command = [sys.executable, "-m", "distributed_cls.training", "--parent", str(os.getpid()), *place]
     return subprocess.Popen(
         command,

@@ -113,9 +113,7 @@ def dump(stream: IO[bytes], arrays: Mapping[str, Any], position: Position) -> No
 
 def load(stream: IO[bytes]) -> tuple[Arrays, Position]:
     """What ``dump`` wrote with this release. Raises ValueError, or whatever changed bytes ask of the zip format."""
-    with np.load(stream, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files if name != _POSITION}
-        content = json.loads(stored[_POSITION].tobytes())
+    arrays, content = _unpack(stream)
     codec.take_version(content, SCHEMA_VERSION)
     return arrays, codec.from_plain(Position, content)
 
@@ -145,11 +143,16 @@ def read_position(path: Path) -> Position:
     return _read(path, with_arrays=False)[1]
 
 
+def _unpack(source: Path | IO[bytes], with_arrays: bool = True) -> tuple[Arrays, dict[str, Any]]:
+    """The arrays and the position's JSON values. Raises whatever damaged bytes ask of the zip format."""
+    with np.load(source, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files if with_arrays and name != _POSITION}
+        return arrays, json.loads(stored[_POSITION].tobytes())
+
+
 def _read(path: Path, with_arrays: bool) -> tuple[Arrays, Position]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files if with_arrays and name != _POSITION}
-            content = json.loads(stored[_POSITION].tobytes())
+        arrays, content = _unpack(path, with_arrays)
         version = content.pop("schema_version")
         position = _position(content, version) if version in range(1, SCHEMA_VERSION + 1) else None
     except Exception as error:  # a damaged zip file raises whatever its changed bytes ask for

@@ -13,9 +13,9 @@ import pyarrow.csv
 from distributed_cls import storage
 from distributed_cls.contracts.manifest import Dataset
 from distributed_cls.evaluation import view
+from distributed_cls.evaluation.confident_learning import Suspects
 from distributed_cls.evaluation.labels import number, percent, plural, readable
 from distributed_cls.evaluation.report import render
-from distributed_cls.evaluation.suspects import Suspects
 
 TABLE = "suspects.csv"
 PAGE = "suspects.html"

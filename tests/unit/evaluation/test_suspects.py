@@ -16,7 +16,7 @@ from distributed_cls.contracts import index
 from distributed_cls.contracts.manifest import Dataset
 from distributed_cls.dataset.sources.table import list_table
 from distributed_cls.evaluation import predictions, suspects_page
-from distributed_cls.evaluation.suspects import Suspects, find_suspects
+from distributed_cls.evaluation.confident_learning import Suspects, find_suspects
 from tests.shards import encode, records, write_dataset
 
 
