@@ -36,10 +36,12 @@ def perform(run: Run) -> Summary:
     """Do ``run.config.job``; its summary, which is also written to summary.json."""
     job_checks.check_run_folder(run.folder)
     job_checks.check_paths(run.config)
-    with full_disk_named(run.folder), progress.showing(run.config.job.console) as display, run.status.following():
+    showing = progress.showing(run.config.job.console)
+    with full_disk_named(run.folder), showing as display, run.status.following(), run.tracking.following():
         summary = _JOBS[run.config.job.name](run, display)
         run.note_total()
         summaries.write(run.folder, summary)
+        run.tracking.result(summary)
     return summary
 
 
@@ -237,11 +239,13 @@ def _run_ranks(
     task = RankTask(
         run.config, dataset.path, fingerprint, folder, tuple(steps), checkpoint, confidence, plugins=plugins.load()
     )
+    run.tracking.begin()
     recorder, view = Recorder(run.folder), progress.TrainingView(display, run.config.cluster.workers)
 
     def listen(event: Event) -> None:
         recorder(event)
         run.status(event)
+        run.tracking(event)
         view(event)
 
     try:

@@ -49,6 +49,7 @@ _ABOUT = {
     "evaluate": "What is fitted on the validation split after training. "
     "[report.md](report.md#confidence) has the rest.",
     "suspects": "`job=suspects`. [report.md](report.md#suspected-labels) has the rest.",
+    "tracking": "TensorBoard and MLflow. [operations.md](operations.md#tracking) has the rest.",
     "predict": "`job=predict` and `job=stream`. [serving.md](serving.md) has the rest.",
     "stream": "`job=stream`.",
     "serve": "`job=serve`. [serving.md](serving.md#how-it-behaves) tells how the limits work together.",

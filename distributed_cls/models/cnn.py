@@ -22,6 +22,10 @@ class CnnConfig(ModelSettings):
     units: int = setting(128, "units of the dense layer before the output layer", at_least=1)
     dropout: float = setting(0.3, "fraction of activations dropped before the output layer", at_least=0, below=1)
     batch_norm: bool = setting(True, "normalise activations over the batch")
+    pool_first: bool = setting(
+        False,
+        "pool before normalisation and ReLU instead of after them, which then have a quarter of the work",
+    )
 
     def build(self, pixels: "keras.KerasTensor", classes: int) -> "keras.KerasTensor":
         import keras
@@ -35,10 +39,14 @@ class CnnConfig(ModelSettings):
                 )
             name, bias = f"block_{index}", not self.batch_norm
             x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=bias, name=f"{name}_conv")(x)
+            pool = keras.layers.MaxPooling2D(name=f"{name}_pool")
+            if self.pool_first:
+                x = pool(x)
             if self.batch_norm:
                 x = keras.layers.BatchNormalization(momentum=NORM_MOMENTUM, name=f"{name}_norm")(x)
             x = keras.layers.ReLU(name=f"{name}_relu")(x)
-            x = keras.layers.MaxPooling2D(name=f"{name}_pool")(x)
+            if not self.pool_first:
+                x = pool(x)
         x = keras.layers.Flatten(name="flatten")(x)
         x = keras.layers.Dense(self.units, activation="relu", name="dense")(x)
         return head(x, classes, self.dropout)

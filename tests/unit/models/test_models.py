@@ -91,6 +91,15 @@ def test_settings_decide_the_layers() -> None:
     assert dense.get_layer("dropout").rate == 0.5
 
 
+def test_pooling_first_changes_the_speed_and_not_the_network() -> None:
+    """The maximum and everything that rises with its input can be exchanged: ReLU, and a scale above 0 with a shift."""
+    late, early = (build(CnnConfig(filters=[4, 8], units=6, pool_first=first), SIZE, 5) for first in (False, True))
+    early.set_weights(late.get_weights())
+    np.testing.assert_allclose(early(IMAGES, training=False), late(IMAGES, training=False), atol=1e-5)
+    order = [layer.name for layer in early.layers if layer.name.startswith("block_0")]
+    assert order == [f"block_0_{part}" for part in ("conv", "pool", "norm", "relu")]
+
+
 def test_too_many_blocks_for_the_image_are_refused() -> None:
     assert build(CnnConfig(filters=[2, 2, 2]), 8, 3).output_shape == (None, 3)
     with pytest.raises(UserError, match=r"Received: 4 blocks for data\.image_size=8\. Set at most 3 filters"):
