@@ -5,12 +5,11 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from distributed_cls import job_checks
+from distributed_cls import job_checks, weights_file
 from distributed_cls.config import plugins
 from distributed_cls.contracts import summary as summaries
-from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.events import Event
 from distributed_cls.contracts.manifest import PAGE_FILE, Dataset
 from distributed_cls.contracts.rank_task import RankTask, Step
@@ -61,10 +60,12 @@ def show(summary: Summary, folder: Path) -> None:
 def _pipeline(run: Run, display: Display) -> Summary:
     """Prepare, train, evaluate, export and report."""
     job_checks.check_resume(run.config, run.folder)
+    start_weights = weights_file.provide(run.config, run.folder)
     with _crew(run) as crew:
         spark = run.start_cluster(display)
         dataset = _prepare(run, lambda: crew.with_slots(spark), display)
-        summary = _run_ranks(run, spark, crew, dataset, display, tuple(Step))
+        task = _task(run, dataset, tuple(Step), start_weights=start_weights)
+        summary = _run_ranks(run, spark, crew, dataset, display, task)
     return _report(run, summary, display)
 
 
@@ -75,10 +76,12 @@ def _prepare_only(run: Run, display: Display) -> Summary:
 
 def _train_only(run: Run, display: Display) -> Summary:
     job_checks.check_resume(run.config, run.folder)
+    start_weights = weights_file.provide(run.config, run.folder)
     with _crew(run) as crew:
         spark = run.start_cluster(display)
         dataset = _prepare(run, lambda: crew.with_slots(spark), display)
-        return _run_ranks(run, spark, crew, dataset, display, (Step.TRAIN,))
+        task = _task(run, dataset, (Step.TRAIN,), start_weights=start_weights)
+        return _run_ranks(run, spark, crew, dataset, display, task)
 
 
 def _evaluate(run: Run, display: Display) -> Summary:
@@ -93,9 +96,9 @@ def _evaluate(run: Run, display: Display) -> Summary:
         spark = run.start_cluster(display)
         dataset = _prepare(run, lambda: crew.with_slots(spark), display)
         earlier_run.check_data(earlier, dataset)
-        steps, weights = (Step.EVALUATE,), str(earlier.checkpoint)
         confidence = earlier_run.confidence_of(earlier, run.given)
-        summary = _run_ranks(run, spark, crew, dataset, display, steps, weights, confidence)
+        task = _task(run, dataset, (Step.EVALUATE,), checkpoint=str(earlier.checkpoint), confidence=confidence)
+        summary = _run_ranks(run, spark, crew, dataset, display, task)
     return _report(run, summary, display)
 
 
@@ -103,11 +106,12 @@ def _suspects(run: Run, display: Display) -> Summary:
     """Train a model for each fold of the train split, and list the labels that the others doubt."""
     from distributed_cls import suspects_job
 
+    start_weights = weights_file.provide(run.config, run.folder)
     with _crew(run) as crew:
         spark = run.start_cluster(display)
         dataset = _prepare(run, lambda: crew.with_slots(spark), display)
         job_checks.check_enough_images(run.config, dataset)
-        suspects_job.perform(run, spark, crew, dataset, display)
+        suspects_job.perform(run, spark, crew, dataset, display, start_weights)
     workers = run.config.cluster.workers
     return _with(run.summary(), model=run.config.model.name, dataset=_dataset_entry(dataset), workers=workers)
 
@@ -219,26 +223,26 @@ def _crew(run: Run) -> Iterator["Crew"]:
             crews.close()
 
 
+def _task(run: Run, dataset: Dataset, steps: Sequence[Step], **given: Any) -> RankTask:
+    """What the ranks of ``run`` do with ``dataset``. given: further fields of the task."""
+    folder, fingerprint = str(run.folder.absolute()), dataset.manifest.fingerprint
+    return RankTask(run.config, dataset.path, fingerprint, folder, tuple(steps), plugins=plugins.load(), **given)
+
+
 def _run_ranks(
     run: Run,
     spark: "SparkSession",
     crew: "Crew",
     dataset: Dataset,
     display: Display,
-    steps: Sequence[Step],
-    checkpoint: str | None = None,
-    confidence: Confidence | None = None,
+    task: RankTask,
 ) -> Summary:
-    """Do ``steps`` on the ranks; the summary so far. Writes logs, metrics, checkpoints, the model, evaluation.json."""
+    """Do ``task`` on the ranks; the summary so far. Writes logs, metrics, checkpoints, the model, evaluation.json."""
     from distributed_cls.barrier.supervisor import run_ranks
 
     job_checks.check_enough_images(run.config, dataset)
-    if Step.TRAIN in steps:
+    if Step.TRAIN in task.steps:
         job_checks.check_resumed_data(run.folder, dataset)
-    folder, fingerprint = str(run.folder.absolute()), dataset.manifest.fingerprint
-    task = RankTask(
-        run.config, dataset.path, fingerprint, folder, tuple(steps), checkpoint, confidence, plugins=plugins.load()
-    )
     run.tracking.begin()
     recorder, view = Recorder(run.folder), progress.TrainingView(display, run.config.cluster.workers)
 

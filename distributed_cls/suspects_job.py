@@ -36,8 +36,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def perform(run: Run, spark: "SparkSession", crew: "Crew", dataset: Dataset, display: Display) -> None:
-    """Train the folds of ``dataset`` and write what they say of its labels. Raises UserError and RunError."""
+def perform(
+    run: Run, spark: "SparkSession", crew: "Crew", dataset: Dataset, display: Display, start_weights: str | None
+) -> None:
+    """Train the folds of ``dataset`` and write what they say of its labels. Raises UserError and RunError.
+
+    start_weights: the file that every fold's training begins from; None: random weights.
+    """
     from distributed_cls.dataset import folds
     from distributed_cls.evaluation import confident_learning, predictions, suspects_page
 
@@ -57,7 +62,7 @@ def perform(run: Run, spark: "SparkSession", crew: "Crew", dataset: Dataset, dis
     ):
         display.line(f"fold {number} of {settings.folds}: {len(rows):,} images to examine")
         with run.timed("train"):
-            probabilities[rows] = _out_of_fold(run, spark, crew, part, display)
+            probabilities[rows] = _out_of_fold(run, spark, crew, part, display, start_weights)
     with run.timed("report"):
         labels = pc.index_in(train["truth"], pa.array(dataset.manifest.classes)).to_numpy()
         found = confident_learning.find_suspects(probabilities, labels.astype(np.int64))
@@ -71,7 +76,9 @@ def perform(run: Run, spark: "SparkSession", crew: "Crew", dataset: Dataset, dis
     )
 
 
-def _out_of_fold(run: Run, spark: "SparkSession", crew: "Crew", part: Dataset, display: Display) -> np.ndarray:
+def _out_of_fold(
+    run: Run, spark: "SparkSession", crew: "Crew", part: Dataset, display: Display, start_weights: str | None
+) -> np.ndarray:
     """The probabilities, float32 [images, classes], of the images of the fold ``part`` in its order."""
     from distributed_cls.barrier.supervisor import run_ranks
     from distributed_cls.evaluation import predictions
@@ -83,6 +90,7 @@ def _out_of_fold(run: Run, spark: "SparkSession", crew: "Crew", part: Dataset, d
         fingerprint,
         part.path,
         (Step.TRAIN, Step.EVALUATE),
+        start_weights=start_weights,
         confidence=Confidence(),
         every_class=True,
         plugins=plugins.load(),

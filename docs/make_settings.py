@@ -74,13 +74,15 @@ Hydra, which reads the command line, has settings of its own. These are the usef
 
 - Every replica (a worker, or each of its GPUs) computes one lane at least: `train.lanes`, or the largest divisor of
   `train.batch_size` up to 64, is no less than `cluster.workers`, times `cluster.gpus_per_worker` where there are GPUs.
-- `data.image_size` is at least 32 with `model=resnet`, and 8 with the others. With `model=cnn` each of `model.filters`
+- `data.image_size` is at least 32 with `model=resnet` and `model=backbone` (71 with Xception, 75 with InceptionV3 and
+  InceptionResNetV2), and 8 with the others. With `model=cnn` each of `model.filters`
   halves the image.
 - `train.mixup` and `train.cutmix` need two images of each lane in a batch: `train.lanes` is at most half of
   `train.batch_size`, which it is by default.
 - `data.path` is required by every source but `digits` and `fashion_mnist`, and by `job=predict` and `job=stream`.
 - `model_dir` is required by `job=evaluate`, `predict`, `stream` and `serve`; `output` by `predict` and `stream`.
-- `model.freeze_backbone=true` needs `model.weights`.
+- `model.freeze_backbone=true` needs `model.weights`. `model.weights=imagenet` is for `model=resnet` and
+  `model=backbone`.
 - `cluster.spark` is set as one mapping: `'+cluster.spark={spark.executor.memory:4g}'`.
 """
 

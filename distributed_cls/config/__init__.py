@@ -69,7 +69,7 @@ class Config(Section):
                 self.data.refuse("path", self.data.path, "the images to classify", "Set data.path=/path/to/images.")
             if not self.output:
                 self.refuse("output", self.output, "the folder of the results", "Set output=/path/to/results.")
-        least = 0 if self.model is None else self.model.min_image_size
+        least = 0 if self.model is None else self.model.least_image_size
         if self.data.image_size < least:
             self.data.refuse(
                 "image_size",

@@ -27,6 +27,16 @@ class ModelSettings(Section):
     min_image_size: ClassVar[int] = 8  # pixels
     name: str
 
+    @property
+    def least_image_size(self) -> int:
+        """Of these settings, pixels."""
+        return self.min_image_size
+
+    @property
+    def frozen(self) -> bool:
+        """Whether all layers before the head stay as they are, in the first phase of a training."""
+        return False
+
     def build(self, pixels: "keras.KerasTensor", classes: int) -> "keras.KerasTensor":
         """Logits, float32 [N, classes], of images [N, S, S, 3] with values 0 to 255: normalisation is inside.
 

@@ -10,7 +10,7 @@ from distributed_cls.contracts import codec
 from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.evaluation_counts import EvaluationCounts
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 T = TypeVar("T")
 
@@ -32,6 +32,7 @@ class RankTask:
     fingerprint: str  # of that data set
     run_folder: str  # absolute, as every rank sees it
     steps: tuple[Step, ...]
+    start_weights: str | None = None  # with Step.TRAIN: the file with the weights that the backbone begins from
     checkpoint: str | None = None  # without Step.TRAIN: the weights to evaluate or export
     confidence: Confidence | None = None  # what is to be evaluated; None: fitted on the val split
     every_class: bool = False  # predictions with the probability of every class, not of the most probable ones

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from distributed_cls.config.registry import ModelSettings
+from distributed_cls.models.pretrained import freeze_backbone
 
 if TYPE_CHECKING:
     import keras
@@ -12,11 +13,17 @@ NORM_MOMENTUM = 0.9
 
 
 def build(settings: ModelSettings, image_size: int, classes: int, channels: int = 3) -> "keras.Model":
-    """Build a model: images [N, image_size, image_size, channels], 0 to 255 → float32 logits [N, classes]."""
+    """Build a model: images [N, image_size, image_size, channels], 0 to 255 → float32 logits [N, classes].
+
+    Its weights are random; where the settings say so, only those of the head are trainable.
+    """
     import keras
 
     pixels = keras.Input((image_size, image_size, channels), name="image")
-    return keras.Model(pixels, settings.build(pixels, classes), name=settings.name)
+    model = keras.Model(pixels, settings.build(pixels, classes), name=settings.name)
+    if settings.frozen:
+        freeze_backbone(model)
+    return model
 
 
 def in_colour(pixels: "keras.KerasTensor") -> "keras.KerasTensor":

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from distributed_cls.config.registry import ModelSettings, register_model
+from distributed_cls.config.registry import register_model
 from distributed_cls.config.section import setting
 from distributed_cls.errors import UserError
 from distributed_cls.models.building import NORM_MOMENTUM, head, normalised
+from distributed_cls.models.pretrained import PretrainedSettings
 
 if TYPE_CHECKING:
     import keras
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 @register_model
 @dataclass
-class CnnConfig(ModelSettings):
+class CnnConfig(PretrainedSettings):
     """Convolution blocks (convolution, batch normalisation, ReLU, pooling) and a dense head."""
 
     name: str = setting("cnn", "which model", choices=("cnn",))

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from distributed_cls.config.registry import ModelSettings, register_model
+from distributed_cls.config.registry import register_model
 from distributed_cls.config.section import setting
 from distributed_cls.models.building import NORM_MOMENTUM, head, normalised
+from distributed_cls.models.pretrained import PretrainedSettings
 
 if TYPE_CHECKING:
     import keras
@@ -17,7 +18,7 @@ _OTHER_LAYERS = 2  # the first convolution and the output layer
 
 @register_model
 @dataclass
-class ResnetSmallConfig(ModelSettings):
+class ResnetSmallConfig(PretrainedSettings):
     """A residual network for images of about 32 pixels: three stages of basic blocks, few weights."""
 
     name: str = setting("resnet_small", "which model", choices=("resnet_small",))

@@ -19,7 +19,7 @@ from distributed_cls.contracts.manifest import Manifest, Shard
 from distributed_cls.contracts.rank_task import RankAssignment, RankResult, RankTask, Step
 from distributed_cls.errors import UserError
 from distributed_cls.models.building import build
-from distributed_cls.training import interruption, loop, resuming, run_state, shard_cache
+from distributed_cls.training import interruption, loop, resuming, run_state, shard_cache, start_weights
 from distributed_cls.training.balance import balanced_order, stored_labels
 from distributed_cls.training.context import RankContext, epoch_records
 from distributed_cls.training.evaluator import evaluate
@@ -51,8 +51,16 @@ def perform(assignment: RankAssignment, reporter: Reporter, latest: LatestState 
         manifest, task.dataset, task.config, assignment.rank, assignment.world_size, reporter.progress
     )
 
+    given = start_weights.read(task.start_weights) if task.start_weights and Step.TRAIN in task.steps else None
+
     def build_model() -> keras.Model:
         return build(task.config.model, manifest.image_size, len(manifest.classes), manifest.channels)
+
+    def build_start() -> keras.Model:
+        model = build_model()
+        if given is not None:
+            given.assign_to(model)
+        return model
 
     reporter.phase(Phase.MODEL)
     config = task.config.train
@@ -61,7 +69,7 @@ def perform(assignment: RankAssignment, reporter: Reporter, latest: LatestState 
         config=task.config,
         manifest=manifest,
         sources=sources,
-        replicated=ReplicatedModel(strategy, build_model, config, total_steps),
+        replicated=ReplicatedModel(strategy, build_start, config, total_steps),
         reporter=reporter,
         rank=assignment.rank,
         world_size=assignment.world_size,

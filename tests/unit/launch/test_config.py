@@ -26,6 +26,7 @@ _GIVEN = {
     "standalone": ["cluster.master=spark://node:7077"],
     "kubernetes": ["cluster.master=k8s://https://node:6443"],
     "resnet": ["data.image_size=32"],
+    "backbone": ["data.image_size=32"],
     "evaluate": ["model_dir=/run"],
     "serve": ["model_dir=/run"],
     "predict": ["model_dir=/run", "data.path=/images", "output=/out"],

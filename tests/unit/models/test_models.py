@@ -1,6 +1,5 @@
 """Every model as it is built: shapes, what it stands on, and what a plain Keras makes of its file."""
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,6 @@ def resnet() -> keras.Model:
     """A ResNet50 from random weights."""
     keras.utils.set_random_seed(0)
     return build(ResnetConfig(), SIZE, 5)
-
-
-@pytest.fixture(scope="module")
-def weights(resnet: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The weights of its backbone, as Keras saves them."""
-    path = tmp_path_factory.mktemp("weights") / "notop.weights.h5"
-    resnet.get_layer("backbone").save_weights(path)
-    return path
 
 
 def _built(name: str, resnet: keras.Model) -> keras.Model:
@@ -150,35 +141,3 @@ def test_resnet_sees_what_keras_own_preprocessing_gives(resnet: keras.Model) -> 
     features = resnet.get_layer("backbone")(prepared, training=False)
     expected = resnet.get_layer("logits")(features)
     np.testing.assert_allclose(resnet(IMAGES, training=False).numpy(), expected.numpy(), rtol=1e-4, atol=1e-4)
-
-
-def test_given_weights_are_loaded_and_frozen(resnet: keras.Model, weights: Path) -> None:
-    model = build(ResnetConfig(weights=str(weights)), SIZE, 2)
-    assert [variable.path for variable in model.trainable_variables] == [
-        variable.path for variable in model.get_layer("logits").variables
-    ]
-    pairs = itertools.zip_longest(model.get_layer("backbone").variables, resnet.get_layer("backbone").variables)
-    for one, other in pairs:
-        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
-    # Also in training a frozen backbone uses its stored statistics: without dropout both calls agree.
-    model = build(ResnetConfig(weights=str(weights), dropout=0.0), SIZE, 2)
-    np.testing.assert_allclose(model(IMAGES, training=True), model(IMAGES, training=False), rtol=1e-5, atol=1e-5)
-
-
-def test_given_weights_can_be_trained_as_well(resnet: keras.Model, weights: Path) -> None:
-    model = build(ResnetConfig(weights=str(weights), freeze_backbone=False), SIZE, 5)
-    assert len(model.trainable_variables) == len(resnet.trainable_variables) > 150
-
-
-@pytest.mark.parametrize("content", [None, b"not weights", "another model"])
-def test_a_weights_file_that_does_not_fit_is_refused(tmp_path: Path, content: Any) -> None:
-    path = tmp_path / "wrong.weights.h5"
-    if content == "another model":
-        keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save_weights(path)
-    elif content is not None:
-        path.write_bytes(content)
-    with pytest.raises(UserError) as raised:
-        build(ResnetConfig(weights=str(path)), SIZE, 2)
-    message = str(raised.value)
-    assert message.startswith("Expected model.weights to ") and str(path) in message and "Set model.weights" in message
-    assert "\n" not in message
