@@ -14,7 +14,14 @@ log = logging.getLogger(__name__)
 PREPARING = ("pipeline", "prepare", "train", "evaluate", "suspects")
 # Settings that a resumed run may change; all others would mix two runs into one.
 _MAY_CHANGE = (
-    *("train.epochs", "train.patience", "train.cache_megabytes", "cluster.workers"),
+    *(
+        "train.epochs",
+        "train.patience",
+        "train.fine_tune_epochs",
+        "train.fine_tune_patience",
+        "train.cache_megabytes",
+        "cluster.workers",
+    ),
     *("train.checkpoint_seconds", "train.checkpoint_steps", "train.keep_checkpoints"),
 )
 
@@ -51,10 +58,17 @@ def check_resume(config: Config, folder: Path) -> None:
             f"Expected the settings of the run that is in {folder}: {was}. Received: {received}. "
             "Choose another run folder (hydra.run.dir), or the same settings to go on."
         )
-    if config.train.epochs < position.epoch:
+    first = position.first_phase is None
+    name, epochs = ("epochs", config.train.epochs) if first else ("fine_tune_epochs", config.train.fine_tune_epochs)
+    if epochs < position.epoch or (not first and not epochs):
         raise UserError(
-            f"Expected train.epochs of at least {position.epoch}, which are finished in {folder}. "
-            f"Received: train.epochs={config.train.epochs}. Choose another run folder (hydra.run.dir)."
+            f"Expected train.{name} of at least {max(1, position.epoch)}, since the run in {folder} is there. "
+            f"Received: train.{name}={epochs}. Choose another run folder (hydra.run.dir)."
+        )
+    if not first and "train.epochs" in changed:
+        raise UserError(
+            f"Expected train.epochs={changed['train.epochs'][0]}: the run in {folder} is in its second phase. "
+            f"Received: train.epochs={config.train.epochs}. Set train.fine_tune_epochs to train longer."
         )
     log.info("Going on after epoch %d, step %d of the run in %s", position.epoch, position.step, folder)
     if not before:
@@ -62,7 +76,7 @@ def check_resume(config: Config, folder: Path) -> None:
             "An earlier release made its checkpoint, which does not say with which settings: keep them the same"
         )
     for name, (old, new) in changed.items():
-        note = ": the learning-rate schedule now spans all of them" if name == "train.epochs" else ""
+        note = ": the learning-rate schedule now spans all of them" if name.endswith("epochs") else ""
         log.warning("%s=%s was %s when this run began%s", name, new, old, note)
 
 

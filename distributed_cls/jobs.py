@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distributed_cls import job_checks, weights_file
+from distributed_cls import job_checks, phases, weights_file
 from distributed_cls.config import plugins
 from distributed_cls.contracts import summary as summaries
-from distributed_cls.contracts.events import Event
 from distributed_cls.contracts.manifest import PAGE_FILE, Dataset
 from distributed_cls.contracts.rank_task import RankTask, Step
 from distributed_cls.contracts.run_folder import full_disk_named
@@ -238,26 +237,14 @@ def _run_ranks(
     task: RankTask,
 ) -> Summary:
     """Do ``task`` on the ranks; the summary so far. Writes logs, metrics, checkpoints, the model, evaluation.json."""
-    from distributed_cls.barrier.supervisor import run_ranks
-
     job_checks.check_enough_images(run.config, dataset)
     if Step.TRAIN in task.steps:
         job_checks.check_resumed_data(run.folder, dataset)
     run.tracking.begin()
-    recorder, view = Recorder(run.folder), progress.TrainingView(display, run.config.cluster.workers)
-
-    def listen(event: Event) -> None:
-        recorder(event)
-        run.status(event)
-        run.tracking(event)
-        view(event)
-
-    try:
-        outcome = run_ranks(spark, task, crew, listen)
-    finally:
-        recorder.close()
-        display.end()
-    run.seconds |= recorder.stage_seconds()
+    outcome, recorders = phases.perform(run, spark, crew, task, display)
+    for recorder in recorders:
+        for stage, seconds in recorder.stage_seconds().items():
+            run.seconds[stage] = round(run.seconds.get(stage, 0.0) + seconds, 3)
     summary = _with(
         run.summary(),
         model=run.config.model.name,
@@ -267,7 +254,7 @@ def _run_ranks(
         failed_attempts=outcome.failed_attempts,
         train=outcome.result.train,
     )
-    return _evaluated(run, summary, dataset, outcome, recorder) if outcome.result.counts else summary
+    return _evaluated(run, summary, dataset, outcome, recorders[-1]) if outcome.result.counts else summary
 
 
 def _evaluated(run: Run, summary: Summary, dataset: Dataset, outcome: "Outcome", recorder: Recorder) -> Summary:

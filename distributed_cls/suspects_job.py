@@ -17,15 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from distributed_cls import job_checks
+from distributed_cls import job_checks, phases
 from distributed_cls.config import plugins
 from distributed_cls.contracts.confidence import Confidence
-from distributed_cls.contracts.events import Event
 from distributed_cls.contracts.manifest import Dataset
 from distributed_cls.contracts.rank_task import RankTask, Step
-from distributed_cls.run import progress
 from distributed_cls.run.progress import Display
-from distributed_cls.run.recorder import Recorder
 from distributed_cls.run_context import Run
 
 if TYPE_CHECKING:
@@ -80,7 +77,6 @@ def _out_of_fold(
     run: Run, spark: "SparkSession", crew: "Crew", part: Dataset, display: Display, start_weights: str | None
 ) -> np.ndarray:
     """The probabilities, float32 [images, classes], of the images of the fold ``part`` in its order."""
-    from distributed_cls.barrier.supervisor import run_ranks
     from distributed_cls.evaluation import predictions
 
     folder, fingerprint = Path(part.path), part.manifest.fingerprint
@@ -95,16 +91,5 @@ def _out_of_fold(
         every_class=True,
         plugins=plugins.load(),
     )
-    recorder, view = Recorder(folder), progress.TrainingView(display, run.config.cluster.workers)
-
-    def listen(event: Event) -> None:
-        recorder(event)
-        run.status(event)
-        view(event)
-
-    try:
-        run_ranks(spark, task, crew, listen)
-    finally:
-        recorder.close()
-        display.end()
+    phases.perform(run, spark, crew, task, display)
     return predictions.of_every_class(folder, part.manifest, "test", run.config.cluster.workers)

@@ -45,22 +45,15 @@ def provide(config: Config, folder: Path) -> str | None:
         if (target / name).exists():  # an earlier start in this folder
             return str(target / name)
     source = _source(model, config.data.image_size)
-    target.mkdir(parents=True, exist_ok=True)
-    with storage.replacing(target / "download") as temporary:
-        checksum = _copy(source, temporary)
-        final = target / _NAMES[_kind(temporary, source)]
-        temporary.replace(final)
+    with storage.replacing_folder(target) as temporary:
+        checksum = _copy(source, temporary / "download")
+        name = _NAMES[_kind(temporary / "download", source)]
+        (temporary / "download").rename(temporary / name)
+    final = target / name
     log.info("model.weights=%s: %s, %s bytes, SHA-256 %s", model.weights, source, f"{final.stat().st_size:,}", checksum)
     if storage.is_url(source):
         _downloaded[source] = final
     return str(final)
-
-
-def check(config: Config) -> None:
-    """Refuse a ``model.weights`` that is no file of this machine, before anything is started for it."""
-    model = config.model
-    if isinstance(model, PretrainedSettings) and model.weights not in (None, IMAGENET):
-        _source(model, config.data.image_size)
 
 
 def _source(model: PretrainedSettings, image_size: int) -> str:

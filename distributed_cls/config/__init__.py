@@ -77,6 +77,13 @@ class Config(Section):
                 f"at least {least} for model={self.model.name}",
                 f"Set data.image_size={least} or more.",
             )
+        if self.train.fine_tune_epochs and self.model is not None and not self.model.frozen:
+            self.train.refuse(
+                "fine_tune_epochs",
+                self.train.fine_tune_epochs,
+                "0 without a frozen backbone, whose head is trained first",
+                "Set model.weights (and not model.freeze_backbone=false).",
+            )
         if self.train.batch_size < self.cluster.workers:
             self.train.refuse(
                 "batch_size",

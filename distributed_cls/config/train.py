@@ -1,5 +1,6 @@
 """How the model is trained."""
 
+import dataclasses
 from dataclasses import dataclass
 
 from distributed_cls.config.section import Section, setting
@@ -111,6 +112,16 @@ class TrainConfig(Section):
     patience: int | None = setting(
         None, "early stopping: epochs without a better validation (monitor); null: off", at_least=1
     )
+    fine_tune_epochs: int = setting(
+        0,
+        "second phase of a training with a frozen backbone: epochs in which its top is trained as well, from the best "
+        "of the first phase on; 0: none",
+        at_least=0,
+    )
+    fine_tune_rate: float = setting(1e-5, "second phase: peak learning rate", above=0)
+    fine_tune_patience: int | None = setting(
+        None, "second phase: early stopping after epochs without a better validation; null: off", at_least=1
+    )
     checkpoint_seconds: float | None = setting(
         30.0, "seconds between checkpoints within an epoch; null: at the end of epochs only", above=0
     )
@@ -161,6 +172,16 @@ class TrainConfig(Section):
     def peak_rate(self) -> float:
         """The highest learning rate; where wanted, scaled linearly with the global batch (Goyal et al. 2017)."""
         return self.learning_rate * self.batch_size / (self.scale_rate_from or self.batch_size)
+
+    def second_phase(self) -> "TrainConfig":
+        """These settings as they are in the second phase."""
+        return dataclasses.replace(
+            self,
+            epochs=self.fine_tune_epochs,
+            learning_rate=self.fine_tune_rate,
+            patience=self.fine_tune_patience,
+            fine_tune_epochs=0,
+        )
 
     @property
     def mirrors(self) -> bool:

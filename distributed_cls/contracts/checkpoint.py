@@ -16,11 +16,12 @@ from distributed_cls.config import Config
 from distributed_cls.contracts import codec
 from distributed_cls.contracts.codec import Json
 from distributed_cls.contracts.events import Metrics
+from distributed_cls.contracts.rank_task import TrainResult
 from distributed_cls.contracts.run_folder import full_disk_named
 from distributed_cls.errors import UserError
 
-# Version 1 knew neither the settings nor typed metrics; version 2 knew only the ends of epochs.
-SCHEMA_VERSION = 3
+# Version 1 knew neither the settings nor typed metrics, version 2 only the ends of epochs, version 3 only one phase.
+SCHEMA_VERSION = 4
 _POSITION = "position.json"
 LAST, BEST = "last.npz", "best.npz"
 
@@ -47,6 +48,9 @@ class Position:
     settings: dict[str, Json] = field(default_factory=dict)  # that decide what the run computes, by dotted name
     # Within an epoch, of each rank: its sum of the losses and its count of the right answers since the epoch began.
     sums: list[list[float]] = field(default_factory=list)
+    # In the second phase: what the first one came to. Epochs and steps are those of the phase; a best epoch of 0 means
+    # that none of it is better than the first one's.
+    first_phase: TrainResult | None = None
 
     def is_better(self, accuracy: float, loss: float, monitor: str = "accuracy") -> bool:
         """Whether a validation beats the best so far: by ``monitor`` (accuracy, loss), by the other between equals."""

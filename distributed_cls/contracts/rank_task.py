@@ -33,6 +33,7 @@ class RankTask:
     run_folder: str  # absolute, as every rank sees it
     steps: tuple[Step, ...]
     start_weights: str | None = None  # with Step.TRAIN: the file with the weights that the backbone begins from
+    first_phase: "TrainResult | None" = None  # what it came to; None: this is the first phase, or the only one
     checkpoint: str | None = None  # without Step.TRAIN: the weights to evaluate or export
     confidence: Confidence | None = None  # what is to be evaluated; None: fitted on the val split
     every_class: bool = False  # predictions with the probability of every class, not of the most probable ones

@@ -33,6 +33,11 @@ class PretrainedSettings(ModelSettings):
         "path or URL of a weights file",
     )
     freeze_backbone: bool | None = setting(None, "train only the new head; null: exactly when weights are given")
+    fine_tune_from: str | None = setting(
+        None,
+        "second phase (train.fine_tune_epochs): how the name of the first layer begins that is trained, such as conv5 "
+        "in ResNet50; null: the whole backbone",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,15 +68,43 @@ def freeze_backbone(model: "keras.Model") -> None:
         layer.trainable = layer.name in HEAD
 
 
+def unfreeze_top(model: "keras.Model", first: str | None) -> None:
+    """Make the backbone of ``model`` trainable from the layer on whose name begins with ``first`` (None: all of it).
+
+    BatchNorm stays frozen: new statistics would undo what the layers above it have learned, as Keras's transfer guide
+    says. Raises UserError when no layer is called so.
+    """
+    import keras
+
+    every = _layers(model)
+    names = [layer.name for layer in every]
+    start = 0 if first is None else next((index for index, name in enumerate(names) if name.startswith(first)), None)
+    if start is None:
+        ends = ", ".join([layer.name for layer in every if layer.weights][-6:])
+        raise UserError(
+            f"Expected model.fine_tune_from to be the beginning of a layer's name in the backbone, the last of which "
+            f"are {ends}. Received: model.fine_tune_from={first}. Set it to one of them, or leave it out."
+        )
+    for nested in (layer for layer in model.layers if isinstance(layer, keras.Model)):
+        nested.trainable = True  # or none of its layers would be
+    for index, layer in enumerate(every):
+        layer.trainable = index >= start and not isinstance(layer, keras.layers.BatchNormalization)
+
+
 def weighted_layers(model: "keras.Model") -> "list[keras.Layer]":
     """The layers of ``model``'s backbone that have weights, those of nested models among them, in their order."""
+    return [layer for layer in _layers(model) if layer.weights]
+
+
+def _layers(model: "keras.Model") -> "list[keras.Layer]":
+    """The layers of ``model``'s backbone, in their order."""
     import keras
 
     found: list[keras.Layer] = []
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            found += weighted_layers(layer)
-        elif layer.name not in HEAD and layer.weights:
+            found += _layers(layer)
+        elif layer.name not in HEAD:
             found.append(layer)
     return found
 

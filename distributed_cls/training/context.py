@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from distributed_cls.config import Config, TrainConfig
+from distributed_cls.contracts.codec import Json
 from distributed_cls.contracts.manifest import Manifest
+from distributed_cls.contracts.rank_task import TrainResult
 from distributed_cls.training.balance import balanced_records
 from distributed_cls.training.input import Source
 from distributed_cls.training.latest_state import LatestState
@@ -33,6 +35,8 @@ class RankContext:
     world_size: int
     threads: int
     run_folder: Path
+    settings: dict[str, Json]  # of the run, both phases: what its checkpoints say
+    first_phase: TrainResult | None = None  # in the second phase: what the first one came to
     latest: LatestState | None = None  # states in memory, of this attempt and those before it
     # tf.data iterators that must live as long as the process: see ``loop.train``.
     kept_alive: list[object] = field(default_factory=list)

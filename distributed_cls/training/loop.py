@@ -199,12 +199,13 @@ class EpochRunner:
         if np.isfinite(loss):
             return
         saved = self.keeper.saved_step
+        rate = "train.learning_rate" if self._ctx.first_phase is None else "train.fine_tune_rate"
         kept = f"{self._ctx.checkpoints / LAST} (step {saved})" if saved else "none yet"
         raise Diverged(
             f"Expected a finite loss. Received: {loss} on rank {self._ctx.rank} within the steps up to "
-            f"{step} (epoch {position.epoch + 1}), at train.learning_rate="
+            f"{step} (epoch {position.epoch + 1}), at {rate}="
             f"{self._ctx.config.train.learning_rate:g} (now {self._graph.learning_rate():.3g}). "
-            f"Last good checkpoint: {kept}. Set a lower train.learning_rate, and an empty run folder."
+            f"Last good checkpoint: {kept}. Set a lower {rate}, and an empty run folder."
         )
 
     def _report(self, position: Position, step: int, means: NDArray[np.float64]) -> None:

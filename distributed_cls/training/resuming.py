@@ -49,10 +49,10 @@ def _newest_common_state(ctx: RankContext) -> int:
 
 def _from_checkpoint(ctx: RankContext) -> tuple[Position, Path]:
     """Load the newest whole checkpoint that an earlier attempt of this run left; where it stood, and its file."""
-    settings = checkpoint.settings_of(ctx.config)
-    position, path = Position(dataset=ctx.manifest.fingerprint, settings=settings), ctx.checkpoints / checkpoint.LAST
+    settings, path = ctx.settings, ctx.checkpoints / checkpoint.LAST
+    position = _beginning(ctx)
     damaged: list[str] = []
-    found = run_state.load_newest(ctx.checkpoints, ctx.replicated.variables, damaged)
+    found = run_state.load_newest(ctx.checkpoints, ctx.replicated.variables, damaged, ctx.first_phase is not None)
     if found:
         path, saved, statistics = found
         # What was changed on purpose, such as more epochs, is what the next checkpoint says.
@@ -66,10 +66,23 @@ def _from_checkpoint(ctx: RankContext) -> tuple[Position, Path]:
             same = len(statistics) == ctx.world_size
             ctx.replicated.set_statistics(statistics[ctx.rank] if same else statistics.mean(0))
     _agree_on_position(ctx, path, position)
+    if not found and ctx.first_phase and ctx.is_chief:
+        # From here on it is a run in its second phase, whose best model so far is that of the first one.
+        ctx.saver.save(ctx.replicated.variables, position)
+        ctx.saver.wait()
     if ctx.is_chief:
         for text in damaged:
             ctx.reporter.send(Noted(text=f"A damaged checkpoint is passed over. {text}"))
     return position, path
+
+
+def _beginning(ctx: RankContext) -> Position:
+    """The position at the beginning of a phase."""
+    first = ctx.first_phase
+    begun = Position(dataset=ctx.manifest.fingerprint, settings=ctx.settings, first_phase=first)
+    if first is None or first.val_accuracy is None:
+        return begun
+    return dataclasses.replace(begun, best_accuracy=first.val_accuracy, best_loss=first.val_loss)
 
 
 def _agree_on_position(ctx: RankContext, last: Path, position: Position) -> None:

@@ -70,12 +70,12 @@ def load(path: Path, variables: Sequence[keras.Variable]) -> Position:
 
 
 def load_newest(
-    folder: Path, variables: Sequence[keras.Variable], passed_over: list[str]
+    folder: Path, variables: Sequence[keras.Variable], passed_over: list[str], second_phase: bool = False
 ) -> tuple[Path, Position, np.ndarray[Any, Any] | None] | None:
     """Load the newest checkpoint of ``folder`` that is whole: its path, its position, the ranks' statistics.
 
-    None when there is no checkpoint. What was wrong with those ``passed_over`` is put there. Raises UserError when all
-    are damaged, or the one that is whole was written for another model.
+    None when there is none of this phase. What was wrong with those ``passed_over`` is put there. Raises UserError when
+    all are damaged, or the one that is whole was written for another model.
     """
     candidates = checkpoint.kept(folder)
     for path in candidates:
@@ -86,6 +86,8 @@ def load_newest(
                 raise
             passed_over.append(str(error))
             continue
+        if second_phase and position.first_phase is None:
+            return None
         assign(path, arrays, variables)
         return path, position, arrays.get(checkpoint.STATISTICS)
     return None

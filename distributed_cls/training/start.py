@@ -1,5 +1,6 @@
 """The first minute of a rank: the TensorFlow runtime, its cluster, its data; then the steps of the task."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from distributed_cls.contracts.manifest import Manifest, Shard
 from distributed_cls.contracts.rank_task import RankAssignment, RankResult, RankTask, Step
 from distributed_cls.errors import UserError
 from distributed_cls.models.building import build
+from distributed_cls.models.pretrained import PretrainedSettings, unfreeze_top
 from distributed_cls.training import interruption, loop, resuming, run_state, shard_cache, start_weights
 from distributed_cls.training.balance import balanced_order, stored_labels
 from distributed_cls.training.context import RankContext, epoch_records
@@ -42,6 +44,10 @@ def perform(assignment: RankAssignment, reporter: Reporter, latest: LatestState 
     The result is the same on every rank. Raises UserError for what the user can fix.
     """
     task = assignment.task
+    if task.first_phase is not None:
+        task = dataclasses.replace(
+            task, config=dataclasses.replace(task.config, train=task.config.train.second_phase())
+        )
     configure_runtime(task.config, task.threads)
     reporter.phase(Phase.CLUSTER)
     strategy = _join_cluster(task.config)
@@ -58,7 +64,11 @@ def perform(assignment: RankAssignment, reporter: Reporter, latest: LatestState 
 
     def build_start() -> keras.Model:
         model = build_model()
-        if given is not None:
+        if task.first_phase is not None:
+            assert isinstance(task.config.model, PretrainedSettings), "others have one phase"
+            unfreeze_top(model, task.config.model.fine_tune_from)
+            run_state.load(Path(task.run_folder, "checkpoints", checkpoint.BEST), model.variables)
+        elif given is not None:
             given.assign_to(model)
         return model
 
@@ -75,6 +85,8 @@ def perform(assignment: RankAssignment, reporter: Reporter, latest: LatestState 
         world_size=assignment.world_size,
         threads=task.threads,
         run_folder=Path(task.run_folder),
+        settings=checkpoint.settings_of(assignment.task.config),
+        first_phase=task.first_phase,
         latest=latest,
     )
     result = _do_steps(ctx, task, build_model)

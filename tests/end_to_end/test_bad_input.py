@@ -27,6 +27,7 @@ def write_classes(root: Path, classes: dict[str, int]) -> Path:
         (["-m", "train.epocs=3,4"], ["train.epocs", "train.epochs"]),
         (["job=evaluate", "model_dir=/nowhere"], ["model_dir", "no such file"]),
         (["hydra.run.dir=/proc/nowhere/run"], ["run folder", "hydra.run.dir"]),
+        (["model.weights=/nowhere.h5"], ["model.weights=/nowhere.h5", "there is no /nowhere.h5"]),
         (["model=resnet", "cluster=gpu4"], ["4 GPU", "Received", "0"]),
     ],
 )

@@ -11,8 +11,13 @@ from distributed_cls.config import ClusterConfig, Config, TrainConfig
 from distributed_cls.contracts import checkpoint
 from distributed_cls.contracts.checkpoint import Position
 from distributed_cls.contracts.manifest import Dataset
+from distributed_cls.contracts.rank_task import TrainResult
 from distributed_cls.errors import UserError
+from distributed_cls.models.cnn import CnnConfig
+from distributed_cls.models.dense import DenseConfig
 from tests.shards import records, write_dataset
+
+FIRST = TrainResult(5, 45, 4, 0.5, 0.75, 0.0, 100.0, 0.8, 0.6)
 
 
 def _begun(folder: Path, config: Config, epoch: int = 2) -> None:
@@ -45,6 +50,28 @@ def test_more_epochs_go_on_and_fewer_than_are_done_do_not(tmp_path: Path, caplog
     assert "Going on after epoch 5" in caplog.text and "train.epochs=9 was 5" in caplog.text
     with pytest.raises(UserError, match=r"train\.epochs of at least 5.*Received: train\.epochs=3"):
         job_checks.check_resume(_with(config, epochs=3), tmp_path)
+
+
+def test_a_run_in_its_second_phase_has_left_the_first_one_behind(tmp_path: Path) -> None:
+    config = Config(model=CnnConfig(weights="runs/earlier"), train=TrainConfig(epochs=5, fine_tune_epochs=4))
+    position = Position(epoch=3, settings=checkpoint.settings_of(config), first_phase=FIRST)
+    checkpoint.write(tmp_path / "checkpoints" / "last.npz", {"w": np.zeros(1)}, position)
+    job_checks.check_resume(config, tmp_path)
+    job_checks.check_resume(_with(config, fine_tune_epochs=9), tmp_path)
+    with pytest.raises(UserError, match=r"fine_tune_epochs of at least 3.*Received: train\.fine_tune_epochs=2"):
+        job_checks.check_resume(_with(config, fine_tune_epochs=2), tmp_path)
+    with pytest.raises(UserError, match=r"fine_tune_epochs of at least 3.*Received: train\.fine_tune_epochs=0"):
+        job_checks.check_resume(_with(config, fine_tune_epochs=0), tmp_path)
+    with pytest.raises(UserError, match=r"train\.epochs=5: the run in .* second phase.*Received: train\.epochs=7"):
+        job_checks.check_resume(_with(config, epochs=7), tmp_path)
+
+
+def test_a_second_phase_needs_a_frozen_backbone() -> None:
+    train = TrainConfig(fine_tune_epochs=2)
+    Config(model=CnnConfig(weights="runs/earlier"), train=train)
+    for model in (CnnConfig(), CnnConfig(weights="runs/earlier", freeze_backbone=False), DenseConfig()):
+        with pytest.raises(UserError, match=r"fine_tune_epochs to be 0 without a frozen backbone"):
+            Config(model=model, train=train)
 
 
 def test_a_run_goes_on_with_its_own_data_set_only(tmp_path: Path) -> None:

@@ -93,7 +93,6 @@ def test_a_file_of_this_machine_is_copied_under_a_name_that_tells_its_format(
     tmp_path: Path, stored: Path, source: str, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    weights_file.check(cnn(stored / source))
     provided = weights_file.provide(cnn(stored / source), tmp_path)
     assert provided == str(tmp_path / "weights" / name)
     original = stored / source / {"": "model/model.keras", "model": "model.keras"}.get(source, "")
@@ -136,7 +135,7 @@ def test_what_cannot_be_downloaded_is_one_line(tmp_path: Path, server: str, addr
     with pytest.raises(UserError, match=expected) as raised:
         weights_file.provide(cnn(url), tmp_path)
     assert url in str(raised.value) and "\n" not in str(raised.value)
-    assert not list((tmp_path / "weights").iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_no_weights_file_is_refused(tmp_path: Path) -> None:
@@ -144,9 +143,10 @@ def test_what_is_no_weights_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a file that Keras wrote .* picture\.h5, which begins with b'\\x89PNG"):
         weights_file.provide(cnn(tmp_path / "picture.h5"), tmp_path / "run")
     with pytest.raises(UserError, match=r"model\.weights to be null, a run folder, .* Received: .*nothing\.h5"):
-        weights_file.check(cnn(tmp_path / "nothing.h5"))
+        weights_file.provide(cnn(tmp_path / "nothing.h5"), tmp_path / "run")
     with pytest.raises(UserError, match=r"a run with an exported model .* no .*model\.keras"):
-        weights_file.check(cnn(tmp_path))
+        weights_file.provide(cnn(tmp_path), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 # ── ImageNet ────────────────────────────────────────────────────────────────────────────────────────────────────────

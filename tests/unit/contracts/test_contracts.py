@@ -230,6 +230,15 @@ def test_a_checkpoint_is_the_same_again_and_an_older_one_is_read(tmp_path: Path)
     np.testing.assert_array_equal(read["00000:kernel"], arrays["00000:kernel"])
     assert stood == position and position.is_better(0.5, 1.0) and not position.is_better(0.5, 2.0)
 
+    second = dataclasses.replace(position, first_phase=TRAINED)
+    checkpoint.write(tmp_path / "second.npz", arrays, second)
+    assert checkpoint.read_position(tmp_path / "second.npz") == second
+    plain = {key: value for key, value in codec.to_plain(position).items() if key != "first_phase"}
+    with (tmp_path / "third.npz").open("wb") as stream:  # as the release before wrote it
+        text = json.dumps({**plain, "schema_version": 3})
+        np.savez(stream, **{"position.json": np.frombuffer(text.encode(), np.uint8)})  # type: ignore[arg-type]
+    assert checkpoint.read_position(tmp_path / "third.npz") == position
+
     older = {"epoch": 1, "step": 9, "best_epoch": 0, "best_accuracy": -1.0, "best_loss": float("inf"), "dataset": "1"}
     text = json.dumps({**older, "values": {"loss": 0.5, "accuracy": 0.75}, "schema_version": 1})
     with (tmp_path / "old.npz").open("wb") as stream:

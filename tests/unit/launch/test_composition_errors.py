@@ -36,7 +36,10 @@ from .conftest import Composed
         ("train.path=3", ["Did you mean data.path?"]),
         ("name=cars", ["Did you mean data.name?"]),
         ("train.epochs.most=3", ["Unknown setting train.epochs.most. Did you mean train.epochs?"]),
-        ("model.network=a", ["model.network is a setting of model=backbone. The chosen model=cnn has model.batch_norm,"]),
+        (
+            "model.network=a",
+            ["model.network is a setting of model=backbone. The chosen model=cnn has model.batch_norm,"],
+        ),
         ("hydra.run.dri=x", ["Did you mean hydra.run.dir?"]),
         ("hydra.sweeper.n_trials=3", ["add -m experiment=search"]),
         ("data.split={a:1}", ["data.split must be a list, such as [1,2]; got {a:1}."]),

@@ -9,7 +9,7 @@ from distributed_cls.models import applications
 from distributed_cls.models.backbone import BackboneConfig
 from distributed_cls.models.building import build
 from distributed_cls.models.cnn import CnnConfig
-from distributed_cls.models.pretrained import weighted_layers
+from distributed_cls.models.pretrained import unfreeze_top, weighted_layers
 from distributed_cls.models.resnet import ResnetConfig
 from distributed_cls.models.resnet_small import ResnetSmallConfig
 
@@ -77,6 +77,37 @@ def test_the_layers_of_a_small_network_are_frozen_as_well(config: CnnConfig | Re
     images = IMAGES[:, :8, :8]
     np.testing.assert_allclose(model(images, training=True), model(images, training=False), rtol=1e-5, atol=1e-5)
     assert all(layer.name not in ("logits", "dropout") for layer in weighted_layers(model))
+
+
+@pytest.mark.parametrize(
+    ("config", "first", "trained"),
+    [
+        (CnnConfig(filters=[4, 8], units=6), "block_1", ["block_1_conv", "dense", "logits"]),
+        (
+            CnnConfig(filters=[4, 8], units=6, batch_norm=False),
+            None,
+            ["block_0_conv", "block_1_conv", "dense", "logits"],
+        ),
+        (BackboneConfig(alpha=0.35), "block_16_project", ["block_16_project", "Conv_1", "logits"]),
+    ],
+)
+def test_the_top_of_a_backbone_is_trained_without_its_normalisation(
+    config: CnnConfig | BackboneConfig, first: str | None, trained: list[str]
+) -> None:
+    config.weights = "runs/earlier"
+    config.dropout = 0.0
+    model = build(config, SIZE, 3)
+    unfreeze_top(model, first)
+    found = {variable.path.split("/")[-2] for variable in model.trainable_variables}
+    assert found == set(trained)
+    # Its statistics are still those that are stored.
+    np.testing.assert_allclose(model(IMAGES, training=True), model(IMAGES, training=False), rtol=1e-5, atol=1e-5)
+
+
+def test_a_layer_that_is_not_there_is_refused_with_those_that_are() -> None:
+    model = build(CnnConfig(weights="runs/earlier"), SIZE, 3)
+    with pytest.raises(UserError, match=r"the last of which are .*block_2_norm, dense\. Received: .*=conv5\."):
+        unfreeze_top(model, "conv5")
 
 
 def test_settings_that_cannot_be_met_are_refused() -> None:

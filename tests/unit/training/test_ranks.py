@@ -350,7 +350,8 @@ def _resuming(rank: int, total: "SumOfThreads", checkpoints: Path, fingerprint: 
     """As much of a rank as resuming looks at."""
     replicated = SimpleNamespace(variables=[], gather=total.gather, set_statistics=lambda values: None)
     return SimpleNamespace(
-        config=Config(),
+        settings=checkpoint.settings_of(Config()),
+        first_phase=None,
         latest=None,
         is_chief=False,
         checkpoints=checkpoints,
