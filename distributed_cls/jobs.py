@@ -60,21 +60,21 @@ def _pipeline(run: Run, display: Display) -> Summary:
     """Prepare, train, evaluate, export and report."""
     job_checks.check_resume(run.config, run.folder)
     with _crew(run) as crew:
-        spark = run.start_cluster(display)
+        spark = run.start_cluster(display, idle=not crew.at_work)
         dataset = _prepare(run, lambda: crew.with_slots(spark), display)
         summary = _run_ranks(run, spark, crew, dataset, display, tuple(Step))
     return _report(run, summary, display)
 
 
 def _prepare_only(run: Run, display: Display) -> Summary:
-    dataset = _prepare(run, lambda: run.start_spark(display), display)
+    dataset = _prepare(run, lambda: run.start_preparation(display), display)
     return _with(run.summary(), dataset=_dataset_entry(dataset))
 
 
 def _train_only(run: Run, display: Display) -> Summary:
     job_checks.check_resume(run.config, run.folder)
     with _crew(run) as crew:
-        spark = run.start_cluster(display)
+        spark = run.start_cluster(display, idle=not crew.at_work)
         dataset = _prepare(run, lambda: crew.with_slots(spark), display)
         return _run_ranks(run, spark, crew, dataset, display, (Step.TRAIN,))
 
@@ -88,7 +88,7 @@ def _evaluate(run: Run, display: Display) -> Summary:
     run.config = earlier_run.evaluated_config(run.config, earlier, run.given)
     job_checks.check_paths(run.config)
     with _crew(run) as crew:
-        spark = run.start_cluster(display)
+        spark = run.start_cluster(display, idle=not crew.at_work)
         dataset = _prepare(run, lambda: crew.with_slots(spark), display)
         earlier_run.check_data(earlier, dataset)
         steps, weights = (Step.EVALUATE,), str(earlier.checkpoint)
@@ -102,7 +102,7 @@ def _suspects(run: Run, display: Display) -> Summary:
     from distributed_cls import suspects_job
 
     with _crew(run) as crew:
-        spark = run.start_cluster(display)
+        spark = run.start_cluster(display, idle=not crew.at_work)
         dataset = _prepare(run, lambda: crew.with_slots(spark), display)
         job_checks.check_enough_images(run.config, dataset)
         suspects_job.perform(run, spark, crew, dataset, display)
