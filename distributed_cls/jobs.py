@@ -61,7 +61,7 @@ def _pipeline(run: Run, display: Display) -> Summary:
     job_checks.check_resume(run.config, run.folder)
     start_weights = weights_file.provide(run.config, run.folder)
     with _crew(run) as crew:
-        spark = run.start_cluster(display)
+        spark = run.start_cluster(display, idle=not crew.at_work)
         dataset = _prepare(run, lambda: crew.with_slots(spark), display)
         task = _task(run, dataset, tuple(Step), start_weights=start_weights)
         summary = _run_ranks(run, spark, crew, dataset, display, task)
@@ -69,7 +69,7 @@ def _pipeline(run: Run, display: Display) -> Summary:
 
 
 def _prepare_only(run: Run, display: Display) -> Summary:
-    dataset = _prepare(run, lambda: run.start_spark(display), display)
+    dataset = _prepare(run, lambda: run.start_preparation(display), display)
     return _with(run.summary(), dataset=_dataset_entry(dataset))
 
 
@@ -77,7 +77,7 @@ def _train_only(run: Run, display: Display) -> Summary:
     job_checks.check_resume(run.config, run.folder)
     start_weights = weights_file.provide(run.config, run.folder)
     with _crew(run) as crew:
-        spark = run.start_cluster(display)
+        spark = run.start_cluster(display, idle=not crew.at_work)
         dataset = _prepare(run, lambda: crew.with_slots(spark), display)
         task = _task(run, dataset, (Step.TRAIN,), start_weights=start_weights)
         return _run_ranks(run, spark, crew, dataset, display, task)
@@ -92,7 +92,7 @@ def _evaluate(run: Run, display: Display) -> Summary:
     run.config = earlier_run.evaluated_config(run.config, earlier, run.given)
     job_checks.check_paths(run.config)
     with _crew(run) as crew:
-        spark = run.start_cluster(display)
+        spark = run.start_cluster(display, idle=not crew.at_work)
         dataset = _prepare(run, lambda: crew.with_slots(spark), display)
         earlier_run.check_data(earlier, dataset)
         confidence = earlier_run.confidence_of(earlier, run.given)
@@ -107,7 +107,7 @@ def _suspects(run: Run, display: Display) -> Summary:
 
     start_weights = weights_file.provide(run.config, run.folder)
     with _crew(run) as crew:
-        spark = run.start_cluster(display)
+        spark = run.start_cluster(display, idle=not crew.at_work)
         dataset = _prepare(run, lambda: crew.with_slots(spark), display)
         job_checks.check_enough_images(run.config, dataset)
         suspects_job.perform(run, spark, crew, dataset, display, start_weights)

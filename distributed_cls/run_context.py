@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distributed_cls import storage
 from distributed_cls.config import Config, to_dict
 from distributed_cls.contracts.summary import Summary
 from distributed_cls.run import tracking
@@ -65,13 +66,30 @@ class Run:
         display.end()
         return session
 
-    def start_cluster(self, display: Display) -> "SparkSession":
-        """A session on which the ranks can run; refused before any image is touched."""
-        from distributed_cls.spark import preflight
+    def start_cluster(self, display: Display, idle: bool) -> "SparkSession":
+        """A session on which the ranks can run; refused before any image is touched.
+
+        idle: no agents of an earlier trial hold the slots; these would tell themselves what they do not share.
+        """
+        from distributed_cls.spark import preflight, shared_storage
 
         session = self.start_spark(display)
         preflight.check(session, self.config.cluster)
+        if idle:
+            shared_storage.check(session, {**self._prepared, "hydra.run.dir": storage.absolute(str(self.folder))})
         return session
+
+    def start_preparation(self, display: Display) -> "SparkSession":
+        """A session whose executors can prepare images; they need not see the run folder."""
+        from distributed_cls.spark import shared_storage
+
+        session = self.start_spark(display)
+        shared_storage.check(session, self._prepared)
+        return session
+
+    @property
+    def _prepared(self) -> dict[str, str]:
+        return {"dataset_root": storage.absolute(self.config.dataset_root)}
 
     def summary(self) -> Summary:
         """What is known of every job."""

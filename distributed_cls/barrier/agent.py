@@ -121,7 +121,7 @@ class Agent:
         self._report(PhaseStarted(phase=Phase.RENDEZVOUS, host=self._host))
         self._port.close()
         port = self._port.enter_context(rendezvous.held_port())
-        self._report(Met(facts=rendezvous.local_facts(self._host, port, order.dataset, order.run_folder)))
+        self._report(Met(facts=rendezvous.local_facts(self._host, port, order.dataset, order.marker)))
 
     def _start(self, order: StartRank) -> None:
         if order.job != self._job:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from distributed_cls import storage
 from distributed_cls.barrier import rendezvous
 from distributed_cls.barrier.crew import Stage
 from distributed_cls.barrier.diagnosis import last_informative_lines, without_stack_trace
@@ -67,8 +68,10 @@ class Attempt:
         world = self._job.cluster.workers
         try:
             self._until(lambda: len(self._stage.agents()) == world)
-            self._stage.order(Meet(attempt=self._number, dataset=self._job.task.dataset, run_folder=self._folder))
-            self._until(lambda: len(self._met) == world)
+            with storage.marked(self._folder) as marker:
+                path = storage.join(self._folder, marker)
+                self._stage.order(Meet(attempt=self._number, dataset=self._job.task.dataset, marker=path))
+                self._until(lambda: len(self._met) == world)
             self._start()
             self._until(lambda: len(self._results) == world)
         except BaseException as error:

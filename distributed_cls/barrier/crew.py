@@ -160,6 +160,11 @@ class Crew:
             self._stage = Stage(spark, self._cluster, self._plugins, warm)
         return self._stage
 
+    @property
+    def at_work(self) -> bool:
+        """Whether its stage runs, and holds the slots."""
+        return self._stage is not None and self._stage.alive
+
     def with_slots(self, spark: "SparkSession") -> "SparkSession":
         """``spark`` for another stage than the crew's, which would wait for its slots for ever."""
         self.leave()

@@ -1,9 +1,7 @@
 """``job=doctor``: a short barrier stage on the chosen cluster, and a verdict for everything that a training needs."""
 
 import concurrent.futures
-import contextlib
 import uuid
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,25 +48,13 @@ def _split(refusal: str) -> tuple[str, str]:
     return found + stop.strip(), remedy
 
 
-@contextlib.contextmanager
-def _marked(folders: Sequence[str]) -> Iterator[str]:
-    """Leave a file of one name in each of ``folders`` until the block ends; its name."""
-    marker = f".doctor-{uuid.uuid4().hex}"
-    with contextlib.ExitStack() as stack:
-        for folder in map(Path, folders):
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / marker).touch()
-            stack.callback((folder / marker).unlink, missing_ok=True)
-        yield marker
-
-
 def _examined(spark: "SparkSession", config: Config, folder: Path, driver: tuple[str, int]) -> list[Verdict]:
     """The verdicts on what the ranks report; one fault when the stage itself fails."""
     cluster = config.cluster
     places = {"dataset_root": storage.absolute(config.dataset_root), "hydra.run.dir": str(folder.absolute())}
     places = {setting: path for setting, path in places.items() if not storage.is_url(path)}
     try:
-        with _marked(list(places.values())) as marker:
+        with storage.marked(*places.values()) as marker:
             text = _run(spark, cluster, places=places, marker=marker, driver=driver)
         return verdicts.judge(node_report.loads(text), cluster)
     except concurrent.futures.TimeoutError:

@@ -41,8 +41,8 @@ def held_port() -> Iterator[int]:
         yield holder.getsockname()[1]
 
 
-def local_facts(host: str, port: int, dataset: str, run_folder: str) -> RankFacts:
-    """What this rank tells the others."""
+def local_facts(host: str, port: int, dataset: str, marker: str) -> RankFacts:
+    """What this rank tells the others. ``marker``: a file that the driver has left in the run folder."""
     return RankFacts(
         host=host,
         port=port,
@@ -51,7 +51,7 @@ def local_facts(host: str, port: int, dataset: str, run_folder: str) -> RankFact
         keras=installed_version("keras"),
         distributed_cls=distributed_cls.__version__,
         dataset=_fingerprint(dataset),
-        run_folder=Path(run_folder).is_dir(),
+        run_folder=Path(marker).is_file(),
         gpus=visible_gpus(),
     )
 

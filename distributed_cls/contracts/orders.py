@@ -11,7 +11,7 @@ from typing import ClassVar
 from distributed_cls.contracts import codec, events
 from distributed_cls.contracts.events import Event
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Meet(Order):
 
     kind = "meet"
     dataset: str  # folder whose fingerprint is asked for
-    run_folder: str
+    marker: str  # path of a file that the driver has left in the run folder
 
 
 @dataclass(frozen=True, kw_only=True)

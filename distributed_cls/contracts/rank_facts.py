@@ -17,7 +17,7 @@ class RankFacts:
     keras: str
     distributed_cls: str  # of the code that runs, which travels from the driver, not of what is installed
     dataset: str  # fingerprint of the data set that it sees, or why it sees none
-    run_folder: bool  # whether it sees the run folder
+    run_folder: bool  # whether it sees the driver's run folder, and not another one of the same path
     gpus: int
 
 

@@ -1,7 +1,8 @@
 """The parts of PySpark without a public API that this package needs, all of them, so that a new release is one file.
 
-Why each is needed: Spark publishes neither the number of tasks that it can run at once (its own barrier check counts
-it by ``maxNumConcurrentTasks``), nor the JVM that a Python process is connected to, nor a way to let go of one.
+Why each is needed: Spark publishes to Python neither the number of tasks that it can run at once (its own barrier check
+counts it by ``maxNumConcurrentTasks``), nor that of its executors, nor the JVM that a Python process is connected to,
+nor a way to let go of one.
 """
 
 from typing import TYPE_CHECKING
@@ -16,6 +17,11 @@ def max_concurrent_tasks(spark: "SparkSession") -> int:
     """Tasks of the default resource profile that can run at once now, with their cores and their GPUs."""
     context = spark.sparkContext._jsc.sc()
     return int(context.maxNumConcurrentTasks(context.resourceProfileManager().defaultResourceProfile()))
+
+
+def executors(spark: "SparkSession") -> int:
+    """Executors that have registered by now; none on a local master."""
+    return int(spark.sparkContext._jsc.sc().getExecutorMemoryStatus().size()) - 1  # the driver is among them
 
 
 def active_context() -> "SparkContext | None":

@@ -31,6 +31,7 @@ from distributed_cls.storage.files import (
     write_text,
     writing,
 )
+from distributed_cls.storage.marker import marked
 from distributed_cls.storage.paths import (
     absolute,
     filesystem,
@@ -63,6 +64,7 @@ __all__ = [
     "join",
     "local",
     "make_folder",
+    "marked",
     "may_pass",
     "names",
     "of_environment",

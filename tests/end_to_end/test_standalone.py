@@ -1,74 +1,25 @@
 """A real standalone cluster: a master and two workers, by python -m launch and by spark-submit."""
 
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import pyspark
 import pytest
 
-from distributed_cls.spark.java import java_home
-from distributed_cls.spark.properties import LOCAL_JAVA
-from tests.end_to_end.conftest import ROOT, Ended, Launcher, wait_for
-from tests.patience import PATIENCE
-
-SPARK_HOME = Path(pyspark.__file__).parent
-DEPLOY = "org.apache.spark.deploy"
+from tests.end_to_end import standalone
+from tests.end_to_end.conftest import ROOT, Ended, Launcher
+from tests.end_to_end.standalone import SPARK_HOME, environment
 
 
 @pytest.fixture(scope="module")
 def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a master with two registered workers of one core each."""
-    folder = tmp_path_factory.mktemp("standalone")
-    started: list[subprocess.Popen[bytes]] = []
-    try:
-        log = _start(started, folder, "master", "master.Master", "--port", "0")
-        url = wait_for(lambda: _word_after(log, "Starting Spark master at "), "the master")
-        for name in ("worker-1", "worker-2"):
-            _start(started, folder, name, "worker.Worker", "-c", "1", "-m", "1g", "-d", str(folder / name), url)
-        wait_for(lambda: log.read_text().count("Registering worker") == 2, "two workers")
-        yield url
-    finally:
-        for process in reversed(started):
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(timeout=PATIENCE)
-
-
-def _environment() -> dict[str, str]:
-    """Of what is started without our launcher."""
-    return {
-        **os.environ,
-        "JAVA_HOME": java_home(),
-        # Many Javas on few cores, each of them for a minute. Executors inherit it from their worker.
-        "JAVA_TOOL_OPTIONS": LOCAL_JAVA,
-        "SPARK_HOME": str(SPARK_HOME),
-        "SPARK_LOCAL_IP": "127.0.0.1",
-    }
-
-
-def _start(started: list["subprocess.Popen[bytes]"], folder: Path, name: str, role: str, *arguments: str) -> Path:
-    log = folder / f"{name}.log"
-    with log.open("wb") as stream:
-        command = [str(SPARK_HOME / "bin" / "spark-class"), f"{DEPLOY}.{role}", "--host", "127.0.0.1"]
-        started.append(
-            subprocess.Popen(
-                [*command, "--webui-port", "0", *arguments],
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                env=_environment(),
-                start_new_session=True,
-            )
-        )
-    return log
-
-
-def _word_after(log: Path, words: str) -> str | None:
-    _, found, rest = log.read_text().partition(words)
-    return rest.split()[0] if found and rest.split() else None
+    with standalone.running(tmp_path_factory.mktemp("standalone")) as cluster:
+        cluster.add_worker()
+        cluster.add_worker()
+        yield cluster.url
 
 
 # A data set of this cluster's own: nobody else's tests use the salt, and these prepare it once.
@@ -122,8 +73,18 @@ def test_executors_get_the_model_and_answer_as_the_evaluation(trained: Ended, la
 @pytest.mark.usefixtures("trained")
 def test_by_spark_submit(launch: Launcher, master: str, datasets: Path) -> None:
     folder = launch.folder / "submitted"
-    command = [str(SPARK_HOME / "bin" / "spark-submit"), "--master", master, "--conf", "spark.log.level=WARN"]
-    environment = {**_environment(), "PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
+    command = [
+        str(SPARK_HOME / "bin" / "spark-submit"),
+        "--master",
+        master,
+        "--conf",
+        "spark.log.level=WARN",
+    ]
+    variables = {
+        **environment(),
+        "PYSPARK_PYTHON": sys.executable,
+        "PYSPARK_DRIVER_PYTHON": sys.executable,
+    }
     arguments = [
         "job=train",
         "model=dense",
@@ -135,7 +96,7 @@ def test_by_spark_submit(launch: Launcher, master: str, datasets: Path) -> None:
     process = subprocess.Popen(
         [*command, str(ROOT / "launch" / "__main__.py"), *arguments],
         cwd=launch.folder,
-        env=environment,
+        env=variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -68,7 +68,7 @@ class Served:
     def start(self, dataset: Path, world: int = 1) -> psutil.Process:
         """Start a rank that trains; with a second rank that never comes, it waits for it for ever."""
         self.attempt += 1
-        self.server.order(0, Meet(attempt=self.attempt, dataset=str(dataset), run_folder=str(dataset)))
+        self.server.order(0, Meet(attempt=self.attempt, dataset=str(dataset), marker=str(dataset / "manifest.json")))
         port = self.next(Met).facts.port
         workers = [f"127.0.0.1:{port}", "127.0.0.1:9"][:world]
         task = RankTask(Config(), str(dataset), "1", str(dataset), (Step.TRAIN,))

@@ -106,9 +106,10 @@ def test_what_the_driver_means_counts_also_when_all_ranks_agree() -> None:
 
 def test_local_facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     part = records(6)
+    (tmp_path / "marker").touch()
     content = write_dataset(tmp_path / "data", {split: [part] for split in ("train", "val", "test")})
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    facts = local_facts("10.0.0.1", 4000, str(tmp_path / "data"), str(tmp_path))
+    facts = local_facts("10.0.0.1", 4000, str(tmp_path / "data"), str(tmp_path / "marker"))
     assert facts.dataset == content.fingerprint
     assert facts.gpus == 2 and facts.run_folder is True
     assert facts.python == ".".join(map(str, sys.version_info[:3]))
