@@ -50,6 +50,8 @@ def check_resume(config: Config, folder: Path) -> None:
     position = found[1]
     before, now = position.settings, checkpoint.settings_of(config)
     changed = {name: (before[name], now.get(name)) for name in before if before[name] != now.get(name)}
+    if config.train.time_budget is not None:
+        changed.pop("train.epochs", None)  # it was decided when the run began, and stays
     refused = {name: values for name, values in changed.items() if name not in _MAY_CHANGE}
     if refused:
         was = ", ".join(f"{name}={values[0]}" for name, values in refused.items())
@@ -60,7 +62,7 @@ def check_resume(config: Config, folder: Path) -> None:
         )
     first = position.first_phase is None
     name, epochs = ("epochs", config.train.epochs) if first else ("fine_tune_epochs", config.train.fine_tune_epochs)
-    if epochs < position.epoch or (not first and not epochs):
+    if (epochs < position.epoch and config.train.time_budget is None) or (not first and not epochs):
         raise UserError(
             f"Expected train.{name} of at least {max(1, position.epoch)}, since the run in {folder} is there. "
             f"Received: train.{name}={epochs}. Choose another run folder (hydra.run.dir)."

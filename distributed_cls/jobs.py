@@ -63,7 +63,7 @@ def _pipeline(run: Run, display: Display) -> Summary:
     with _crew(run) as crew:
         spark = run.start_cluster(display, idle=not crew.at_work)
         dataset = _prepare(run, lambda: crew.with_slots(spark), display)
-        task = _task(run, dataset, tuple(Step), start_weights=start_weights)
+        task = _task(run, dataset, (Step.TRAIN, Step.EVALUATE, Step.EXPORT), start_weights=start_weights)
         summary = _run_ranks(run, spark, crew, dataset, display, task)
     return _report(run, summary, display)
 

@@ -9,6 +9,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distributed_cls import time_budget
 from distributed_cls.contracts import checkpoint
 from distributed_cls.contracts.events import EpochEnded, Event, TrainProgressed
 from distributed_cls.contracts.rank_task import RankTask, Step, TrainResult
@@ -34,6 +35,8 @@ def perform(
     Raises UserError and RunError.
     """
     train = task.config.train
+    if train.time_budget is not None and Step.TRAIN in task.steps:
+        return _perform_in_time(run, spark, crew, task, display)
     if Step.TRAIN not in task.steps or not train.fine_tune_epochs:
         outcome, recorder = _perform_one(run, spark, crew, task, display)
         return outcome, [recorder]
@@ -53,6 +56,21 @@ def perform(
     assert second is not None, "a task with training has its result"
     result = dataclasses.replace(outcome.result, train=_joined(first, second))
     return _after(before, dataclasses.replace(outcome, result=result)), [*recorders, recorder]
+
+
+def _perform_in_time(
+    run: Run, spark: "SparkSession", crew: "Crew", task: RankTask, display: Display
+) -> "tuple[Outcome, list[Recorder]]":
+    """Do ``task`` with as many epochs as fit ``train.time_budget``, which the summary then names."""
+
+    def measure(measuring: RankTask) -> "Outcome":
+        with run.timed("measure"):
+            return _perform_one(run, spark, crew, measuring, display)[0]
+
+    task, measured = time_budget.fitted(task, measure)
+    run.config = task.config
+    outcome, recorder = _perform_one(run, spark, crew, task, display)
+    return _after(measured, outcome), [recorder]
 
 
 def _after(before: "Outcome | None", outcome: "Outcome") -> "Outcome":

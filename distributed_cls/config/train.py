@@ -16,6 +16,12 @@ class TrainConfig(Section):
     section = "train"
 
     epochs: int = setting(10, "passes over the train split", at_least=1)
+    time_budget: float | None = setting(
+        None,
+        "seconds of training, start of the ranks and validation included: as many epochs as fit, instead of epochs; "
+        "null: off",
+        above=0,
+    )
     batch_size: int = setting(128, "GLOBAL batch: images per step over all workers", at_least=1)
     accumulate: int = setting(
         1,
@@ -159,6 +165,9 @@ class TrainConfig(Section):
         if self.jit_compile and self.accumulate > 1:
             # XLA needs parts whose sizes are known.
             self.refuse("accumulate", self.accumulate, "1 with jit_compile", "Set train.jit_compile=false.")
+        if self.time_budget is not None and self.fine_tune_epochs:
+            advice = "Leave one of them out."
+            self.refuse("time_budget", self.time_budget, "null with a second phase, whose epochs are given", advice)
         if self.class_weights and self.sampling == "balanced":
             advice = "Leave one of them out."
             self.refuse("class_weights", self.class_weights, "null with sampling=balanced, which does the same", advice)

@@ -18,6 +18,7 @@ T = TypeVar("T")
 class Step(str, enum.Enum):
     """A part of a rank's work; those that are asked for are done in this order."""
 
+    MEASURE = "measure"  # how long training takes; the only step of its task
     TRAIN = "train"
     EVALUATE = "evaluate"
     EXPORT = "export"
@@ -66,12 +67,23 @@ class TrainResult:
 
 
 @dataclass(frozen=True)
+class TrainPace:
+    """How long a step of training and a validation take, seconds, and how many steps an epoch has."""
+
+    step: float
+    validation: float
+    steps: int  # of an epoch
+    measured: float  # seconds that measuring took, the tracing of the graphs not among them
+
+
+@dataclass(frozen=True)
 class RankResult:
     """What a rank returns: the same on every rank, because all of it was summed over the ranks."""
 
     train: TrainResult | None = None
     counts: dict[str, EvaluationCounts] = field(default_factory=dict)  # of each evaluated split
     confidence: Confidence | None = None  # that they were counted with
+    pace: TrainPace | None = None  # of Step.MEASURE
 
 
 codec.register(Config, to_dict, from_dict)

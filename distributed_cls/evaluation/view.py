@@ -30,6 +30,7 @@ STAGE_WORDS = {
     "spark": "Spark",
     "rendezvous": "worker rendezvous",
     "tensorflow": "TensorFlow start-up",
+    "measure": "measuring the pace",
     "tracing": "graph tracing",
     "finish": "shutdown of workers",
 }

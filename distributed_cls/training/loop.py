@@ -41,15 +41,7 @@ def train(ctx: RankContext, position: Position) -> TrainResult:
         ctx.reporter.send(Noted(text=batch_arithmetic(ctx, steps)))
 
     ctx.reporter.phase(Phase.INPUT)
-    batches = train_batches(
-        ctx.sources["train"],
-        ctx.lanes,
-        config,
-        steps=steps,
-        first_step=position.step,
-        threads=ctx.threads,
-    )
-    iterator = replicated.iterate(replicated.distribute(batches))
+    iterator = train_iterator(ctx, steps, position.step)
     validation = Evaluator(ctx, "val")
     # Destroying a distributed iterator waits for its prefetching threads, seconds to minutes, while the other ranks
     # stand in the next collective. They live as long as the process, which ends without tearing anything down.
@@ -68,6 +60,19 @@ def train(ctx: RankContext, position: Position) -> TrainResult:
             position = _end_epoch(ctx, position, steps, metrics, counts)
             epochs.keeper.end_when_asked(position)
     return _result(position, epochs.images_per_second)
+
+
+def train_iterator(ctx: RankContext, steps: int, first_step: int = 0) -> Any:
+    """This rank's training batches as the strategy's input, from ``first_step`` on; ``steps``: of an epoch."""
+    batches = train_batches(
+        ctx.sources["train"],
+        ctx.lanes,
+        ctx.config.train,
+        steps=steps,
+        first_step=first_step,
+        threads=ctx.threads,
+    )
+    return ctx.replicated.iterate(ctx.replicated.distribute(batches))
 
 
 def batch_arithmetic(ctx: RankContext, steps: int) -> str:

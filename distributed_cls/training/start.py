@@ -21,7 +21,7 @@ from distributed_cls.contracts.rank_task import RankAssignment, RankResult, Rank
 from distributed_cls.errors import UserError
 from distributed_cls.models.building import build
 from distributed_cls.models.pretrained import PretrainedSettings, unfreeze_top
-from distributed_cls.training import interruption, loop, resuming, run_state, shard_cache, start_weights
+from distributed_cls.training import interruption, loop, pace, resuming, run_state, shard_cache, start_weights
 from distributed_cls.training.balance import balanced_order, stored_labels
 from distributed_cls.training.context import RankContext, epoch_records
 from distributed_cls.training.evaluator import evaluate
@@ -95,6 +95,8 @@ def perform(assignment: RankAssignment, reporter: Reporter, latest: LatestState 
 
 
 def _do_steps(ctx: RankContext, task: RankTask, build_model: Callable[[], keras.Model]) -> RankResult:
+    if Step.MEASURE in task.steps:
+        return RankResult(pace=pace.measure(ctx))
     trained = None
     if Step.TRAIN in task.steps:
         position = resuming.resume(ctx)
