@@ -64,7 +64,7 @@ def check_resume(config: Config, folder: Path) -> None:
     name, epochs = ("epochs", config.train.epochs) if first else ("fine_tune_epochs", config.train.fine_tune_epochs)
     if (epochs < position.epoch and config.train.time_budget is None) or (not first and not epochs):
         raise UserError(
-            f"Expected train.{name} of at least {max(1, position.epoch)}, since the run in {folder} is there. "
+            f"Expected train.{name} of at least {max(1, position.epoch)}: the run in {folder} is that far. "
             f"Received: train.{name}={epochs}. Choose another run folder (hydra.run.dir)."
         )
     if not first and "train.epochs" in changed:
