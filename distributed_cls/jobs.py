@@ -249,7 +249,7 @@ def _run_ranks(
         run.summary(),
         model=run.config.model.name,
         dataset=_dataset_entry(dataset),
-        workers=run.config.cluster.workers,
+        workers=outcome.workers,
         attempts=outcome.attempts,
         failed_attempts=outcome.failed_attempts,
         train=outcome.result.train,
@@ -265,7 +265,7 @@ def _evaluated(run: Run, summary: Summary, dataset: Dataset, outcome: "Outcome",
 
     counts = outcome.result.counts
     stored = predictions.stored_images(dataset)
-    predictions.write(run.folder, dataset, stored, list(counts), run.config.cluster.workers)
+    predictions.write(run.folder, dataset, stored, list(counts), outcome.workers)
     splits = {
         split: EvaluatedSplit(
             counted.counts, predictions.with_paths(stored, recorder.mistakes(split)), counted.probabilities

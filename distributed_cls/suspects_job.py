@@ -91,5 +91,5 @@ def _out_of_fold(
         every_class=True,
         plugins=plugins.load(),
     )
-    phases.perform(run, spark, crew, task, display)
-    return predictions.of_every_class(folder, part.manifest, "test", run.config.cluster.workers)
+    outcome, _ = phases.perform(run, spark, crew, task, display)
+    return predictions.of_every_class(folder, part.manifest, "test", outcome.workers)

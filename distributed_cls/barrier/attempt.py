@@ -13,7 +13,7 @@ from distributed_cls.barrier.monitor import RankMonitor
 from distributed_cls.barrier.policy import AttemptStatus
 from distributed_cls.config import ClusterConfig
 from distributed_cls.contracts import rank_task
-from distributed_cls.contracts.events import Event, FailureKind, Finished, Met, ProcessEnded, ProcessStarted
+from distributed_cls.contracts.events import EpochEnded, Event, FailureKind, Finished, Met, ProcessEnded, ProcessStarted
 from distributed_cls.contracts.orders import DumpStacks, Meet, ReleaseRank, StartRank, StopRank
 from distributed_cls.contracts.rank_task import RankAssignment, RankResult, RankTask
 from distributed_cls.errors import UserError
@@ -50,22 +50,29 @@ class Job:
     def cluster(self) -> ClusterConfig:
         return self.task.config.cluster
 
+    @property
+    def epochs(self) -> int:
+        """Of its phase."""
+        train = self.task.config.train
+        return train.epochs if self.task.first_phase is None else train.second_phase().epochs
+
 
 class Attempt:
     """One attempt from start to end. ``run`` leaves the agents idle, or the stage dead."""
 
     def __init__(self, stage: Stage, job: Job, number: int, listen: Listener) -> None:
         self._stage, self._job, self._number, self._listen = stage, job, number, listen
-        self._monitor = RankMonitor(job.cluster)
+        self._monitor = RankMonitor(job.cluster, stage.workers)
         self._met: dict[int, Met] = {}
         self._results: dict[int, RankResult] = {}
         self._running: set[int] = set()  # ranks whose processes have not ended
         self._silent: list[int] = []
+        self._grows: AttemptStatus | None = None  # an epoch has ended, and the slots of more workers are back
         self._told_quiet = _QUIET_SECONDS  # of idle seconds, the next that is worth a line
 
     def run(self) -> RankResult:
         """The result of rank 0. Raises UserError for what the user can fix, AttemptFailed for anything else."""
-        world = self._job.cluster.workers
+        world = self._stage.workers
         try:
             self._until(lambda: len(self._stage.agents()) == world)
             with storage.marked(self._folder) as marker:
@@ -117,6 +124,8 @@ class Attempt:
             if lost is not None or not self._stage.alive:
                 self._take_all()
                 raise AttemptFailed(self._status_of_stage())
+            if self._grows:
+                raise AttemptFailed(self._grows)
             stalled = self._monitor.stalled()
             if stalled:
                 self._show_stacks()
@@ -139,9 +148,17 @@ class Attempt:
                     self._running.add(event.rank)
                 case ProcessEnded():
                     self._running.discard(event.rank)
+                case EpochEnded(split="val") if event.epoch < self._job.epochs:
+                    self._see_whether_to_grow(event)
             self._monitor.update(event)
             self._listen(event)
         return True
+
+    def _see_whether_to_grow(self, event: EpochEnded) -> None:
+        """At the end of an epoch, whose checkpoint is written: an attempt with more workers loses nothing."""
+        if self._stage.can_grow():
+            message = f"Slots for {self._job.cluster.workers} workers are back, seen after epoch {event.epoch}"
+            self._grows = AttemptStatus(FailureKind.RESIZED, message, event.step)
 
     def _take_all(self) -> None:
         while self._take(0.0):
@@ -178,14 +195,14 @@ class Attempt:
             if not self._await_ends(grace_seconds + _STOP_SECONDS):
                 log.warning("Ranks that were ended are not gone; the stage is ended as well")
                 self._stage.end()
-        if len(self._stage.agents()) < self._job.cluster.workers:
+        if len(self._stage.agents()) < self._stage.workers:
             self._stage.end()
 
     def _await_ends(self, seconds: float) -> bool:
         until = time.monotonic() + seconds
         while self._running and self._stage.alive and time.monotonic() < until:
             self._take(_TICK_SECONDS)
-            self._running -= set(range(self._job.cluster.workers)) - self._stage.agents()
+            self._running -= set(range(self._stage.workers)) - self._stage.agents()
         return not self._running
 
     # ── how it ended ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -33,6 +33,7 @@ class Outcome:
 
     result: RankResult
     attempts: int
+    workers: int  # of the attempt that came to it
     failed_attempts: list[FailedAttempt] = field(default_factory=list)
 
 
@@ -47,13 +48,16 @@ def run_ranks(spark: "SparkSession", task: RankTask, crew: Crew, listen: Listene
     job = Job(uuid.uuid4().hex, task)
     history: list[AttemptStatus] = []
     while True:
-        listen(AttemptStarted(number=policy.counted(history) + 1, of=cluster.max_attempts, time=time.time()))
         began = time.monotonic()
+        stage = crew.stage(spark)
+        number = policy.counted(history) + 1
+        listen(AttemptStarted(number=number, of=cluster.max_attempts, workers=stage.workers, time=time.time()))
         try:
-            result = Attempt(crew.stage(spark), job, crew.next_attempt(), listen).run()
-            return Outcome(result, len(history) + 1, _failed_attempts(history))
+            result = Attempt(stage, job, crew.next_attempt(), listen).run()
+            return Outcome(result, len(history) + 1, stage.workers, _failed_attempts(history))
         except AttemptFailed as failed:
-            status = dataclasses.replace(failed.status, seconds=round(time.monotonic() - began, 3))
+            seconds = round(time.monotonic() - began, 3)
+            status = dataclasses.replace(failed.status, seconds=seconds, workers=stage.workers)
         _continue_or_raise(status, history, cluster.max_attempts)
         history.append(status)
 
@@ -75,6 +79,6 @@ def _continue_or_raise(status: AttemptStatus, history: list[AttemptStatus], max_
 
 def _failed_attempts(history: list[AttemptStatus]) -> list[FailedAttempt]:
     return [
-        FailedAttempt(number, status.kind.value, status.message, status.seconds)
+        FailedAttempt(number, status.kind.value, status.message, status.seconds, status.workers)
         for number, status in enumerate(history, start=1)
     ]

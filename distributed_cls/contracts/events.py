@@ -45,6 +45,7 @@ class FailureKind(str, enum.Enum):
     DIED = "died"  # a rank's process ended without a word: a signal, an exit code
     STALLED = "stalled"  # no rank made progress
     STAGE = "stage"  # Spark failed the stage: an executor or a Python worker was lost
+    RESIZED = "resized"  # the driver ended it after an epoch: there are slots for more workers
     INTERRUPTED = "interrupted"  # the rank was asked to end, and has written a checkpoint
 
 
@@ -60,11 +61,12 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptStarted(Event):
-    """The driver starts the stage for the ``number``-th time, of at most ``of``."""
+    """The driver starts the ranks for the ``number``-th time, of at most ``of``."""
 
     kind = "attempt"
     number: int
     of: int
+    workers: int  # ranks of this attempt
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ from distributed_cls.contracts.predicted import PredictionSummary
 from distributed_cls.contracts.rank_task import TrainResult
 from distributed_cls.errors import UserError
 
-SCHEMA_VERSION = 3  # version 1 had no number, version 2 nothing of ROC AUC, bootstrap and confidence
+# Version 1 had no number, version 2 nothing of ROC AUC, bootstrap and confidence, version 3 no workers of an attempt.
+SCHEMA_VERSION = 4
 FILE = "summary.json"
 
 
@@ -63,6 +64,7 @@ class FailedAttempt:
     cause: str  # a FailureKind
     message: str
     seconds: float
+    workers: int | None = None  # that it had; None: not told, before version 4
 
 
 @dataclass(frozen=True)

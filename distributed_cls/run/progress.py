@@ -144,7 +144,8 @@ class TrainingView:
     def __call__(self, event: Event) -> None:
         match event:
             case AttemptStarted():
-                self._progress.begin(f"starting {self._workers} worker{'s' if self._workers > 1 else ''}")
+                number = f"{event.workers} of {self._workers}" if event.workers < self._workers else str(event.workers)
+                self._progress.begin(f"starting {number} worker{'s' if self._workers > 1 else ''}")
             case PhaseStarted(rank=0):
                 self._phase = event.phase
                 self._progress.begin(_PHASES.get(event.phase, event.phase.value), brief=event.phase in _BRIEF)

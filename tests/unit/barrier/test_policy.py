@@ -65,6 +65,13 @@ def test_attempts_before_the_one_that_got_furthest_do_not_count() -> None:
     assert counted([_status("stage")] * 3) == 3  # none has made a step
 
 
+def test_attempts_that_end_for_more_workers_do_not_count() -> None:
+    assert decide(_status("resized", step=20), [_status("stage", step=10)], 1).decision is RETRY
+    grown = [_status("stage", step=10), _status("resized", step=20)]
+    assert counted(grown) == 0
+    assert decide(_status("stage", step=20), [*grown, _status("stage", step=15)], 2).decision is FAIL
+
+
 def test_what_is_said_of_the_next_attempt() -> None:
     assert decide(_status("died"), [], 3).reason == "starting the ranks again from their last state (2 of 3)"
     assert decide(_status("died"), [_status("stage"), _status("stage")], 3).reason == "attempt 3 of 3, the last"
