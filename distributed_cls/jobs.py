@@ -252,6 +252,7 @@ def _run_ranks(
         workers=outcome.workers,
         attempts=outcome.attempts,
         failed_attempts=outcome.failed_attempts,
+        slow_ranks=[slow for recorder in recorders for slow in recorder.slow_ranks()],
         train=outcome.result.train,
     )
     return _evaluated(run, summary, dataset, outcome, recorders[-1]) if outcome.result.counts else summary

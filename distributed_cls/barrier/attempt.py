@@ -11,9 +11,20 @@ from distributed_cls.barrier.crew import Stage
 from distributed_cls.barrier.diagnosis import last_informative_lines, without_stack_trace
 from distributed_cls.barrier.monitor import RankMonitor
 from distributed_cls.barrier.policy import AttemptStatus
+from distributed_cls.barrier.slow_ranks import SlowRanks
 from distributed_cls.config import ClusterConfig
 from distributed_cls.contracts import rank_task
-from distributed_cls.contracts.events import EpochEnded, Event, FailureKind, Finished, Met, ProcessEnded, ProcessStarted
+from distributed_cls.contracts.events import (
+    EpochEnded,
+    Event,
+    FailureKind,
+    Finished,
+    Heartbeat,
+    Met,
+    ProcessEnded,
+    ProcessStarted,
+    RankSlow,
+)
 from distributed_cls.contracts.orders import DumpStacks, Meet, ReleaseRank, StartRank, StopRank
 from distributed_cls.contracts.rank_task import RankAssignment, RankResult, RankTask
 from distributed_cls.errors import UserError
@@ -63,6 +74,7 @@ class Attempt:
     def __init__(self, stage: Stage, job: Job, number: int, listen: Listener) -> None:
         self._stage, self._job, self._number, self._listen = stage, job, number, listen
         self._monitor = RankMonitor(job.cluster, stage.workers)
+        self._slow = SlowRanks(stage.workers)
         self._met: dict[int, Met] = {}
         self._results: dict[int, RankResult] = {}
         self._running: set[int] = set()  # ranks whose processes have not ended
@@ -148,11 +160,19 @@ class Attempt:
                     self._running.add(event.rank)
                 case ProcessEnded():
                     self._running.discard(event.rank)
+                case Heartbeat():
+                    self._tell_when_slow(event)
                 case EpochEnded(split="val") if event.epoch < self._job.epochs:
                     self._see_whether_to_grow(event)
             self._monitor.update(event)
             self._listen(event)
         return True
+
+    def _tell_when_slow(self, event: Heartbeat) -> None:
+        found = self._slow.update(event)
+        if found:
+            rank, factor = found
+            self._listen(RankSlow(rank=rank, host=self._monitor.ranks[rank].host, factor=factor, time=time.time()))
 
     def _see_whether_to_grow(self, event: EpochEnded) -> None:
         """At the end of an epoch, whose checkpoint is written: an attempt with more workers loses nothing."""

@@ -114,10 +114,24 @@ class ProcessEnded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Heartbeat(Event):
-    """The rank's process is alive; ``step`` is the last finished training step."""
+    """The rank's process is alive; ``step`` is the last finished training step.
+
+    images, seconds: what the process has trained on and computed since it began, waits for other ranks not counted.
+    """
 
     kind = "heartbeat"
     step: int
+    images: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankSlow(Event):
+    """The driver has seen that a rank is steadily slower than the others, which wait for it in every step."""
+
+    kind = "slow"
+    host: str
+    factor: float  # its own seconds for an image, by those of the others (their median)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +239,7 @@ _KINDS: dict[str, type[Event]] = {
         ProcessStarted,
         ProcessEnded,
         Heartbeat,
+        RankSlow,
         LogLine,
         Noted,
         TrainProgressed,

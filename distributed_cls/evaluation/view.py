@@ -103,6 +103,14 @@ def failed_attempts(summary: Summary) -> list[str]:
     ]
 
 
+def slow_ranks(summary: Summary) -> list[str]:
+    """One sentence for each rank that was steadily slower than the others."""
+    return [
+        f"Rank {slow.rank} on {readable(slow.host)} was {slow.factor:.1f} times as slow as the others"
+        for slow in summary.slow_ranks
+    ]
+
+
 def _with_workers(attempt: FailedAttempt, summary: Summary) -> str:
     """With how many workers an attempt was made, where not all attempts had as many."""
     numbers = {summary.workers, *(other.workers for other in summary.failed_attempts)}

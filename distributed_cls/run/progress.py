@@ -19,6 +19,7 @@ from distributed_cls.contracts.events import (
     Phase,
     PhaseProgressed,
     PhaseStarted,
+    RankSlow,
     TrainProgressed,
 )
 
@@ -140,6 +141,7 @@ class TrainingView:
         self._phase = Phase.STARTING  # of rank 0
         self._epochs = 0
         self._train: Metrics | None = None
+        self._slow: set[tuple[int, str]] = set()  # ranks that were named, and their hosts
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -155,6 +157,12 @@ class TrainingView:
                 self._progress.update(title, event.done, event.total)
             case Noted():
                 self._progress.line(event.text)
+            case RankSlow() if (event.rank, event.host) not in self._slow:
+                self._slow.add((event.rank, event.host))
+                self._progress.line(
+                    f"Rank {event.rank} on {event.host} is {event.factor:.1f} times as slow as the others, which wait "
+                    "for it in every step: look at what else that machine does, or give it fewer ranks"
+                )
             case TrainProgressed():
                 self._show_progress(event)
             case EpochEnded(split="train"):

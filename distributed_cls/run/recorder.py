@@ -14,8 +14,10 @@ from distributed_cls.contracts.events import (
     MistakesFound,
     Phase,
     PhaseStarted,
+    RankSlow,
     TrainProgressed,
 )
+from distributed_cls.contracts.summary import SlowRank
 
 _GALLERY = 24  # mistakes that are kept, over all ranks
 
@@ -45,6 +47,7 @@ class Recorder:
         self._metrics: TextIO | None = None
         self._mistakes: dict[str, list[Mistake]] = {}
         self._phases: list[tuple[float, Phase]] = []  # of rank 0, in the last attempt
+        self._slow_ranks: dict[tuple[int, str], SlowRank] = {}
         self._failed_seconds = 0.0  # of the attempts before it
 
     def __call__(self, event: Event) -> None:
@@ -59,6 +62,8 @@ class Recorder:
                 self._log(event.rank, event.line)
             case MistakesFound():
                 self._mistakes.setdefault(event.split, []).extend(event.items)
+            case RankSlow():
+                self._slow_ranks[event.rank, event.host] = SlowRank(event.rank, event.host, round(event.factor, 2))
             case TrainProgressed() | EpochEnded():
                 self._metric(event)
 
@@ -84,6 +89,10 @@ class Recorder:
         """The most confident mistakes of all ranks, highest first; equal ones in the order of their keys."""
         found = sorted(self._mistakes.get(split, []), key=lambda mistake: (-mistake.confidence, mistake.key))
         return found[:_GALLERY]
+
+    def slow_ranks(self) -> list[SlowRank]:
+        """The ranks that were steadily slower than the others, by their numbers."""
+        return [self._slow_ranks[place] for place in sorted(self._slow_ranks)]
 
     def stage_seconds(self) -> dict[str, float]:
         """How long each stage took on rank 0 in the last attempt, in their order, after the time of failed attempts."""

@@ -158,11 +158,12 @@ class EpochRunner:
         while done < self._steps:
             # The first call traces the graph: one step, so that the time to it can be told.
             number = self._size.next(self._steps - done) if self._traced else 1
-            own = self._call(number)
+            *own, seconds = self._call(number)
             sums, done = sums + own, done + number
-            means = own / (number * ctx.lanes.batch_size)
+            images = number * ctx.lanes.batch_size
+            means = np.array(own) / images
             self._check_finite(position, began + done, means[0])
-            ctx.reporter.at_step(began + done)
+            ctx.reporter.at_step(began + done, images, seconds)
             if ctx.is_chief:
                 self._report(position, began + done, means)
             if done < self._steps:

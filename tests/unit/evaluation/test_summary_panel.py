@@ -108,5 +108,11 @@ def test_attempts_name_their_workers_where_these_differ(make_run: MakeRun) -> No
     assert "Attempt 2 with 1 of 2 workers ended after 17 s (resized): Slots are back" in text
 
 
+def test_slow_ranks_are_named(make_run: MakeRun) -> None:
+    run = make_run(slow_ranks=[{"rank": 1, "host": "10.0.0.7", "factor": 3.14}])
+    text = printed(summaries.read(run, ""), evaluation_result.read(run, ""))
+    assert "Rank 1 on 10.0.0.7 was 3.1 times as slow as the others" in text
+
+
 def test_it_does_with_little() -> None:
     assert "model on images" in printed(summaries.Summary("pipeline", {}, {}), {})
