@@ -125,8 +125,7 @@ def load(stream: IO[bytes]) -> tuple[Arrays, Position]:
 def write(path: Path, arrays: Mapping[str, Any], position: Position, keep: int = 1) -> None:
     """Write ``arrays`` and ``position`` to the local file ``path``, whole or not at all.
 
-    keep: how many of the latest states stay, this one among them (``kept``). Raises UserError when the disk is full:
-    another attempt would train the same epochs and meet the same end.
+    keep: how many of the latest states stay, this one among them (``kept``). Raises FullDisk when there is no room.
     """
     with full_disk_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)

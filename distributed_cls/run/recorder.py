@@ -17,6 +17,7 @@ from distributed_cls.contracts.events import (
     RankSlow,
     TrainProgressed,
 )
+from distributed_cls.contracts.run_folder import full_disk_endured
 from distributed_cls.contracts.summary import SlowRank
 
 _GALLERY = 24  # mistakes that are kept, over all ranks
@@ -72,14 +73,12 @@ class Recorder:
             path = self._folder / "logs" / f"rank-{rank}.log"
             path.parent.mkdir(parents=True, exist_ok=True)
             self._logs[rank] = path.open("a", encoding="utf-8")
-        self._logs[rank].write(line + "\n")
-        self._logs[rank].flush()
+        _append(self._logs[rank], line)
 
     def _metric(self, event: Event) -> None:
         if self._metrics is None:
             self._metrics = (self._folder / "metrics.jsonl").open("a", encoding="utf-8")
-        self._metrics.write(events.dumps(event) + "\n")
-        self._metrics.flush()
+        _append(self._metrics, events.dumps(event))
 
     def close(self) -> None:
         for stream in [*self._logs.values(), *([self._metrics] if self._metrics else [])]:
@@ -102,3 +101,10 @@ class Recorder:
             stage = STAGES[phase]
             seconds[stage] = round(seconds.get(stage, 0.0) + end - began, 3)
         return seconds
+
+
+def _append(stream: TextIO, line: str) -> None:
+    """Write a line at once. While the disk is full the stream keeps it, and tries again with the next one."""
+    with full_disk_endured():
+        stream.write(line + "\n")
+        stream.flush()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from distributed_cls.config import Config, TrainConfig
 from distributed_cls.contracts.codec import Json
+from distributed_cls.contracts.events import Noted
 from distributed_cls.contracts.manifest import Manifest
 from distributed_cls.contracts.rank_task import TrainResult
 from distributed_cls.training.balance import balanced_records
@@ -44,7 +45,11 @@ class RankContext:
     @functools.cached_property
     def saver(self) -> Saver:
         """Of rank 0, which alone uses it."""
-        return Saver(self.checkpoints, self.config.train.keep_checkpoints)
+        return Saver(self.checkpoints, self.config.train.keep_checkpoints, self.note)
+
+    def note(self, text: str) -> None:
+        """Send a line to the person who watches."""
+        self.reporter.send(Noted(text=text))
 
     @property
     def is_chief(self) -> bool:

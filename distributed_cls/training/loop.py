@@ -67,6 +67,8 @@ def train(ctx: RankContext, position: Position) -> TrainResult:
                 counts = validation.run()
             position = _end_epoch(ctx, position, steps, metrics, counts)
             epochs.keeper.end_when_asked(position)
+    if ctx.is_chief:
+        ctx.saver.finish()
     return _result(position, epochs.images_per_second)
 
 
@@ -102,7 +104,7 @@ def _end_epoch(ctx: RankContext, position: Position, steps: int, metrics: Metric
             position, best_epoch=position.epoch, best_accuracy=counts.accuracy, best_loss=counts.loss
         )
     if ctx.is_chief:
-        # An epoch that is reported is also safe: first the checkpoints, then the events.
+        # An epoch that is reported is also safe, if the disk has room: first the checkpoints, then the events.
         best = ctx.replicated.judged_variables if better else ()
         ctx.saver.save(ctx.replicated.variables, position, best=best)
         ctx.saver.wait()

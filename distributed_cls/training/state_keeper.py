@@ -83,5 +83,5 @@ class StateKeeper:
 
     def _end(self, position: Position) -> None:
         if self._ctx.is_chief:
-            self._ctx.saver.wait()
+            self._ctx.saver.finish()
         raise Interrupted(f"interrupted at step {position.step:,}, with a checkpoint")
