@@ -58,6 +58,7 @@ def show(summary: Summary, folder: Path) -> None:
 
 def _pipeline(run: Run, display: Display) -> Summary:
     """Prepare, train, evaluate, export and report."""
+    job_checks.bring_back_checkpoints(run.config, run.folder)
     job_checks.check_resume(run.config, run.folder)
     start_weights = weights_file.provide(run.config, run.folder)
     with _crew(run) as crew:
@@ -74,6 +75,7 @@ def _prepare_only(run: Run, display: Display) -> Summary:
 
 
 def _train_only(run: Run, display: Display) -> Summary:
+    job_checks.bring_back_checkpoints(run.config, run.folder)
     job_checks.check_resume(run.config, run.folder)
     start_weights = weights_file.provide(run.config, run.folder)
     with _crew(run) as crew:

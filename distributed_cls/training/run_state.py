@@ -13,6 +13,7 @@ from distributed_cls.contracts import checkpoint
 from distributed_cls.contracts.checkpoint import Arrays, DamagedCheckpoint, Position
 from distributed_cls.contracts.run_folder import FullDisk
 from distributed_cls.errors import UserError
+from distributed_cls.training.checkpoint_copies import CheckpointCopies
 
 _LONGEST_FULL_SECONDS = 600.0  # that a run goes on while its disk is full
 
@@ -23,9 +24,11 @@ class Saver:
     While the disk is full training goes on, and each further checkpoint is tried: for ten minutes, or until ``finish``.
     """
 
-    def __init__(self, folder: Path, keep: int, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, keep: int, note: Callable[[str], None], copies: CheckpointCopies | None = None
+    ) -> None:
         """``note`` is given a line for the person who watches, from a thread."""
-        self._folder, self._keep, self._note = folder, keep, note
+        self._folder, self._keep, self._note, self._copies = folder, keep, note, copies
         self._unwritten_best: tuple[Arrays, Position] | None = None
         self._full: tuple[FullDisk, float, int] | None = None  # the latest error, since when, how many are lost
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -66,6 +69,8 @@ class Saver:
                 which = f"{lost} before it are" if lost > 1 else "the one before it is"
                 self._note(f"The checkpoint at step {position.step:,} is written; {which} lost to the full disk")
             self._full = None
+            if self._copies:
+                self._copies.begin()
 
     def _note_full(self, error: FullDisk, step: int) -> None:
         now = time.monotonic()
@@ -86,10 +91,12 @@ class Saver:
             writing.result()
 
     def finish(self) -> None:
-        """Return when the latest state is safe. Raises FullDisk when there was no room for it."""
+        """Return when the latest state is safe, and copied. Raises FullDisk when there was no room for it."""
         self.wait()
         if self._full:
             raise self._full[0]
+        if self._copies:
+            self._copies.finish()
 
 
 def arrays_of(variables: Sequence[keras.Variable]) -> Arrays:
