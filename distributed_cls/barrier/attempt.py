@@ -243,8 +243,8 @@ class Attempt:
         state = self._monitor.ranks[rank]
         assert state.failure is not None
         kind, message = state.failure.failure, state.failure.message
-        if kind is FailureKind.USER:
-            return AttemptStatus(kind, message, state.step)
+        if kind in (FailureKind.USER, FailureKind.INTERRUPTED):  # their words need no more
+            return AttemptStatus(kind, message[:1].upper() + message[1:], state.step)
         where = f"Rank {rank} on {state.host} failed in {state.phase.value}, step {state.step}"
         what = f"{where}: {without_stack_trace(message)}"
         silent = [other for other in self._silent if other != rank]

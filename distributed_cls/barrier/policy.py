@@ -55,8 +55,6 @@ def decide(status: AttemptStatus, history: Sequence[AttemptStatus], max_attempts
     """What to do after ``status``. ``history``: the failed attempts before it, oldest first."""
     if status.kind is FailureKind.USER:
         return Verdict(Decision.REFUSE, "the user can fix it")
-    if status.kind is FailureKind.INTERRUPTED:
-        return Verdict(Decision.FAIL, "the ranks were asked to end")
     if status.kind is FailureKind.RESIZED:
         return Verdict(Decision.RETRY, "going on with all workers from the checkpoint of that epoch")
     if status.kind is FailureKind.DIVERGED:

@@ -15,7 +15,7 @@ from distributed_cls.barrier import policy
 from distributed_cls.barrier.attempt import Attempt, AttemptFailed, Job, Listener
 from distributed_cls.barrier.crew import Crew
 from distributed_cls.barrier.policy import AttemptStatus, Decision
-from distributed_cls.contracts.events import AttemptStarted
+from distributed_cls.contracts.events import AttemptStarted, FailureKind
 from distributed_cls.contracts.rank_task import RankResult, RankTask
 from distributed_cls.contracts.summary import FailedAttempt
 from distributed_cls.errors import RunError, UserError
@@ -60,6 +60,8 @@ def run_ranks(spark: "SparkSession", task: RankTask, crew: Crew, listen: Listene
             status = dataclasses.replace(failed.status, seconds=seconds, workers=stage.workers)
         _continue_or_raise(status, history, cluster.max_attempts)
         history.append(status)
+        if status.kind is FailureKind.INTERRUPTED:
+            crew.leave()  # whoever ends a rank by SIGTERM mostly wants its place
 
 
 def _continue_or_raise(status: AttemptStatus, history: list[AttemptStatus], max_attempts: int) -> None:

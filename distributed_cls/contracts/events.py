@@ -46,7 +46,7 @@ class FailureKind(str, enum.Enum):
     STALLED = "stalled"  # no rank made progress
     STAGE = "stage"  # Spark failed the stage: an executor or a Python worker was lost
     RESIZED = "resized"  # the driver ended it after an epoch: there are slots for more workers
-    INTERRUPTED = "interrupted"  # the rank was asked to end, and has written a checkpoint
+    INTERRUPTED = "interrupted"  # a rank was asked to end from outside, such as by a preemption; there is a checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)

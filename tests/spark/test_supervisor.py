@@ -151,6 +151,19 @@ def test_a_killed_rank_is_named_and_the_stage_goes_on_from_its_checkpoint(
     stage.assert_nothing_is_left()
 
 
+def test_a_rank_that_is_asked_to_end_leaves_a_checkpoint_and_is_replaced(stage: Stage) -> None:
+    stage.once(2, signal.SIGTERM, rank=1)
+    outcome = stage.run()
+    [failed] = outcome.failed_attempts
+    assert failed.cause == "interrupted"
+    found = re.match(r"Rank 1 of 2 had to end \(SIGTERM\): a checkpoint is at step (\d+)$", failed.message)
+    assert found is not None, failed.message
+    [resumed] = [event.text for event in stage.events if isinstance(event, Noted) and event.text.startswith("Resumed")]
+    assert f"at step {int(found[1])} in" in resumed  # no step is lost
+    assert outcome.result.train is not None and outcome.result.train.steps == EPOCHS * 128 // 16
+    stage.assert_nothing_is_left()
+
+
 def test_a_rank_that_stands_still_is_named(stage: Stage) -> None:
     stage.once(1, signal.SIGSTOP, rank=1)
     with pytest.raises(RunError) as raised:

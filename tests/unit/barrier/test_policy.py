@@ -24,6 +24,8 @@ def _status(kind: str, message: str = "", step: int = 0) -> AttemptStatus:
         ("died", ["stage", "stalled", "error"], 4, FAIL),
         ("stalled", [], 1, FAIL),
         ("stage", [], 2, RETRY),
+        ("interrupted", [], 2, RETRY),
+        ("interrupted", ["died"], 2, FAIL),
         ("error", [], 2, RETRY),
         # The first three lost ports are no attempts; further ones are.
         ("port", [], 1, RETRY),
