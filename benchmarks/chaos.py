@@ -111,9 +111,12 @@ def _kill_worker(seen: Observed, chosen: random.Random) -> None:
     _ancestor(seen, chosen, 1).kill()
 
 
-def _kill_executor(seen: Observed, chosen: random.Random) -> None:
-    parents = psutil.Process(seen.pids[chosen.randrange(WORKERS)]).parents()
-    next(process for process in parents if process.name() == "java").kill()
+def _signal_executor(number: signal.Signals) -> Callable[[Observed, random.Random], None]:
+    def send(seen: Observed, chosen: random.Random) -> None:
+        parents = psutil.Process(seen.pids[chosen.randrange(WORKERS)]).parents()
+        next(process for process in parents if process.name() == "java").send_signal(number)
+
+    return send
 
 
 def _damage_checkpoint(seen: Observed, chosen: random.Random) -> None:
@@ -146,7 +149,9 @@ FAULTS: dict[str, Callable[[Observed, random.Random], None]] = {
     "SIGKILL of a rank": _signal_rank(signal.SIGKILL),
     "SIGKILL of a warm process": _kill_warm,
     "SIGKILL of a Python worker": _kill_worker,
-    "SIGKILL of an executor": _kill_executor,
+    "SIGKILL of an executor": _signal_executor(signal.SIGKILL),
+    "SIGTERM of an executor": _signal_executor(signal.SIGTERM),
+    "SIGTERM of a rank": _signal_rank(signal.SIGTERM),
     "SIGSTOP of a rank": _signal_rank(signal.SIGSTOP),
     "damaged newest checkpoint": _damage_checkpoint,
     f"control line cut for {_CUT_SECONDS:g} s": _cut_line(_CUT_SECONDS),

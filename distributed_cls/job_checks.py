@@ -5,7 +5,7 @@ from pathlib import Path
 
 from distributed_cls import storage
 from distributed_cls.config import Config
-from distributed_cls.contracts import checkpoint
+from distributed_cls.contracts import checkpoint, checkpoint_store
 from distributed_cls.contracts.manifest import Dataset
 from distributed_cls.errors import UserError
 
@@ -22,7 +22,7 @@ _MAY_CHANGE = (
         "train.cache_megabytes",
         "cluster.workers",
     ),
-    *("train.checkpoint_seconds", "train.checkpoint_steps", "train.keep_checkpoints"),
+    *("train.checkpoint_seconds", "train.checkpoint_steps", "train.keep_checkpoints", "train.checkpoint_dir"),
 )
 
 
@@ -40,6 +40,27 @@ def check_paths(config: Config) -> None:
         storage.check_readable(storage.absolute(config.data.path), "data.path")
     if not storage.is_url(root):
         storage.check_place(root, "dataset_root")
+
+
+def bring_back_checkpoints(config: Config, folder: Path) -> None:
+    """Let a run folder without checkpoints go on from those in ``train.checkpoint_dir``, which can be written."""
+    url = config.train.checkpoint_dir
+    if url is None:
+        return
+    if not storage.is_url(url):
+        raise UserError(
+            f"Expected train.checkpoint_dir to be the URL of a folder in a store. Received: {url}. "
+            "Write scheme://bucket/folder, or leave it out: the run folder has its checkpoints in any case."
+        )
+    storage.check_writable(storage.absolute(url), "train.checkpoint_dir")
+    if checkpoint.kept(folder / "checkpoints"):
+        return
+    damaged: list[str] = []
+    step = checkpoint_store.bring_back(url, folder / "checkpoints", damaged)
+    for text in damaged:
+        log.warning("A damaged checkpoint is passed over. %s", text)
+    if step is not None:
+        log.info("The run folder has no checkpoints: the one of step %d was fetched from %s", step, url)
 
 
 def check_resume(config: Config, folder: Path) -> None:

@@ -58,6 +58,7 @@ def show(summary: Summary, folder: Path) -> None:
 
 def _pipeline(run: Run, display: Display) -> Summary:
     """Prepare, train, evaluate, export and report."""
+    job_checks.bring_back_checkpoints(run.config, run.folder)
     job_checks.check_resume(run.config, run.folder)
     start_weights = weights_file.provide(run.config, run.folder)
     with _crew(run) as crew:
@@ -74,6 +75,7 @@ def _prepare_only(run: Run, display: Display) -> Summary:
 
 
 def _train_only(run: Run, display: Display) -> Summary:
+    job_checks.bring_back_checkpoints(run.config, run.folder)
     job_checks.check_resume(run.config, run.folder)
     start_weights = weights_file.provide(run.config, run.folder)
     with _crew(run) as crew:
@@ -249,9 +251,10 @@ def _run_ranks(
         run.summary(),
         model=run.config.model.name,
         dataset=_dataset_entry(dataset),
-        workers=run.config.cluster.workers,
+        workers=outcome.workers,
         attempts=outcome.attempts,
         failed_attempts=outcome.failed_attempts,
+        slow_ranks=[slow for recorder in recorders for slow in recorder.slow_ranks()],
         train=outcome.result.train,
     )
     return _evaluated(run, summary, dataset, outcome, recorders[-1]) if outcome.result.counts else summary
@@ -265,7 +268,7 @@ def _evaluated(run: Run, summary: Summary, dataset: Dataset, outcome: "Outcome",
 
     counts = outcome.result.counts
     stored = predictions.stored_images(dataset)
-    predictions.write(run.folder, dataset, stored, list(counts), run.config.cluster.workers)
+    predictions.write(run.folder, dataset, stored, list(counts), outcome.workers)
     splits = {
         split: EvaluatedSplit(
             counted.counts, predictions.with_paths(stored, recorder.mistakes(split)), counted.probabilities

@@ -8,6 +8,7 @@ Each fold is trained like any other run: by the same ranks, with the same settin
 when the job is started again in the same folder.
 """
 
+import dataclasses
 import logging
 import shutil
 from pathlib import Path
@@ -81,7 +82,8 @@ def _out_of_fold(
 
     folder, fingerprint = Path(part.path), part.manifest.fingerprint
     task = RankTask(
-        run.config,
+        # The folds are no runs that anybody goes on with elsewhere.
+        dataclasses.replace(run.config, train=dataclasses.replace(run.config.train, checkpoint_dir=None)),
         part.path,
         fingerprint,
         part.path,
@@ -91,5 +93,5 @@ def _out_of_fold(
         every_class=True,
         plugins=plugins.load(),
     )
-    phases.perform(run, spark, crew, task, display)
-    return predictions.of_every_class(folder, part.manifest, "test", run.config.cluster.workers)
+    outcome, _ = phases.perform(run, spark, crew, task, display)
+    return predictions.of_every_class(folder, part.manifest, "test", outcome.workers)

@@ -11,9 +11,20 @@ from distributed_cls.barrier.crew import Stage
 from distributed_cls.barrier.diagnosis import last_informative_lines, without_stack_trace
 from distributed_cls.barrier.monitor import RankMonitor
 from distributed_cls.barrier.policy import AttemptStatus
+from distributed_cls.barrier.slow_ranks import SlowRanks
 from distributed_cls.config import ClusterConfig
 from distributed_cls.contracts import rank_task
-from distributed_cls.contracts.events import Event, FailureKind, Finished, Met, ProcessEnded, ProcessStarted
+from distributed_cls.contracts.events import (
+    EpochEnded,
+    Event,
+    FailureKind,
+    Finished,
+    Heartbeat,
+    Met,
+    ProcessEnded,
+    ProcessStarted,
+    RankSlow,
+)
 from distributed_cls.contracts.orders import DumpStacks, Meet, ReleaseRank, StartRank, StopRank
 from distributed_cls.contracts.rank_task import RankAssignment, RankResult, RankTask
 from distributed_cls.errors import UserError
@@ -50,22 +61,30 @@ class Job:
     def cluster(self) -> ClusterConfig:
         return self.task.config.cluster
 
+    @property
+    def epochs(self) -> int:
+        """Of its phase."""
+        train = self.task.config.train
+        return train.epochs if self.task.first_phase is None else train.second_phase().epochs
+
 
 class Attempt:
     """One attempt from start to end. ``run`` leaves the agents idle, or the stage dead."""
 
     def __init__(self, stage: Stage, job: Job, number: int, listen: Listener) -> None:
         self._stage, self._job, self._number, self._listen = stage, job, number, listen
-        self._monitor = RankMonitor(job.cluster)
+        self._monitor = RankMonitor(job.cluster, stage.workers)
+        self._slow = SlowRanks(stage.workers)
         self._met: dict[int, Met] = {}
         self._results: dict[int, RankResult] = {}
         self._running: set[int] = set()  # ranks whose processes have not ended
         self._silent: list[int] = []
+        self._grows: AttemptStatus | None = None  # an epoch has ended, and the slots of more workers are back
         self._told_quiet = _QUIET_SECONDS  # of idle seconds, the next that is worth a line
 
     def run(self) -> RankResult:
         """The result of rank 0. Raises UserError for what the user can fix, AttemptFailed for anything else."""
-        world = self._job.cluster.workers
+        world = self._stage.workers
         try:
             self._until(lambda: len(self._stage.agents()) == world)
             with storage.marked(self._folder) as marker:
@@ -117,6 +136,8 @@ class Attempt:
             if lost is not None or not self._stage.alive:
                 self._take_all()
                 raise AttemptFailed(self._status_of_stage())
+            if self._grows:
+                raise AttemptFailed(self._grows)
             stalled = self._monitor.stalled()
             if stalled:
                 self._show_stacks()
@@ -139,9 +160,25 @@ class Attempt:
                     self._running.add(event.rank)
                 case ProcessEnded():
                     self._running.discard(event.rank)
+                case Heartbeat():
+                    self._tell_when_slow(event)
+                case EpochEnded(split="val") if event.epoch < self._job.epochs:
+                    self._see_whether_to_grow(event)
             self._monitor.update(event)
             self._listen(event)
         return True
+
+    def _tell_when_slow(self, event: Heartbeat) -> None:
+        found = self._slow.update(event)
+        if found:
+            rank, factor = found
+            self._listen(RankSlow(rank=rank, host=self._monitor.ranks[rank].host, factor=factor, time=time.time()))
+
+    def _see_whether_to_grow(self, event: EpochEnded) -> None:
+        """At the end of an epoch, whose checkpoint is written: an attempt with more workers loses nothing."""
+        if self._stage.can_grow():
+            message = f"Slots for {self._job.cluster.workers} workers are back, seen after epoch {event.epoch}"
+            self._grows = AttemptStatus(FailureKind.RESIZED, message, event.step)
 
     def _take_all(self) -> None:
         while self._take(0.0):
@@ -178,14 +215,14 @@ class Attempt:
             if not self._await_ends(grace_seconds + _STOP_SECONDS):
                 log.warning("Ranks that were ended are not gone; the stage is ended as well")
                 self._stage.end()
-        if len(self._stage.agents()) < self._job.cluster.workers:
+        if len(self._stage.agents()) < self._stage.workers:
             self._stage.end()
 
     def _await_ends(self, seconds: float) -> bool:
         until = time.monotonic() + seconds
         while self._running and self._stage.alive and time.monotonic() < until:
             self._take(_TICK_SECONDS)
-            self._running -= set(range(self._job.cluster.workers)) - self._stage.agents()
+            self._running -= set(range(self._stage.workers)) - self._stage.agents()
         return not self._running
 
     # ── how it ended ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -206,8 +243,8 @@ class Attempt:
         state = self._monitor.ranks[rank]
         assert state.failure is not None
         kind, message = state.failure.failure, state.failure.message
-        if kind is FailureKind.USER:
-            return AttemptStatus(kind, message, state.step)
+        if kind in (FailureKind.USER, FailureKind.INTERRUPTED):  # their words need no more
+            return AttemptStatus(kind, message[:1].upper() + message[1:], state.step)
         where = f"Rank {rank} on {state.host} failed in {state.phase.value}, step {state.step}"
         what = f"{where}: {without_stack_trace(message)}"
         silent = [other for other in self._silent if other != rank]

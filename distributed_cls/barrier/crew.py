@@ -36,9 +36,10 @@ class Stage:
     """One barrier stage, from its start to its end."""
 
     def __init__(
-        self, spark: "SparkSession", cluster: ClusterConfig, plugins: tuple[str, ...], warm: str | None
+        self, spark: "SparkSession", cluster: ClusterConfig, workers: int, plugins: tuple[str, ...], warm: str | None
     ) -> None:
-        self._spark, self._cluster = spark, cluster
+        """``workers``: the agents of this stage, fewer than the cluster's own where slots are missing."""
+        self._spark, self._cluster, self.workers = spark, cluster, workers
         self._group = f"distributed_cls-{uuid.uuid4().hex}"
         self.error: Exception | None = None
         host = spark.sparkContext.getConf().get("spark.driver.host", "127.0.0.1")
@@ -57,9 +58,7 @@ class Stage:
     def _run(self) -> None:
         cluster = self._cluster
         try:
-            run_barrier(
-                self._spark, self._group, cluster.workers, cluster.gpus_per_worker, run_agent, place=self._place
-            )
+            run_barrier(self._spark, self._group, self.workers, cluster.gpus_per_worker, run_agent, place=self._place)
         except Exception as error:  # whatever Spark raises; the supervisor reports it, in the thread that can
             self.error = error
 
@@ -68,13 +67,17 @@ class Stage:
         """Whether the stage runs; its agents may not have been heard of yet."""
         return self._thread.is_alive()
 
+    def can_grow(self) -> bool:
+        """Whether this stage has fewer agents than the cluster has workers, and the slots for all are back."""
+        return self.workers < self._cluster.workers and preflight.has_all_slots(self._spark, self._cluster)
+
     def agents(self) -> set[int]:
         """The ranks whose agents have been heard of and are not lost."""
         return self._server.ranks()
 
     def order(self, order: Order, rank: int | None = None) -> None:
         """Send an order to the agent of ``rank``, or to all."""
-        for each in range(self._cluster.workers) if rank is None else [rank]:
+        for each in range(self.workers) if rank is None else [rank]:
             self._server.order(each, order)
 
     def report(self, timeout: float) -> tuple[int, Event] | None:
@@ -152,12 +155,12 @@ class Crew:
             self._warm = _SharedWarmProcess(cluster.cores_per_worker or 1, self._plugins)
 
     def stage(self, spark: "SparkSession") -> Stage:
-        """The stage that runs, or a new one."""
-        if self._stage is None or not self._stage.alive:
+        """The stage that runs, or a new one: with as many agents as there are slots for."""
+        if self._stage is None or not self._stage.alive or self._stage.can_grow():
             self.leave()
-            preflight.wait_for_slots(spark, self._cluster)
+            workers = preflight.wait_for_slots(spark, self._cluster)
             warm = self._warm.address if self._warm else None
-            self._stage = Stage(spark, self._cluster, self._plugins, warm)
+            self._stage = Stage(spark, self._cluster, workers, self._plugins, warm)
         return self._stage
 
     @property

@@ -1,6 +1,7 @@
 """``job=doctor``: a short barrier stage on the chosen cluster, and a verdict for everything that a training needs."""
 
 import concurrent.futures
+import dataclasses
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +33,8 @@ def check(spark: "SparkSession", config: Config, folder: Path) -> list[Verdict]:
     conf = dict(spark.sparkContext.getConf().getAll())
     found = [Verdict("Spark", Grade.OK, f"{spark.version} on {spark.sparkContext.master}")]
     try:
-        preflight.check(spark, config.cluster)
+        # All of the cluster, not the part of it with which training would make do.
+        preflight.check(spark, dataclasses.replace(config.cluster, min_workers=None))
         found.append(Verdict("slots", Grade.OK, f"{config.cluster.workers} for as many ranks"))
         found += _examined(spark, config, folder, (conf["spark.driver.host"], int(conf["spark.driver.port"])))
     except UserError as refused:

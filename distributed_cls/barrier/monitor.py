@@ -57,8 +57,9 @@ class RankState:
 class RankMonitor:
     """Keeps the state of all ranks from their events, and tells when nothing moves any more."""
 
-    def __init__(self, cluster: ClusterConfig) -> None:
-        self.ranks = [RankState() for _ in range(cluster.workers)]
+    def __init__(self, cluster: ClusterConfig, workers: int) -> None:
+        """``workers``: the ranks of this attempt."""
+        self.ranks = [RankState() for _ in range(workers)]
         self._cluster = cluster
         self._last_progress = time.monotonic()
 

@@ -25,6 +25,7 @@ class AttemptStatus:
     message: str  # one line for the user, with the remedy where there is one
     step: int = 0  # finished training steps, of the rank that failed
     seconds: float = 0.0  # that the attempt took
+    workers: int | None = None  # that it had; None: it had none yet
     details: tuple[str, ...] = ()  # further lines: the end of the rank's log, where the rest is
 
 
@@ -39,22 +40,23 @@ class Verdict:
 def counted(history: Sequence[AttemptStatus]) -> int:
     """How many of these attempts count against the limit.
 
-    Not the first few lost ports, and not those before the one that got furthest: a run that gets on, however often it
-    is disturbed, comes to its end.
+    Not the first few lost ports, not those that were ended to go on with more workers, and not those before the one
+    that got furthest: a run that gets on, however often it is disturbed, comes to its end.
     """
     furthest = max((status.step for status in history), default=0)
     since = [number for number, status in enumerate(history) if furthest and status.step == furthest][:1]
     relevant = history[since[0] :] if since else history
     ports = sum(status.kind is FailureKind.PORT for status in relevant)
-    return len(relevant) - min(ports, MAX_LOST_PORTS)
+    resized = sum(status.kind is FailureKind.RESIZED for status in relevant)
+    return len(relevant) - min(ports, MAX_LOST_PORTS) - resized
 
 
 def decide(status: AttemptStatus, history: Sequence[AttemptStatus], max_attempts: int) -> Verdict:
     """What to do after ``status``. ``history``: the failed attempts before it, oldest first."""
     if status.kind is FailureKind.USER:
         return Verdict(Decision.REFUSE, "the user can fix it")
-    if status.kind is FailureKind.INTERRUPTED:
-        return Verdict(Decision.FAIL, "the ranks were asked to end")
+    if status.kind is FailureKind.RESIZED:
+        return Verdict(Decision.RETRY, "going on with all workers from the checkpoint of that epoch")
     if status.kind is FailureKind.DIVERGED:
         return Verdict(Decision.FAIL, "another attempt would compute the same loss")
     if _repeats(status, history):

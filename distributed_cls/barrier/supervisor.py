@@ -15,7 +15,7 @@ from distributed_cls.barrier import policy
 from distributed_cls.barrier.attempt import Attempt, AttemptFailed, Job, Listener
 from distributed_cls.barrier.crew import Crew
 from distributed_cls.barrier.policy import AttemptStatus, Decision
-from distributed_cls.contracts.events import AttemptStarted
+from distributed_cls.contracts.events import AttemptStarted, FailureKind
 from distributed_cls.contracts.rank_task import RankResult, RankTask
 from distributed_cls.contracts.summary import FailedAttempt
 from distributed_cls.errors import RunError, UserError
@@ -33,6 +33,7 @@ class Outcome:
 
     result: RankResult
     attempts: int
+    workers: int  # of the attempt that came to it
     failed_attempts: list[FailedAttempt] = field(default_factory=list)
 
 
@@ -47,15 +48,20 @@ def run_ranks(spark: "SparkSession", task: RankTask, crew: Crew, listen: Listene
     job = Job(uuid.uuid4().hex, task)
     history: list[AttemptStatus] = []
     while True:
-        listen(AttemptStarted(number=policy.counted(history) + 1, of=cluster.max_attempts, time=time.time()))
         began = time.monotonic()
+        stage = crew.stage(spark)
+        number = policy.counted(history) + 1
+        listen(AttemptStarted(number=number, of=cluster.max_attempts, workers=stage.workers, time=time.time()))
         try:
-            result = Attempt(crew.stage(spark), job, crew.next_attempt(), listen).run()
-            return Outcome(result, len(history) + 1, _failed_attempts(history))
+            result = Attempt(stage, job, crew.next_attempt(), listen).run()
+            return Outcome(result, len(history) + 1, stage.workers, _failed_attempts(history))
         except AttemptFailed as failed:
-            status = dataclasses.replace(failed.status, seconds=round(time.monotonic() - began, 3))
+            seconds = round(time.monotonic() - began, 3)
+            status = dataclasses.replace(failed.status, seconds=seconds, workers=stage.workers)
         _continue_or_raise(status, history, cluster.max_attempts)
         history.append(status)
+        if status.kind is FailureKind.INTERRUPTED:
+            crew.leave()  # whoever ends a rank by SIGTERM mostly wants its place
 
 
 def _continue_or_raise(status: AttemptStatus, history: list[AttemptStatus], max_attempts: int) -> None:
@@ -75,6 +81,6 @@ def _continue_or_raise(status: AttemptStatus, history: list[AttemptStatus], max_
 
 def _failed_attempts(history: list[AttemptStatus]) -> list[FailedAttempt]:
     return [
-        FailedAttempt(number, status.kind.value, status.message, status.seconds)
+        FailedAttempt(number, status.kind.value, status.message, status.seconds, status.workers)
         for number, status in enumerate(history, start=1)
     ]

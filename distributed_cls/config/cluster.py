@@ -15,6 +15,11 @@ class ClusterConfig(Section):
     name: str = setting("local", "name of this choice, for logs and reports")
     master: str | None = setting("local[*]", "Spark master URL; the one of spark-submit wins; null: no other is meant")
     workers: int = setting(2, "ranks that train together, one barrier task each", at_least=1)
+    min_workers: int | None = setting(
+        None,
+        "fewest ranks with which training goes on when slots are missing after slot_timeout; null: as many as workers",
+        at_least=1,
+    )
     gpus_per_worker: int = setting(0, "GPUs of each rank", at_least=0)
     cores_per_worker: int | None = setting(
         None, "CPU threads of each rank; null: the cores of its Spark slot", at_least=1
@@ -60,6 +65,13 @@ class ClusterConfig(Section):
         super().__post_init__()
         if self.master and not re.match(r"local|spark://.|k8s://.|yarn$", self.master):
             self._refuse_master(self.master)
+        if self.least_workers > self.workers:
+            self.refuse("min_workers", self.min_workers, f"at most cluster.workers={self.workers}")
+
+    @property
+    def least_workers(self) -> int:
+        """The fewest ranks that train together."""
+        return self.workers if self.min_workers is None else self.min_workers
 
     def require_master(self) -> None:
         """Raise UserError where the choice leaves the master to the command line, which has not given one."""

@@ -145,6 +145,11 @@ class TrainConfig(Section):
     keep_checkpoints: int = setting(
         2, "checkpoints of the latest state that are kept; of a damaged one the one before is used", at_least=1
     )
+    checkpoint_dir: str | None = setting(
+        None,
+        "URL of this run's own folder in a store, to which its checkpoints are copied; an empty run folder goes on "
+        "from there; null: in the run folder alone",
+    )
     deterministic: bool = setting(False, "bit-for-bit repeatable kernels, somewhat slower")
     sync_batch_norm: bool = setting(
         False, "normalise over the global batch, not each replica's part: the same for any number of workers, slower"

@@ -122,11 +122,17 @@ def load(stream: IO[bytes]) -> tuple[Arrays, Position]:
     return arrays, codec.from_plain(Position, content)
 
 
+def position_in(stream: IO[bytes]) -> Position:
+    """Where the run of a checkpoint stood that this release wrote, from its open file; raises as ``load`` does."""
+    _, content = _unpack(stream, with_arrays=False)
+    codec.take_version(content, SCHEMA_VERSION)
+    return codec.from_plain(Position, content)
+
+
 def write(path: Path, arrays: Mapping[str, Any], position: Position, keep: int = 1) -> None:
     """Write ``arrays`` and ``position`` to the local file ``path``, whole or not at all.
 
-    keep: how many of the latest states stay, this one among them (``kept``). Raises UserError when the disk is full:
-    another attempt would train the same epochs and meet the same end.
+    keep: how many of the latest states stay, this one among them (``kept``). Raises FullDisk when there is no room.
     """
     with full_disk_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -45,7 +45,8 @@ class FailureKind(str, enum.Enum):
     DIED = "died"  # a rank's process ended without a word: a signal, an exit code
     STALLED = "stalled"  # no rank made progress
     STAGE = "stage"  # Spark failed the stage: an executor or a Python worker was lost
-    INTERRUPTED = "interrupted"  # the rank was asked to end, and has written a checkpoint
+    RESIZED = "resized"  # the driver ended it after an epoch: there are slots for more workers
+    INTERRUPTED = "interrupted"  # a rank was asked to end from outside, such as by a preemption; there is a checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +61,12 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptStarted(Event):
-    """The driver starts the stage for the ``number``-th time, of at most ``of``."""
+    """The driver starts the ranks for the ``number``-th time, of at most ``of``."""
 
     kind = "attempt"
     number: int
     of: int
+    workers: int  # ranks of this attempt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +114,24 @@ class ProcessEnded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Heartbeat(Event):
-    """The rank's process is alive; ``step`` is the last finished training step."""
+    """The rank's process is alive; ``step`` is the last finished training step.
+
+    images, seconds: what the process has trained on and computed since it began, waits for other ranks not counted.
+    """
 
     kind = "heartbeat"
     step: int
+    images: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankSlow(Event):
+    """The driver has seen that a rank is steadily slower than the others, which wait for it in every step."""
+
+    kind = "slow"
+    host: str
+    factor: float  # its own seconds for an image, by those of the others (their median)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +239,7 @@ _KINDS: dict[str, type[Event]] = {
         ProcessStarted,
         ProcessEnded,
         Heartbeat,
+        RankSlow,
         LogLine,
         Noted,
         TrainProgressed,

@@ -10,9 +10,13 @@ from distributed_cls import storage
 from distributed_cls.errors import UserError
 
 
+class FullDisk(UserError):
+    """There is no room for a file of the run; there may be later."""
+
+
 @contextmanager
 def full_disk_named(folder: Path) -> Iterator[None]:
-    """Raise UserError, one line, when the block finds the disk of ``folder`` full; other errors pass."""
+    """Raise FullDisk, one line, when the block finds the disk of ``folder`` full; other errors pass."""
     try:
         yield
     except OSError as error:
@@ -21,9 +25,19 @@ def full_disk_named(folder: Path) -> Iterator[None]:
         raise full_disk(error.filename or folder, error.errno) from None
 
 
-def full_disk(where: object, number: int = errno.ENOSPC) -> UserError:
+@contextmanager
+def full_disk_endured() -> Iterator[None]:
+    """Pass over a write that finds the disk full: what it has to say is said again by the next one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in storage.FULL:
+            raise
+
+
+def full_disk(where: object, number: int = errno.ENOSPC) -> FullDisk:
     """The error for a disk on which ``where`` cannot be written any more."""
-    return UserError(
+    return FullDisk(
         f"Expected room for the files of the run. Received: {where} ({os.strerror(number)}). "
         "Free some space, or set hydra.run.dir to another disk; the same command goes on from the last checkpoint."
     )

@@ -13,7 +13,9 @@ from distributed_cls.contracts.predicted import PredictionSummary
 from distributed_cls.contracts.rank_task import TrainResult
 from distributed_cls.errors import UserError
 
-SCHEMA_VERSION = 3  # version 1 had no number, version 2 nothing of ROC AUC, bootstrap and confidence
+# Version 1 had no number, version 2 nothing of ROC AUC, bootstrap and confidence, version 3 no workers of an
+# attempt and no slow ranks.
+SCHEMA_VERSION = 4
 FILE = "summary.json"
 
 
@@ -63,6 +65,16 @@ class FailedAttempt:
     cause: str  # a FailureKind
     message: str
     seconds: float
+    workers: int | None = None  # that it had; None: not told, before version 4
+
+
+@dataclass(frozen=True)
+class SlowRank:
+    """A rank that was steadily slower than the others."""
+
+    rank: int
+    host: str
+    factor: float  # its own seconds for an image, by those of the others (their median)
 
 
 @dataclass(frozen=True)
@@ -79,6 +91,7 @@ class Summary:
     workers: int | None = None
     attempts: int | None = None  # of the training stage, the successful one included
     failed_attempts: list[FailedAttempt] = field(default_factory=list)
+    slow_ranks: list[SlowRank] = field(default_factory=list)
     train: TrainResult | None = None
     confidence: Confidence | None = None  # of the model that was evaluated
     val: SplitEntry | None = None

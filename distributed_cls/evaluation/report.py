@@ -110,7 +110,7 @@ def _page(
         headline=headline,
         cards=view.score_cards(splits[split], val),
         facts=view.run_facts(summary, total),
-        failed_attempts=view.failed_attempts(summary),
+        disturbances=[*view.failed_attempts(summary), *view.slow_ranks(summary)],
         stages=stages,
         total=duration(total),
         classes=view.class_rows(scores, names, areas),

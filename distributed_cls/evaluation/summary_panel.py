@@ -140,8 +140,8 @@ def _add_training(table: "Table", summary: Summary) -> None:
         facts.append(f"{train.images_per_second:,.0f} images/s")
     if facts:
         table.add_row("training", ", ".join(facts))
-    for attempt in view.failed_attempts(summary):
-        table.add_row("", shorten(attempt.splitlines()[0], 200))
+    for disturbance in [*view.failed_attempts(summary), *view.slow_ranks(summary)]:
+        table.add_row("", shorten(disturbance.splitlines()[0], 200))
 
 
 def _add_times(table: "Table", summary: Summary) -> None:

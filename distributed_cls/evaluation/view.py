@@ -11,7 +11,7 @@ from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.counts import Counts, Floats, Integers
 from distributed_cls.contracts.evaluation_result import EvaluatedSplit
 from distributed_cls.contracts.events import Mistake
-from distributed_cls.contracts.summary import DatasetEntry, Summary
+from distributed_cls.contracts.summary import DatasetEntry, FailedAttempt, Summary
 from distributed_cls.evaluation import metrics
 from distributed_cls.evaluation.figures import MOST_NAMED_CLASSES, SHORTEST_LABEL, heat_opacity
 from distributed_cls.evaluation.labels import duration, interval, number, percent, plural, readable, short_names
@@ -98,10 +98,26 @@ def run_facts(summary: Summary, total: float | None) -> list[tuple[str, str, str
 def failed_attempts(summary: Summary) -> list[str]:
     """One sentence for each attempt that ended without a result."""
     return [
-        f"Attempt {attempt.number} ended after {duration(attempt.seconds)} ({attempt.cause}): "
-        f"{readable(attempt.message)}"
+        f"Attempt {attempt.number}{_with_workers(attempt, summary)} ended after {duration(attempt.seconds)} "
+        f"({attempt.cause}): {readable(attempt.message)}"
         for attempt in summary.failed_attempts
     ]
+
+
+def slow_ranks(summary: Summary) -> list[str]:
+    """One sentence for each rank that was steadily slower than the others."""
+    return [
+        f"Rank {slow.rank} on {readable(slow.host)} was {slow.factor:.1f} times as slow as the others"
+        for slow in summary.slow_ranks
+    ]
+
+
+def _with_workers(attempt: FailedAttempt, summary: Summary) -> str:
+    """With how many workers an attempt was made, where not all attempts had as many."""
+    numbers = {summary.workers, *(other.workers for other in summary.failed_attempts)}
+    if attempt.workers is None or len(numbers) == 1:
+        return ""
+    return f" with {number(attempt.workers)} of {plural(max(each or 0 for each in numbers), 'worker')}"
 
 
 def stages(seconds: Mapping[str, float]) -> tuple[list[dict[str, object]], float]:

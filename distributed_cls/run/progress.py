@@ -19,6 +19,7 @@ from distributed_cls.contracts.events import (
     Phase,
     PhaseProgressed,
     PhaseStarted,
+    RankSlow,
     TrainProgressed,
 )
 
@@ -140,11 +141,13 @@ class TrainingView:
         self._phase = Phase.STARTING  # of rank 0
         self._epochs = 0
         self._train: Metrics | None = None
+        self._slow: set[tuple[int, str]] = set()  # ranks that were named, and their hosts
 
     def __call__(self, event: Event) -> None:
         match event:
             case AttemptStarted():
-                self._progress.begin(f"starting {self._workers} worker{'s' if self._workers > 1 else ''}")
+                number = f"{event.workers} of {self._workers}" if event.workers < self._workers else str(event.workers)
+                self._progress.begin(f"starting {number} worker{'s' if self._workers > 1 else ''}")
             case PhaseStarted(rank=0):
                 self._phase = event.phase
                 self._progress.begin(_PHASES.get(event.phase, event.phase.value), brief=event.phase in _BRIEF)
@@ -154,6 +157,12 @@ class TrainingView:
                 self._progress.update(title, event.done, event.total)
             case Noted():
                 self._progress.line(event.text)
+            case RankSlow() if (event.rank, event.host) not in self._slow:
+                self._slow.add((event.rank, event.host))
+                self._progress.line(
+                    f"Rank {event.rank} on {event.host} is {event.factor:.1f} times as slow as the others, which wait "
+                    "for it in every step: look at what else that machine does, or give it fewer ranks"
+                )
             case TrainProgressed():
                 self._show_progress(event)
             case EpochEnded(split="train"):

@@ -14,8 +14,11 @@ from distributed_cls.contracts.events import (
     MistakesFound,
     Phase,
     PhaseStarted,
+    RankSlow,
     TrainProgressed,
 )
+from distributed_cls.contracts.run_folder import full_disk_endured
+from distributed_cls.contracts.summary import SlowRank
 
 _GALLERY = 24  # mistakes that are kept, over all ranks
 
@@ -45,6 +48,7 @@ class Recorder:
         self._metrics: TextIO | None = None
         self._mistakes: dict[str, list[Mistake]] = {}
         self._phases: list[tuple[float, Phase]] = []  # of rank 0, in the last attempt
+        self._slow_ranks: dict[tuple[int, str], SlowRank] = {}
         self._failed_seconds = 0.0  # of the attempts before it
 
     def __call__(self, event: Event) -> None:
@@ -59,6 +63,8 @@ class Recorder:
                 self._log(event.rank, event.line)
             case MistakesFound():
                 self._mistakes.setdefault(event.split, []).extend(event.items)
+            case RankSlow():
+                self._slow_ranks[event.rank, event.host] = SlowRank(event.rank, event.host, round(event.factor, 2))
             case TrainProgressed() | EpochEnded():
                 self._metric(event)
 
@@ -67,14 +73,12 @@ class Recorder:
             path = self._folder / "logs" / f"rank-{rank}.log"
             path.parent.mkdir(parents=True, exist_ok=True)
             self._logs[rank] = path.open("a", encoding="utf-8")
-        self._logs[rank].write(line + "\n")
-        self._logs[rank].flush()
+        _append(self._logs[rank], line)
 
     def _metric(self, event: Event) -> None:
         if self._metrics is None:
             self._metrics = (self._folder / "metrics.jsonl").open("a", encoding="utf-8")
-        self._metrics.write(events.dumps(event) + "\n")
-        self._metrics.flush()
+        _append(self._metrics, events.dumps(event))
 
     def close(self) -> None:
         for stream in [*self._logs.values(), *([self._metrics] if self._metrics else [])]:
@@ -85,6 +89,10 @@ class Recorder:
         found = sorted(self._mistakes.get(split, []), key=lambda mistake: (-mistake.confidence, mistake.key))
         return found[:_GALLERY]
 
+    def slow_ranks(self) -> list[SlowRank]:
+        """The ranks that were steadily slower than the others, by their numbers."""
+        return [self._slow_ranks[place] for place in sorted(self._slow_ranks)]
+
     def stage_seconds(self) -> dict[str, float]:
         """How long each stage took on rank 0 in the last attempt, in their order, after the time of failed attempts."""
         ends = [began for began, _ in self._phases[1:]] + [time.time()]
@@ -93,3 +101,10 @@ class Recorder:
             stage = STAGES[phase]
             seconds[stage] = round(seconds.get(stage, 0.0) + end - began, 3)
         return seconds
+
+
+def _append(stream: TextIO, line: str) -> None:
+    """Write a line at once. While the disk is full the stream keeps it, and tries again with the next one."""
+    with full_disk_endured():
+        stream.write(line + "\n")
+        stream.flush()

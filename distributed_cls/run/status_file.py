@@ -10,6 +10,7 @@ from typing import Any
 
 from distributed_cls.contracts import status as statuses
 from distributed_cls.contracts.events import AttemptStarted, EpochEnded, Event, PhaseStarted, TrainProgressed
+from distributed_cls.contracts.run_folder import full_disk_endured
 from distributed_cls.contracts.status import State, Status
 from distributed_cls.run.recorder import STAGES
 
@@ -85,4 +86,5 @@ class StatusFile:
         self._status = dataclasses.replace(self._status, updated=round(time.time(), 3), **changes)
         if self._begun and (at_once or time.monotonic() - self._written >= _SECONDS):
             self._written = time.monotonic()
-            statuses.write(self._folder, self._status)
+            with full_disk_endured():
+                statuses.write(self._folder, self._status)

@@ -21,9 +21,11 @@ _QUIET_SECONDS = 5.0  # of waiting, before a line says for what
 
 
 def check(spark: "SparkSession", cluster: ClusterConfig) -> None:
-    """Refuse with one line what a barrier stage of ``cluster`` cannot run on; wait for its slots."""
+    """Refuse with one line what a barrier stage of ``cluster`` cannot run on; wait for the fewest slots that do."""
     check_properties(spark.sparkContext.getConf(), cluster)
-    wait_for_slots(spark, cluster)
+    least = cluster.least_workers
+    if (found := _await_slots(spark, cluster, least)) < least:
+        raise _too_few(spark, cluster, found)
 
 
 def check_properties(conf: "SparkConf", cluster: ClusterConfig) -> None:
@@ -52,29 +54,60 @@ def _is_on(conf: "SparkConf", name: str) -> bool:
     return str(conf.get(name, "false")).lower() == "true"
 
 
-def wait_for_slots(spark: "SparkSession", cluster: ClusterConfig) -> None:
-    """Wait until the executors offer a slot for each worker; a local master has all of its slots at once.
+def wait_for_slots(spark: "SparkSession", cluster: ClusterConfig) -> int:
+    """Wait until the executors offer a slot for each worker; how many workers there can be.
 
-    Before every attempt: an executor that was lost takes up to a minute to be replaced, and Spark gives up sooner.
+    Before every stage: an executor that was lost takes up to a minute to be replaced, and Spark gives up sooner. When
+    the wait is over fewer will do, down to ``cluster.min_workers``. Raises UserError when there are not even these.
+    """
+    found = _await_slots(spark, cluster, cluster.workers)
+    if found >= cluster.workers:
+        return cluster.workers
+    if found < cluster.least_workers:
+        raise _too_few(spark, cluster, found)
+    log.warning(
+        "There are slots for %d of %d workers: training with these (cluster.min_workers=%d), and with all from the end "
+        "of an epoch on at which the slots are back",
+        *(found, cluster.workers, cluster.least_workers),
+    )
+    return found
+
+
+def has_all_slots(spark: "SparkSession", cluster: ClusterConfig) -> bool:
+    """Whether the executors offer a slot for each worker now."""
+    return internals.max_concurrent_tasks(spark) >= cluster.workers
+
+
+def _await_slots(spark: "SparkSession", cluster: ClusterConfig, wanted: int) -> int:
+    """The slots once there are as many as ``wanted``, or ``cluster.slot_timeout`` is over.
+
+    A local master has all of its slots at once.
     """
     used = str(spark.sparkContext.master)
     began = time.monotonic()
     limit = 0.0 if master.is_local(used) else cluster.slot_timeout
     said = False
-    while (found := internals.max_concurrent_tasks(spark)) < cluster.workers:
+    while (found := internals.max_concurrent_tasks(spark)) < wanted:
         waited = time.monotonic() - began
         if waited >= limit:
-            what = f"slots with {cluster.gpus_per_worker} GPU(s) each" if cluster.gpus_per_worker else "slots"
-            after = f" after {cluster.slot_timeout:g} s (cluster.slot_timeout)" if limit else ""
-            raise UserError(
-                f"Expected {cluster.workers} {what} on {used} (cluster.workers). "
-                f"Received: {found}{after}. {f'Set cluster.workers={found}, or give' if found else 'Give'} "
-                "the cluster more cores."
-            )
+            break
         if waited >= _QUIET_SECONDS and not said:
             said = True
-            log.info("Waiting for slots: %d of %d, for at most %g s", found, cluster.workers, cluster.slot_timeout)
+            log.info("Waiting for slots: %d of %d, for at most %g s", found, wanted, cluster.slot_timeout)
         time.sleep(_POLL_SECONDS)
+    return found
+
+
+def _too_few(spark: "SparkSession", cluster: ClusterConfig, found: int) -> UserError:
+    used = str(spark.sparkContext.master)
+    what = f"slots with {cluster.gpus_per_worker} GPU(s) each" if cluster.gpus_per_worker else "slots"
+    after = "" if master.is_local(used) else f" after {cluster.slot_timeout:g} s (cluster.slot_timeout)"
+    setting = "cluster.workers" if cluster.min_workers is None else "cluster.min_workers"
+    return UserError(
+        f"Expected {cluster.least_workers} {what} on {used} ({setting}). "
+        f"Received: {found}{after}. {f'Set {setting}={found}, or give' if found else 'Give'} "
+        "the cluster more cores."
+    )
 
 
 def threads_per_rank(spark: "SparkSession", cluster: ClusterConfig) -> int:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from distributed_cls.config import Config, TrainConfig
 from distributed_cls.contracts.codec import Json
+from distributed_cls.contracts.events import Noted
 from distributed_cls.contracts.manifest import Manifest
 from distributed_cls.contracts.rank_task import TrainResult
 from distributed_cls.training.balance import balanced_records
+from distributed_cls.training.checkpoint_copies import CheckpointCopies
 from distributed_cls.training.input import Source
 from distributed_cls.training.latest_state import LatestState
 from distributed_cls.training.replicated import ReplicatedModel
@@ -44,7 +46,13 @@ class RankContext:
     @functools.cached_property
     def saver(self) -> Saver:
         """Of rank 0, which alone uses it."""
-        return Saver(self.checkpoints, self.config.train.keep_checkpoints)
+        url, keep = self.config.train.checkpoint_dir, self.config.train.keep_checkpoints
+        copies = CheckpointCopies(self.checkpoints, url, keep, self.note) if url else None
+        return Saver(self.checkpoints, keep, self.note, copies)
+
+    def note(self, text: str) -> None:
+        """Send a line to the person who watches."""
+        self.reporter.send(Noted(text=text))
 
     @property
     def is_chief(self) -> bool:

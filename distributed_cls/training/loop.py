@@ -59,6 +59,8 @@ def train(ctx: RankContext, position: Position) -> TrainResult:
                 counts = validation.run()
             position = _end_epoch(ctx, position, steps, metrics, counts)
             epochs.keeper.end_when_asked(position)
+    if ctx.is_chief:
+        ctx.saver.finish()
     return _result(position, epochs.images_per_second)
 
 
@@ -107,7 +109,7 @@ def _end_epoch(ctx: RankContext, position: Position, steps: int, metrics: Metric
             position, best_epoch=position.epoch, best_accuracy=counts.accuracy, best_loss=counts.loss
         )
     if ctx.is_chief:
-        # An epoch that is reported is also safe: first the checkpoints, then the events.
+        # An epoch that is reported is also safe, if the disk has room: first the checkpoints, then the events.
         best = ctx.replicated.judged_variables if better else ()
         ctx.saver.save(ctx.replicated.variables, position, best=best)
         ctx.saver.wait()
@@ -163,11 +165,12 @@ class EpochRunner:
         while done < self._steps:
             # The first call traces the graph: one step, so that the time to it can be told.
             number = self._size.next(self._steps - done) if self._traced else 1
-            own = self._call(number)
+            *own, seconds = self._call(number)
             sums, done = sums + own, done + number
-            means = own / (number * ctx.lanes.batch_size)
+            images = number * ctx.lanes.batch_size
+            means = np.array(own) / images
             self._check_finite(position, began + done, means[0])
-            ctx.reporter.at_step(began + done)
+            ctx.reporter.at_step(began + done, images, seconds)
             if ctx.is_chief:
                 self._report(position, began + done, means)
             if done < self._steps:

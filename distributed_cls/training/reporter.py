@@ -16,7 +16,7 @@ class Reporter:
     def __init__(self, fd: int) -> None:
         self._stream = os.fdopen(fd, "w", encoding="utf-8")
         self._lock = threading.Lock()
-        self._step = 0
+        self._heartbeat = Heartbeat(step=0)
         self._last_progress = float("-inf")
 
     def send(self, event: Event) -> None:
@@ -38,16 +38,17 @@ class Reporter:
             self._last_progress = now
             self.send(PhaseProgressed(done=done, total=total))
 
-    def at_step(self, step: int) -> None:
-        """Note the last finished step, which the next heartbeat carries."""
-        self._step = step
+    def at_step(self, step: int, images: int, seconds: float) -> None:
+        """Note the last finished step, and what this rank has computed since the last note; heartbeats carry it."""
+        before = self._heartbeat
+        self._heartbeat = Heartbeat(step=step, images=before.images + images, seconds=before.seconds + seconds)
 
     def start_heartbeat(self, seconds: float = 2.0) -> None:
         """Send a heartbeat every ``seconds``: a process that is stopped or wedged sends none."""
 
         def beat() -> None:
             while True:
-                self.send(Heartbeat(step=self._step))
+                self.send(self._heartbeat)
                 time.sleep(seconds)
 
         threading.Thread(target=beat, name="heartbeat", daemon=True).start()

@@ -1,6 +1,7 @@
 """The state of a run, to and from its checkpoint (``contracts/checkpoint.py``): every variable, and where it stands."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,26 @@ import numpy as np
 
 from distributed_cls.contracts import checkpoint
 from distributed_cls.contracts.checkpoint import Arrays, DamagedCheckpoint, Position
+from distributed_cls.contracts.run_folder import FullDisk
 from distributed_cls.errors import UserError
+from distributed_cls.training.checkpoint_copies import CheckpointCopies
+
+_LONGEST_FULL_SECONDS = 600.0  # that a run goes on while its disk is full
 
 
 class Saver:
-    """Writes the checkpoints of a run beside its training: the state is copied at once, a thread writes the file."""
+    """Writes the checkpoints of a run beside its training: the state is copied at once, a thread writes the file.
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self._folder, self._keep = folder, keep
+    While the disk is full training goes on, and each further checkpoint is tried: for ten minutes, or until ``finish``.
+    """
+
+    def __init__(
+        self, folder: Path, keep: int, note: Callable[[str], None], copies: CheckpointCopies | None = None
+    ) -> None:
+        """``note`` is given a line for the person who watches, from a thread."""
+        self._folder, self._keep, self._note, self._copies = folder, keep, note, copies
+        self._unwritten_best: tuple[Arrays, Position] | None = None
+        self._full: tuple[FullDisk, float, int] | None = None  # the latest error, since when, how many are lost
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
@@ -42,14 +55,48 @@ class Saver:
 
     def _write(self, arrays: Arrays, position: Position, best: Arrays) -> None:
         if best:
-            checkpoint.write(self._folder / checkpoint.BEST, arrays | best, position)
-        checkpoint.write(self._folder / checkpoint.LAST, arrays, position, self._keep)
+            self._unwritten_best = arrays | best, position
+        try:
+            if self._unwritten_best:  # first: no latest state speaks of a best one that is not there
+                checkpoint.write(self._folder / checkpoint.BEST, *self._unwritten_best)
+                self._unwritten_best = None
+            checkpoint.write(self._folder / checkpoint.LAST, arrays, position, self._keep)
+        except FullDisk as error:
+            self._note_full(error, position.step)
+        else:
+            if self._full:
+                lost = self._full[2]
+                which = f"{lost} before it are" if lost > 1 else "the one before it is"
+                self._note(f"The checkpoint at step {position.step:,} is written; {which} lost to the full disk")
+            self._full = None
+            if self._copies:
+                self._copies.begin()
+
+    def _note_full(self, error: FullDisk, step: int) -> None:
+        now = time.monotonic()
+        _, since, lost = self._full or (error, now, 0)
+        self._full = error, since, lost + 1
+        if now - since > _LONGEST_FULL_SECONDS:
+            raise error
+        if not lost:
+            self._note(
+                f"The checkpoint at step {step:,} could not be written: the disk of {self._folder} is full. Training "
+                f"goes on and tries again, for {_LONGEST_FULL_SECONDS / 60:.0f} minutes: free some space"
+            )
 
     def wait(self) -> None:
-        """Return when all is written. Raises what writing raised: UserError when the disk is full."""
+        """Return when nothing is being written. Raises what writing raised; FullDisk after ten minutes only."""
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
+
+    def finish(self) -> None:
+        """Return when the latest state is safe, and copied. Raises FullDisk when there was no room for it."""
+        self.wait()
+        if self._full:
+            raise self._full[0]
+        if self._copies:
+            self._copies.finish()
 
 
 def arrays_of(variables: Sequence[keras.Variable]) -> Arrays:

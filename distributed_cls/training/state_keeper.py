@@ -44,22 +44,32 @@ class StateKeeper:
         if in_memory and not stop:
             self._remember(position, sums)
         if stop:
-            self._end(position)
+            self._end(position, stop)
 
     def end_when_asked(self, position: Position) -> None:
         """At the end of an epoch, whose checkpoint is written: raise Interrupted once any rank was asked to end."""
-        if self._ctx.replicated.sum_over_ranks(np.array([float(interruption.asked())]))[0]:
-            self._end(position)
+        asked = _ranks_in(self._ctx.replicated.sum_over_ranks(self._asked()))
+        if asked:
+            self._end(position, asked)
 
-    def _agree(self, step: int) -> list[bool]:
+    def _asked(self) -> NDArray[np.float64]:
+        """Float64 [ranks]: 1 at this rank's place if it was asked to end."""
+        ctx = self._ctx
+        asked = np.zeros(ctx.world_size)
+        asked[ctx.rank] = interruption.asked()
+        return asked
+
+    def _agree(self, step: int) -> tuple[bool, bool, list[int]]:
+        """Whether a checkpoint and a state in memory are due, and the ranks that were asked to end."""
         ctx, config, now = self._ctx, self._ctx.config.train, time.perf_counter()
         disk = now - self._saved >= (config.checkpoint_seconds or np.inf)
         disk = disk or step - self.saved_step >= (config.checkpoint_steps or np.inf)
         pause = max(config.snapshot_seconds or np.inf, self._memory_seconds / _MEMORY_SHARE)
         memory = ctx.latest is not None and now - self._remembered >= pause
         # Rank 0's clock decides what is due; any rank may have been asked to end.
-        wishes = [disk and ctx.is_chief, memory and ctx.is_chief, interruption.asked()]
-        return [bool(wish) for wish in ctx.replicated.sum_over_ranks(np.array(wishes, np.float64))]
+        due = np.array([disk and ctx.is_chief, memory and ctx.is_chief], np.float64)
+        agreed = ctx.replicated.sum_over_ranks(np.concatenate([due, self._asked()]))
+        return bool(agreed[0]), bool(agreed[1]), _ranks_in(agreed[2:])
 
     def _write(self, position: Position, sums: NDArray[np.float64]) -> None:
         ctx = self._ctx
@@ -81,7 +91,14 @@ class StateKeeper:
         self._remembered = time.perf_counter()
         self._memory_seconds = self._remembered - began
 
-    def _end(self, position: Position) -> None:
+    def _end(self, position: Position, asked: list[int]) -> None:
         if self._ctx.is_chief:
-            self._ctx.saver.wait()
-        raise Interrupted(f"interrupted at step {position.step:,}, with a checkpoint")
+            self._ctx.saver.finish()
+        ranks = f"rank{'s' if len(asked) > 1 else ''} {', '.join(map(str, asked))}"
+        raise Interrupted(
+            f"{ranks} of {self._ctx.world_size} had to end (SIGTERM): a checkpoint is at step {position.step:,}"
+        )
+
+
+def _ranks_in(asked: NDArray[np.float64]) -> list[int]:
+    return [int(rank) for rank in np.flatnonzero(asked)]

@@ -32,7 +32,8 @@ class TrainGraph:
         return float(np.asarray(self._replicated.optimizer.learning_rate))  # mirrored, where it is constant
 
     def _train_call(self, iterator: Any, steps: tf.Tensor) -> tf.Tensor:
-        """Take ``steps`` training steps; float64 [2]: loss sum and correct count over this rank's own examples.
+        """Take ``steps`` training steps; float64 [3]: loss sum and correct count over this rank's own examples, and the
+        seconds that this rank computed, those in which it waited for the other ranks not among them.
 
         Several steps a call: the loop runs inside the graph, which saves a Python round trip per step.
         """
@@ -40,22 +41,27 @@ class TrainGraph:
         if self._config.jit_compile:
             step_function = tf.function(step_function, jit_compile=True)
         # In float64 the sum is the same however the steps are cut into calls, which follows the clock.
-        sums = tf.zeros([2], tf.float64)
+        sums = tf.zeros([3], tf.float64)
         for _ in tf.range(steps):
             results = self._replicated.strategy.run(step_function, (self._global_batch, *next(iterator)))
-            sums += tf.cast(tf.stack([tf.add_n(self._replicated.local_results(part)) for part in results]), tf.float64)
+            losses, correct, seconds = [self._replicated.local_results(part) for part in results]
+            own = [tf.cast(tf.add_n(losses), tf.float64), tf.cast(tf.add_n(correct), tf.float64)]
+            sums += tf.stack([*own, tf.reduce_max(seconds)])
         return sums
 
     def train_step(
         self, global_batch: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, *mixed: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """One step of a replica; sum of the losses and count of the right answers.
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """One step of a replica; sum of the losses, count of the right answers, and the seconds from the end of the
+        step before to the replica's own gradients: input and computation, before it waits for the others.
 
         ``images`` uint8 [N, S, S, C], ``labels`` int64 [N]; ``mixed``: the partners and shares of ``mixing.Mixed``,
         where images are mixed. Of a mixed one the right answer is the label that has the larger share.
         """
         model, optimizer = self._replicated.model, self._replicated.optimizer
+        began = self._clock([variable.value for variable in model.trainable_variables])
         gradients, sums = self._in_parts(global_batch, images, labels, *mixed)
+        seconds = self._clock(gradients) - began
         if self._config.mixed_precision:
             gradients = overflow_together(gradients)
         if self._config.clip_norm is not None:
@@ -63,7 +69,14 @@ class TrainGraph:
         optimizer.apply(gradients, model.trainable_variables)
         if self._replicated.average is not None:
             self._replicated.average.update(optimizer.iterations.value)
-        return sums[0], sums[1]
+        return sums[0], sums[1], seconds
+
+    def _clock(self, after: list[tf.Tensor | None]) -> tf.Tensor:
+        """The time in seconds, float64, at which these values are there; 0 under XLA, which has no clock."""
+        if self._config.jit_compile:
+            return tf.zeros([], tf.float64)
+        with tf.control_dependencies([tf.identity(value) for value in after if value is not None]):
+            return tf.timestamp()
 
     def _in_parts(self, global_batch: tf.Tensor, *batch: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
         """What ``_gradients`` gives, summed over ``train.accumulate`` parts of the batch, one after the other."""

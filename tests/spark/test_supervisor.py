@@ -1,9 +1,11 @@
 """Real barrier stages on a real Spark: ranks that are killed, that fall silent, that do not fit together."""
 
+import contextlib
 import logging
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,10 +14,19 @@ from typing import Any
 import psutil
 import pytest
 
+from distributed_cls.barrier import slow_ranks
 from distributed_cls.barrier.crew import Crew
 from distributed_cls.barrier.supervisor import Outcome, run_ranks
 from distributed_cls.config import ClusterConfig, Config, DataConfig, TrainConfig
-from distributed_cls.contracts.events import AttemptStarted, EpochEnded, Event, MistakesFound, Noted, ProcessStarted
+from distributed_cls.contracts.events import (
+    AttemptStarted,
+    EpochEnded,
+    Event,
+    MistakesFound,
+    Noted,
+    ProcessStarted,
+    RankSlow,
+)
 from distributed_cls.contracts.manifest import Manifest
 from distributed_cls.contracts.rank_task import RankTask, Step
 from distributed_cls.errors import RunError, UserError
@@ -57,12 +68,14 @@ class Stage:
         self.events: list[Event] = []
         self.react: Callable[[Event], None] = lambda event: None
 
-    def run(self, *, fingerprint: str | None = None, learning_rate: float = 0.01, **cluster: Any) -> Outcome:
+    def run(
+        self, *, fingerprint: str | None = None, learning_rate: float = 0.01, epochs: int = EPOCHS, **cluster: Any
+    ) -> Outcome:
         chosen = ClusterConfig(**{"master": "local[2]", "workers": 2, **cluster})
         config = Config(
             data=DataConfig(image_size=8),
             model=DenseConfig(units=[16], dropout=0.0),
-            train=TrainConfig(epochs=EPOCHS, batch_size=16, learning_rate=learning_rate),
+            train=TrainConfig(epochs=epochs, batch_size=16, learning_rate=learning_rate),
             cluster=chosen,
         )
         task = RankTask(
@@ -138,6 +151,19 @@ def test_a_killed_rank_is_named_and_the_stage_goes_on_from_its_checkpoint(
     stage.assert_nothing_is_left()
 
 
+def test_a_rank_that_is_asked_to_end_leaves_a_checkpoint_and_is_replaced(stage: Stage) -> None:
+    stage.once(2, signal.SIGTERM, rank=1)
+    outcome = stage.run()
+    [failed] = outcome.failed_attempts
+    assert failed.cause == "interrupted"
+    found = re.match(r"Rank 1 of 2 had to end \(SIGTERM\): a checkpoint is at step (\d+)$", failed.message)
+    assert found is not None, failed.message
+    [resumed] = [event.text for event in stage.events if isinstance(event, Noted) and event.text.startswith("Resumed")]
+    assert f"at step {int(found[1])} in" in resumed  # no step is lost
+    assert outcome.result.train is not None and outcome.result.train.steps == EPOCHS * 128 // 16
+    stage.assert_nothing_is_left()
+
+
 def test_a_rank_that_stands_still_is_named(stage: Stage) -> None:
     stage.once(1, signal.SIGSTOP, rank=1)
     with pytest.raises(RunError) as raised:
@@ -149,6 +175,43 @@ def test_a_rank_that_stands_still_is_named(stage: Stage) -> None:
     assert re.match(rf"({by_limit}|No heartbeat from )rank 1 on 127\.0\.0\.1, pid {stage.pids()[1]}: train", message)
     assert "attempt 1 of 1, the last" in message
     stage.assert_nothing_is_left()
+
+
+class _Enough(Exception):
+    """What the test waits for has been seen: the run need not come to its end."""
+
+
+def test_a_rank_that_is_slowed_to_a_third_is_named(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow_ranks, "_WINDOW_SECONDS", 2.0)
+    named = threading.Event()
+
+    def slow_down(pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            while not named.is_set():
+                os.kill(pid, signal.SIGSTOP)
+                time.sleep(0.02)
+                os.kill(pid, signal.SIGCONT)
+                time.sleep(0.01)
+
+    slowed: list[threading.Thread] = []
+
+    def react(event: Event) -> None:
+        if isinstance(event, EpochEnded) and not slowed:
+            slowed.append(threading.Thread(target=slow_down, args=(stage.pids()[1],)))
+            slowed[0].start()
+        if isinstance(event, RankSlow):
+            raise _Enough
+
+    stage.react = react
+    try:
+        with pytest.raises(_Enough):
+            stage.run(epochs=100_000)
+    finally:
+        named.set()
+        slowed[0].join()
+    [slow] = [event for event in stage.events if isinstance(event, RankSlow)]
+    assert (slow.rank, slow.host) == (1, "127.0.0.1")
+    assert slow.factor >= 1.5
 
 
 def test_ranks_that_see_another_data_set_refuse_before_any_process_starts(stage: Stage) -> None:

@@ -1,6 +1,5 @@
 """What the driver knows of its ranks, with a clock that the test moves."""
 
-import dataclasses
 import time
 
 import pytest
@@ -42,7 +41,7 @@ CLUSTER = ClusterConfig(rendezvous_timeout=60, start_timeout=300, first_step_tim
 
 
 def _monitor(world_size: int) -> RankMonitor:
-    return RankMonitor(dataclasses.replace(CLUSTER, workers=world_size))
+    return RankMonitor(CLUSTER, world_size)
 
 
 def _training(world_size: int = 2) -> RankMonitor:

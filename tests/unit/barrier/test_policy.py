@@ -24,6 +24,8 @@ def _status(kind: str, message: str = "", step: int = 0) -> AttemptStatus:
         ("died", ["stage", "stalled", "error"], 4, FAIL),
         ("stalled", [], 1, FAIL),
         ("stage", [], 2, RETRY),
+        ("interrupted", [], 2, RETRY),
+        ("interrupted", ["died"], 2, FAIL),
         ("error", [], 2, RETRY),
         # The first three lost ports are no attempts; further ones are.
         ("port", [], 1, RETRY),
@@ -63,6 +65,13 @@ def test_attempts_before_the_one_that_got_furthest_do_not_count() -> None:
     assert decide(_status("died", step=5), [*got_on, _status("stage", step=5)], 3).decision is FAIL
     assert counted([_status("died", step=40), _status("died", step=7)]) == 2
     assert counted([_status("stage")] * 3) == 3  # none has made a step
+
+
+def test_attempts_that_end_for_more_workers_do_not_count() -> None:
+    assert decide(_status("resized", step=20), [_status("stage", step=10)], 1).decision is RETRY
+    grown = [_status("stage", step=10), _status("resized", step=20)]
+    assert counted(grown) == 0
+    assert decide(_status("stage", step=20), [*grown, _status("stage", step=15)], 2).decision is FAIL
 
 
 def test_what_is_said_of_the_next_attempt() -> None:

@@ -52,13 +52,14 @@ def some_counts(seed: int, classes: int = 3) -> Counts:
 
 
 EVENTS: list[Event] = [
-    events.AttemptStarted(number=1, of=3),
+    events.AttemptStarted(number=1, of=3, workers=2),
     events.PhaseStarted(rank=1, phase=Phase.RENDEZVOUS, host="10.0.0.7"),
     events.PhaseProgressed(rank=0, done=5, total=2**40),
     events.Met(rank=1, facts=RankFacts("10.0.0.7", 4711, "3.11.7", "2.21.0", "3.15.1", "0.1.0", "1", True, 0)),
     events.ProcessStarted(rank=1, host="10.0.0.7", pid=4711),
     events.ProcessEnded(rank=1, code=-9),
-    events.Heartbeat(rank=0, step=12),
+    events.Heartbeat(rank=0, step=12, images=96, seconds=0.5),
+    events.RankSlow(rank=1, host="10.0.0.7", factor=3.1),
     events.LogLine(rank=0, line="W tensorflow \u2028 Citro\u00ebn \udce9".encode("utf-8", "replace").decode()),
     events.Noted(rank=0, text="global batch 128 = 2 ranks × 64"),
     events.TrainProgressed(rank=0, epoch=1, epochs=2, step=3, steps=18, values=Metrics(0.5, 0.75, 1234.5)),
@@ -278,6 +279,13 @@ def test_a_summary_is_the_same_again_and_leaves_out_what_it_does_not_know(tmp_pa
     assert "verified" not in json.loads((tmp_path / "summary.json").read_text())
 
 
+def test_a_summary_of_version_3_is_read(tmp_path: Path) -> None:
+    failed = {"number": 1, "cause": "died", "message": "killed", "seconds": 2.5}
+    older = {"schema_version": 3, "job": "train", "seconds": {}, "config": {}, "failed_attempts": [failed]}
+    (tmp_path / "summary.json").write_text(json.dumps(older))
+    assert summary.read(tmp_path, "").failed_attempts == [summary.FailedAttempt(1, "died", "killed", 2.5)]
+
+
 def test_a_summary_of_the_first_version_is_read(tmp_path: Path) -> None:
     entry = {"examples": 10, "correct": 9, "accuracy": 0.9, "accuracy_interval": [0.5, 1.0], "loss": None}
     entry |= {"top5_accuracy": 1.0, "balanced_accuracy": 0.9, "macro_f1": 0.9, "calibration_error": 0.1}
@@ -288,6 +296,6 @@ def test_a_summary_of_the_first_version_is_read(tmp_path: Path) -> None:
     read = summary.read(tmp_path, "")
     assert read.test is not None and (read.test.top_k, read.test.top_k_accuracy) == (5, 1.0)
     assert read.train is not None and read.train.val_accuracy is None
-    (tmp_path / "summary.json").write_text(json.dumps({**older, "schema_version": 4}))
+    (tmp_path / "summary.json").write_text(json.dumps({**older, "schema_version": 5}))
     with pytest.raises(UserError, match="newer"):
         summary.read(tmp_path, "Use it.")

@@ -97,5 +97,22 @@ def test_attempts_that_failed_stay_visible(make_run: MakeRun) -> None:
     assert "Attempt 1 ended after 42 s (died): Rank 1 on node-7 failed in train" in text
 
 
+def test_attempts_name_their_workers_where_these_differ(make_run: MakeRun) -> None:
+    failed = [
+        {"number": 1, "cause": "stage", "message": "An executor was lost", "seconds": 42.0, "workers": 2},
+        {"number": 2, "cause": "resized", "message": "Slots are back", "seconds": 17.0, "workers": 1},
+    ]
+    run = make_run(attempts=3, failed_attempts=failed, workers=2)
+    text = printed(summaries.read(run, ""), evaluation_result.read(run, ""))
+    assert "Attempt 1 with 2 of 2 workers ended after 42 s (stage): An executor was lost" in text
+    assert "Attempt 2 with 1 of 2 workers ended after 17 s (resized): Slots are back" in text
+
+
+def test_slow_ranks_are_named(make_run: MakeRun) -> None:
+    run = make_run(slow_ranks=[{"rank": 1, "host": "10.0.0.7", "factor": 3.14}])
+    text = printed(summaries.read(run, ""), evaluation_result.read(run, ""))
+    assert "Rank 1 on 10.0.0.7 was 3.1 times as slow as the others" in text
+
+
 def test_it_does_with_little() -> None:
     assert "model on images" in printed(summaries.Summary("pipeline", {}, {}), {})

@@ -52,8 +52,8 @@ def test_logs_and_metrics_are_there_line_by_line_while_the_stage_runs(tmp_path: 
 
 def test_the_seconds_of_stages_are_those_of_rank_0_in_the_last_attempt(tmp_path: Path, clock: Clock) -> None:
     recorder = Recorder(tmp_path)
-    recorder(AttemptStarted(time=1000, number=1, of=2))
-    recorder(AttemptStarted(time=1007, number=2, of=2))  # seven seconds were lost
+    recorder(AttemptStarted(time=1000, number=1, of=2, workers=2))
+    recorder(AttemptStarted(time=1007, number=2, of=2, workers=2))  # seven seconds were lost
     phases = {1008: Phase.TENSORFLOW, 1013: Phase.CLUSTER, 1014: Phase.DATASET, 1015: Phase.TRACE, 1018: Phase.TRAIN}
     for time, phase in phases.items():
         recorder(PhaseStarted(rank=0, time=time, phase=phase))
@@ -75,9 +75,9 @@ def test_the_seconds_of_stages_are_those_of_rank_0_in_the_last_attempt(tmp_path:
 
 def test_the_most_confident_mistakes_of_all_ranks_in_the_last_attempt(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
-    recorder(AttemptStarted(number=1, of=2))
+    recorder(AttemptStarted(number=1, of=2, workers=2))
     recorder(MistakesFound(rank=0, split="val", items=(Mistake("", "old", 0, 1, 1.0),)))
-    recorder(AttemptStarted(number=2, of=2))
+    recorder(AttemptStarted(number=2, of=2, workers=2))
     for rank in (0, 1):
         items = tuple(Mistake("", f"{number:02}-{rank}", 0, 1, number / 20) for number in range(20))
         recorder(MistakesFound(rank=rank, split="val", items=items))

@@ -26,7 +26,7 @@ def test_a_run_from_its_first_stage_to_its_end(tmp_path: Path, monkeypatch: pyte
         assert not (tmp_path / FILE).exists()
         with file.stage("spark"):
             assert statuses.read(tmp_path).stage == "spark"
-        file(AttemptStarted(number=2, of=3))
+        file(AttemptStarted(number=2, of=3, workers=2))
         file(PhaseStarted(rank=0, phase=Phase.TRAIN))
         file(PhaseStarted(rank=1, phase=Phase.EVALUATE))
         seen = statuses.read(tmp_path)

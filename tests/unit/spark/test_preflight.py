@@ -43,8 +43,29 @@ def test_slots_are_waited_for_and_a_long_wait_is_told_once(
 
 def test_slots_that_are_there_are_not_waited_for(monkeypatch: pytest.MonkeyPatch, waited: list[float]) -> None:
     _found(monkeypatch, 5)
-    preflight.wait_for_slots(session(), ClusterConfig(workers=2))
+    assert preflight.wait_for_slots(session(), ClusterConfig(workers=2)) == 2
     assert waited == []
+
+
+def test_fewer_slots_will_do_after_the_wait_when_the_settings_say_so(
+    monkeypatch: pytest.MonkeyPatch, waited: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    _found(monkeypatch, 2)
+    cluster = ClusterConfig(workers=3, min_workers=2, slot_timeout=7)
+    preflight.check(session(), cluster)
+    assert waited == []  # enough to begin with; a stage waits for the others
+    assert preflight.wait_for_slots(session(), cluster) == 2
+    assert sum(waited) == 7
+    assert caplog.messages[-1].startswith("There are slots for 2 of 3 workers: training with these")
+    assert not preflight.has_all_slots(session(), cluster)
+    _found(monkeypatch, 1)
+    for refused in (preflight.check, preflight.wait_for_slots):
+        with pytest.raises(
+            UserError, match=r"^Expected 2 slots on spark://node:7077 \(cluster\.min_workers\)\. Rec.*: 1"
+        ):
+            refused(session(), cluster)
+    with pytest.raises(UserError, match=r"Expected cluster\.min_workers to be at most cluster\.workers=3\. Received: "):
+        ClusterConfig(workers=3, min_workers=4)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ def _written(path: Path) -> list[events.Event]:
 def test_events_are_json_lines_from_any_thread(tmp_path: Path) -> None:
     path = tmp_path / "events"
     reporter = Reporter(os.open(path, os.O_WRONLY | os.O_CREAT))
-    reporter.at_step(42)
+    reporter.at_step(40, 5, 0.25)
+    reporter.at_step(42, 10, 0.5)
     reporter.start_heartbeat(0.01)
     threads = [
         threading.Thread(target=lambda: [reporter.send(LogLine(line="ä\n" * 2000)) for _ in range(30)])
@@ -31,7 +32,7 @@ def test_events_are_json_lines_from_any_thread(tmp_path: Path) -> None:
     found = _written(path)
     assert sum(isinstance(event, LogLine) for event in found) == 120
     assert PhaseStarted(phase=Phase.TRAIN) in found
-    assert Heartbeat(step=42) in found
+    assert Heartbeat(step=42, images=15, seconds=0.75) in found
 
 
 def test_progress_of_a_phase_is_reported_once_a_second_and_at_its_end(tmp_path: Path) -> None:

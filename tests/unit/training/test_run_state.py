@@ -1,9 +1,11 @@
 """Checkpoints: whole or absent, and refused when they do not fit."""
 
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -12,7 +14,9 @@ import pytest
 
 from distributed_cls.contracts import checkpoint
 from distributed_cls.contracts.checkpoint import Position
+from distributed_cls.contracts.run_folder import FullDisk
 from distributed_cls.errors import UserError
+from distributed_cls.training import run_state
 from distributed_cls.training.run_state import Saver, arrays_of, load, load_newest
 from tests.patience import PATIENCE
 
@@ -116,7 +120,7 @@ def test_a_kill_in_mid_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:
 
 
 def test_the_latest_states_are_kept_and_of_a_damaged_one_the_one_before_is_used(tmp_path: Path) -> None:
-    saver = Saver(tmp_path, keep=3)
+    saver = Saver(tmp_path, keep=3, note=pytest.fail)
     [variable] = variables = _variables((2,))
     for step in range(5):
         variable.assign(np.full(2, step))
@@ -154,10 +158,60 @@ def test_a_kill_between_two_renames_leaves_the_one_before(tmp_path: Path) -> Non
 
 def test_what_a_write_raised_is_raised_by_the_next_one(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    saver = Saver(tmp_path / "file", keep=2)
+    saver = Saver(tmp_path / "file", keep=2, note=pytest.fail)
     saver.save(_variables((2,)), Position())
     with pytest.raises(OSError):
         saver.save(_variables((2,)), Position())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB, with 192 KiB of ballast."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("file systems may not be mounted here")
+    (disk / "ballast").write_bytes(bytes(192 * 1024))
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def _save_each(saver: Saver, steps: range, best: int) -> None:
+    for step in steps:
+        variables = [keras.Variable(np.full(6000, float(step)), name="w")]  # 24 kB
+        saver.save(variables, Position(epoch=step, step=step), best=variables if step == best else ())
+    saver.wait()
+
+
+def test_a_full_disk_ends_nothing_while_it_may_have_room_again(small_disk: Path) -> None:
+    notes: list[str] = []
+    saver = Saver(small_disk / "checkpoints", keep=1, note=notes.append)
+    _save_each(saver, range(1, 2), best=1)
+    assert notes == []
+    (small_disk / "more").write_bytes(bytes(shutil.disk_usage(small_disk).free))
+    _save_each(saver, range(2, 5), best=3)
+    [note] = notes
+    assert note.startswith("The checkpoint at step 2 could not be written: the disk of ")
+    with pytest.raises(FullDisk, match=r"Expected room for the files of the run\. Received: .*(No space left|quota)"):
+        saver.finish()
+    (small_disk / "ballast").unlink()
+    _save_each(saver, range(5, 6), best=0)
+    saver.finish()
+    assert notes[1:] == ["The checkpoint at step 5 is written; 3 before it are lost to the full disk"]
+    [variable] = variables = _variables((6000,))
+    assert load(small_disk / "checkpoints" / "best.npz", variables).step == 3  # not the one that was written before
+    assert np.unique(np.asarray(variable)).tolist() == [3.0]
+    assert load(small_disk / "checkpoints" / "last.npz", variables).step == 5
+    assert sorted(path.name for path in (small_disk / "checkpoints").iterdir()) == ["best.npz", "last.npz"]
+
+
+def test_a_disk_that_stays_full_ends_the_run(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_state, "_LONGEST_FULL_SECONDS", 0.0)
+    (small_disk / "more").write_bytes(bytes(shutil.disk_usage(small_disk).free))
+    saver = Saver(small_disk / "checkpoints", keep=1, note=lambda text: None)
+    with pytest.raises(FullDisk):
+        _save_each(saver, range(1, 4), best=0)
 
 
 def test_sums_within_an_epoch_go_to_their_ranks_or_to_the_first() -> None:

@@ -23,7 +23,7 @@ def _context(number: int, total: SumOfThreads, seen: list[Any]) -> Any:
     train = TrainConfig(batch_size=8, steps_per_call=50, epochs=4, learning_rate=0.5, checkpoint_seconds=None)
     return SimpleNamespace(
         replicated=SimpleNamespace(sum_over_ranks=total, local_replicas=1),
-        reporter=SimpleNamespace(at_step=lambda step: None, phase=seen.append, send=seen.append),
+        reporter=SimpleNamespace(at_step=lambda step, images, seconds: None, phase=seen.append, send=seen.append),
         config=SimpleNamespace(train=train),
         is_chief=number == 0,
         rank=number,
@@ -47,7 +47,7 @@ class _Graph:
         self._calls.append(int(steps))
         self._clock.now += int(steps) * self._seconds
         loss = next(self._losses) if self._losses else 0.0
-        return SimpleNamespace(numpy=lambda: np.array([loss, 0.0]))
+        return SimpleNamespace(numpy=lambda: np.array([loss, 0.0, 0.0]))
 
 
 def test_a_slow_rank_and_a_fast_one_take_calls_of_the_same_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
