@@ -38,9 +38,9 @@ def measure(ctx: RankContext) -> TrainPace:
     # The first calls fill the input's buffers and are timed all the same: a training has them too.
     while left and seconds < _SECONDS:
         number = min(_STEPS_PER_CALL, left)
-        graph.train_call(iterator, tf.constant(number)).numpy()
+        *_, computing = graph.train_call(iterator, tf.constant(number)).numpy()
         taken, left = taken + number, left - number
-        ctx.reporter.at_step(taken)
+        ctx.reporter.at_step(taken, number * ctx.lanes.batch_size, computing)
         seconds = float(replicated.sum_over_ranks(np.array([time.perf_counter() - began]))[0]) / ctx.world_size
     validation_began = time.perf_counter()
     validation.run()

@@ -20,7 +20,10 @@ from .conftest import Composed
 @pytest.mark.parametrize(
     ("override", "parts"),
     [
-        ("model=resnt", ["Expected model to be one of cnn, dense, resnet, resnet_small.", "Received: model=resnt."]),
+        (
+            "model=resnt",
+            ["Expected model to be one of backbone, cnn, dense, resnet, resnet_small.", "Received: model=resnt."],
+        ),
         ("cluster=gpu5", ["gpu1, gpu4", "Received: cluster=gpu5."]),
         ("experiment=boats", ["cars, clothes, search", "experiment=boats"]),
         ("train.epoch=3", ["Unknown setting train.epoch. Did you mean train.epochs?", "--help train"]),
