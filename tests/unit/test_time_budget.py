@@ -54,7 +54,7 @@ def test_the_ranks_measure_before_they_train(tmp_path: Path, caplog: pytest.LogC
 
     def perform(task: RankTask) -> Outcome:
         asked.append(task)
-        return Outcome(RankResult(pace=PACE), 1)
+        return Outcome(RankResult(pace=PACE), 1, workers=2)
 
     task = _task(tmp_path, time_budget=1000.0)
     with caplog.at_level("INFO"):

@@ -12,7 +12,7 @@ from launch.program import run
     ("override", "message"),
     [
         ("train.epoch=3", "Unknown setting train.epoch. Did you mean train.epochs?"),
-        ("model=huge", "Expected model to be one of cnn, dense, resnet, resnet_small. Received: model=huge."),
+        ("model=huge", "Expected model to be one of backbone, cnn, dense, resnet, resnet_small. Received: model=huge."),
         ("train.epochs=three", "train.epochs must be a whole number; got 'three'."),
         ("data.image_size=0", "Expected data.image_size"),
     ],
