@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from distributed_cls.barrier import rendezvous
 from distributed_cls.barrier.control_line import ControlClient
+from distributed_cls.barrier.ports import held_port
 from distributed_cls.barrier.rank_process import RankProcess, environment
 from distributed_cls.barrier.warm_process import WarmProcess, WarmProcessGone, describe_exit
 from distributed_cls.contracts import events
@@ -28,6 +29,7 @@ from distributed_cls.contracts.events import (
     ProcessStarted,
 )
 from distributed_cls.contracts.orders import DumpStacks, Leave, Meet, Order, ReleaseRank, StartRank, StopRank
+from distributed_cls.errors import UserError
 
 _POLL_SECONDS = 0.05
 _RELEASE_SECONDS = 5.0  # for a process to go that has been let go
@@ -44,6 +46,7 @@ class AgentPlace:
     plugins: tuple[str, ...]  # modules that register models from outside the package
     reconnect_seconds: float
     warm_socket: str | None  # address of the warm process that all agents of a local master share
+    ports: range | None = None  # for TensorFlow's server of a rank; None: any that is free
 
 
 def run_agent(*, place: AgentPlace) -> str:
@@ -120,7 +123,11 @@ class Agent:
     def _meet(self, order: Meet) -> None:
         self._report(PhaseStarted(phase=Phase.RENDEZVOUS, host=self._host))
         self._port.close()
-        port = self._port.enter_context(rendezvous.held_port())
+        try:
+            port = self._port.enter_context(held_port(self._place.ports))
+        except UserError as error:
+            self._report(Failed(failure=FailureKind.USER, message=str(error)))
+            return
         self._report(Met(facts=rendezvous.local_facts(self._host, port, order.dataset, order.marker)))
 
     def _start(self, order: StartRank) -> None:

@@ -1,9 +1,9 @@
 """The control line between the driver and the agents of a crew: orders one way, reports the other.
 
-The driver listens on the one address that its executors already reach it at (``spark.driver.host``), never on all
-interfaces. A connection that is cut, or silent, ends nothing: the agent makes a new one, and what the other end does
-not have is sent again (``mailbox.py``). Only after ``reconnect_seconds`` is the other end given up: the driver takes
-the agent for lost, and the agent ends its rank.
+The driver listens where Spark's own driver does (``spark.driver.bindAddress``), and the agents connect to the address
+that its executors already reach it at (``spark.driver.host``). A connection that is cut, or silent, ends nothing: the
+agent makes a new one, and what the other end does not have is sent again (``mailbox.py``). Only after
+``reconnect_seconds`` is the other end given up: the driver takes the agent for lost, and the agent ends its rank.
 """
 
 import json
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from distributed_cls.barrier import channel as channels
 from distributed_cls.barrier.channel import AGENT, DRIVER, Channel
 from distributed_cls.barrier.mailbox import KEEP_ALIVE_SECONDS, SILENCE_SECONDS, Mailbox
+from distributed_cls.barrier.ports import listening
 from distributed_cls.contracts import orders
 from distributed_cls.contracts.events import Disconnected, Event, received
 from distributed_cls.contracts.orders import Order
@@ -56,16 +57,22 @@ class _Agent:
 class ControlServer:
     """The driver's end. ``reports`` has (attempt, event) of every agent, with its rank and the driver's time.
 
-    A lost agent is ``Disconnected``, of attempt -1.
+    A lost agent is ``Disconnected``, of attempt -1. bind: the address to listen on, where it is not ``host``, at which
+    the agents reach it; ports: those to choose from, any when None.
     """
 
     def __init__(
-        self, host: str, reconnect_seconds: float = 30.0, handshake_seconds: float = _HANDSHAKE_SECONDS
+        self,
+        host: str,
+        reconnect_seconds: float = 30.0,
+        handshake_seconds: float = _HANDSHAKE_SECONDS,
+        bind: str | None = None,
+        ports: range | None = None,
     ) -> None:
         self._reconnect_seconds, self._handshake_seconds = reconnect_seconds, handshake_seconds
         self.secret = secrets.token_hex(32)
         self.reports: queue.Queue[tuple[int, Event]] = queue.Queue()
-        self._server = socket.create_server((host, 0))
+        self._server = listening(bind or host, ports)
         self.address: tuple[str, int] = (host, self._server.getsockname()[1])
         self._agents: dict[int, _Agent] = {}
         self._lock = threading.Lock()

@@ -21,6 +21,7 @@ from distributed_cls.contracts.events import Event
 from distributed_cls.contracts.orders import Leave, Order
 from distributed_cls.spark import master, preflight
 from distributed_cls.spark.barrier import run_barrier
+from distributed_cls.spark.driver_address import DriverAddress
 from distributed_cls.spark.session import is_submitted
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ class Stage:
         self._spark, self._cluster, self.workers = spark, cluster, workers
         self._group = f"distributed_cls-{uuid.uuid4().hex}"
         self.error: Exception | None = None
-        host = spark.sparkContext.getConf().get("spark.driver.host", "127.0.0.1")
-        self._server = ControlServer(host, cluster.reconnect_timeout)
+        driver = DriverAddress.of(spark.sparkContext.getConf())
+        self._server = ControlServer(driver.host, cluster.reconnect_timeout, bind=driver.bind, ports=cluster.port_range)
         self._place = AgentPlace(
             self._server.address,
             self._server.secret,
@@ -51,6 +52,7 @@ class Stage:
             plugins,
             cluster.reconnect_timeout,
             warm,
+            cluster.port_range,
         )
         self._thread = threading.Thread(target=self._run, name="barrier-stage", daemon=True)
         self._thread.start()

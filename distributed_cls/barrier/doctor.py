@@ -19,6 +19,7 @@ from distributed_cls.contracts.doctor_report import Grade, Verdict
 from distributed_cls.errors import UserError
 from distributed_cls.spark import preflight
 from distributed_cls.spark.barrier import run_barrier
+from distributed_cls.spark.driver_address import DriverAddress
 from distributed_cls.spark.interruptible import run_interruptibly
 from distributed_cls.spark.java_errors import task_reason
 
@@ -36,7 +37,8 @@ def check(spark: "SparkSession", config: Config, folder: Path) -> list[Verdict]:
         # All of the cluster, not the part of it with which training would make do.
         preflight.check(spark, dataclasses.replace(config.cluster, min_workers=None))
         found.append(Verdict("slots", Grade.OK, f"{config.cluster.workers} for as many ranks"))
-        found += _examined(spark, config, folder, (conf["spark.driver.host"], int(conf["spark.driver.port"])))
+        host = DriverAddress.of(spark.sparkContext.getConf()).host
+        found += _examined(spark, config, folder, (host, int(conf["spark.driver.port"])))
     except UserError as refused:
         found.append(Verdict("slots and properties", Grade.FAULT, *_split(str(refused))))
         found.append(Verdict("ranks", Grade.UNKNOWN, "no barrier stage can start", "Mend this first."))
@@ -57,7 +59,7 @@ def _examined(spark: "SparkSession", config: Config, folder: Path, driver: tuple
     places = {setting: path for setting, path in places.items() if not storage.is_url(path)}
     try:
         with storage.marked(*places.values()) as marker:
-            text = _run(spark, cluster, places=places, marker=marker, driver=driver)
+            text = _run(spark, cluster, places=places, marker=marker, driver=driver, ports=cluster.port_range)
         return verdicts.judge(node_report.loads(text), cluster)
     except concurrent.futures.TimeoutError:
         remedy = "Look at Spark's page for tasks that wait; raise cluster.rendezvous_timeout."

@@ -22,6 +22,7 @@ import psutil
 
 import distributed_cls
 from distributed_cls.barrier import rendezvous
+from distributed_cls.barrier.ports import endpoint, held_port
 from distributed_cls.barrier.rank_process import environment
 from distributed_cls.contracts import node_report
 from distributed_cls.contracts.node_report import NodeReport, PeerFound, PlaceFound, ProbeResult
@@ -36,16 +37,24 @@ _PEER_SECONDS = 5.0
 _MIB = 2**20
 
 
-def examine(*, places: dict[str, str], marker: str, driver: tuple[str, int], threads: int, probe_seconds: float) -> str:
+def examine(
+    *,
+    places: dict[str, str],
+    marker: str,
+    driver: tuple[str, int],
+    threads: int,
+    probe_seconds: float,
+    ports: range | None = None,
+) -> str:
     """The reports of all tasks, as JSON text (``contracts/node_report.py``).
 
     places: folder by setting, in each of which the driver has left a file called ``marker``; driver: an address of it;
-    probe_seconds: limit of the attempt with TensorFlow.
+    probe_seconds: limit of the attempt with TensorFlow; ports: those to choose from, any when None.
     """
     from pyspark import BarrierTaskContext
 
     context = BarrierTaskContext.get()
-    with rendezvous.held_port() as port:
+    with held_port(ports) as port:
         own = _look_around(context.partitionId(), rendezvous.own_address(driver), port, places, marker)
         with _answering(port):
             everyone = _exchange(context, own)
@@ -111,7 +120,10 @@ def _look_at(setting: str, folder: Path, marker: str) -> PlaceFound:
 @contextlib.contextmanager
 def _answering(port: int) -> Iterator[None]:
     """Send every caller its byte back, where TensorFlow will listen later."""
-    with socket.create_server(("", port)) as server:
+    # As TensorFlow's own server does: at IPv6 addresses, too.
+    dual = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    with socket.create_server(("", port), family=family, dualstack_ipv6=dual) as server:
 
         def answer() -> None:
             with contextlib.suppress(OSError):  # the server is closed: all are done
@@ -138,7 +150,7 @@ def _reach(peer: NodeReport) -> PeerFound:
                 return PeerFound(peer.rank, trouble="something else answers at its port")
             return PeerFound(peer.rank, round(1000 * (time.perf_counter() - began), 3))
     except OSError as error:
-        return PeerFound(peer.rank, trouble=f"{peer.host}:{peer.port}: {reason_of(error)}")
+        return PeerFound(peer.rank, trouble=f"{endpoint(peer.host, peer.port)}: {reason_of(error)}")
 
 
 def _probe(everyone: Sequence[NodeReport], rank: int, threads: int, limit: float) -> ProbeResult:

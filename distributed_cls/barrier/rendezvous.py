@@ -1,16 +1,16 @@
 """How ranks meet: each says where it is and what it runs; all compare, and agree or refuse together."""
 
-import contextlib
 import json
 import os
 import platform
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Protocol
 
 import distributed_cls
+from distributed_cls.barrier.ports import endpoint
 from distributed_cls.contracts import manifest
 from distributed_cls.contracts.rank_facts import RankFacts
 from distributed_cls.errors import UserError
@@ -26,19 +26,6 @@ _MUST_AGREE = {
     "gpus": "Use nodes with as many GPUs, or set cluster.gpus_per_worker.",
 }
 NOT_INSTALLED = "not installed"
-
-
-@contextlib.contextmanager
-def held_port() -> Iterator[int]:
-    """Hold a free TCP port until the block ends.
-
-    The socket is bound with SO_REUSEADDR but does not listen, so TensorFlow's server can bind the same port while
-    nobody else is given it (Linux). Probing a port and letting it go, as is common, leaves a gap to lose it in.
-    """
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("", 0))
-        yield holder.getsockname()[1]
 
 
 def local_facts(host: str, port: int, dataset: str, marker: str) -> RankFacts:
@@ -109,7 +96,7 @@ class Reachable(Protocol):
 
 def tf_config(everyone: Sequence[Reachable], rank: int) -> str:
     """TF_CONFIG for ``rank``: IP addresses, because TensorFlow cannot resolve the pod names of Kubernetes."""
-    workers = [f"{facts.host}:{facts.port}" for facts in everyone]
+    workers = [endpoint(facts.host, facts.port) for facts in everyone]
     return json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}})
 
 

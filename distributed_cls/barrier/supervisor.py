@@ -43,7 +43,7 @@ def run_ranks(spark: "SparkSession", task: RankTask, crew: Crew, listen: Listene
     Raises UserError for what the user can fix, RunError when no further attempt is made.
     """
     cluster = task.config.cluster
-    preflight.check_properties(spark.sparkContext.getConf(), cluster)
+    preflight.check_properties(spark, cluster)
     task = dataclasses.replace(task, threads=preflight.threads_per_rank(spark, cluster))
     job = Job(uuid.uuid4().hex, task)
     history: list[AttemptStatus] = []

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from distributed_cls.config.section import Section, setting
 
+_LEAST_PORT, _LAST_PORT = 1024, 65535  # those below need rights that Spark's tasks do not have
+
 
 @dataclass
 class ClusterConfig(Section):
@@ -30,6 +32,10 @@ class ClusterConfig(Section):
     spark: dict[str, str] = setting({}, "further Spark properties, by their full names")
     allow_plaintext_gradients: bool = setting(
         False, "train although Spark's traffic is encrypted and TensorFlow's, which carries the gradients, cannot be"
+    )
+    ports: str | None = setting(
+        None,
+        "TCP ports, first-last, of the control line on the driver and of TensorFlow on the workers; null: any free one",
     )
     shard_cache: str | None = setting(
         None, "folder on each worker for copies of a remote data set's shards; null: one in its temporary folder"
@@ -67,11 +73,23 @@ class ClusterConfig(Section):
             self._refuse_master(self.master)
         if self.least_workers > self.workers:
             self.refuse("min_workers", self.min_workers, f"at most cluster.workers={self.workers}")
+        if self.ports is not None and not self.port_range:
+            expected = f"first-last, from {_LEAST_PORT} to {_LAST_PORT}"
+            self.refuse("ports", self.ports, expected, "Set cluster.ports=40000-40099.")
 
     @property
     def least_workers(self) -> int:
         """The fewest ranks that train together."""
         return self.workers if self.min_workers is None else self.min_workers
+
+    @property
+    def port_range(self) -> range | None:
+        """The ports of ``ports``; None where any will do, empty where it is no range of ports."""
+        if self.ports is None:
+            return None
+        found = re.fullmatch(r"(\d{1,5})-(\d{1,5})", self.ports)
+        first, last = (int(found[1]), int(found[2])) if found else (0, 0)
+        return range(first, last + 1) if first >= _LEAST_PORT and last <= _LAST_PORT else range(0)
 
     def require_master(self) -> None:
         """Raise UserError where the choice leaves the master to the command line, which has not given one."""

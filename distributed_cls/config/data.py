@@ -51,12 +51,14 @@ class DataConfig(Section):
         at_least=0,
         at_most=24,
     )
-    path_column: str = setting("path", "source=table, parquet: column with the path of an image")
-    label_column: str = setting("label", "source=table, parquet: column with its class")
-    split_column: str = setting("split", "source=table, parquet: column with train, val or test; may be missing")
-    bytes_column: str = setting("image", "source=parquet: column with the encoded image")
+    path_column: str = setting("path", "source=table, parquet, dataframe: column with the path of an image")
+    label_column: str = setting("label", "source=table, parquet, dataframe: column with its class")
+    split_column: str = setting(
+        "split", "source=table, parquet, dataframe: column with train, val or test; may be missing"
+    )
+    bytes_column: str = setting("image", "source=parquet, dataframe: column with the encoded image")
     group_column: str | None = setting(
-        None, "source=table, parquet: column whose equal values keep images in one split; null: no groups"
+        None, "source=table, parquet, dataframe: column whose equal values keep images in one split; null: no groups"
     )
     group_pattern: str | None = setting(
         None,

@@ -1,17 +1,21 @@
-"""How the model reaches executors that do not see the driver's disk."""
+"""How the model, and the code that runs it, reach executors that do not see the driver's disk."""
 
+import atexit
 import dataclasses
 import functools
 import io
+import shutil
 import tarfile
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distributed_cls.contracts.export import Export
+from distributed_cls.spark import scratch
 from distributed_cls.spark.master import on_this_machine
 
 if TYPE_CHECKING:
+    from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
 
@@ -36,6 +40,19 @@ def ship_to_executors(spark: "SparkSession", export: Export) -> Export:
         archive.add(export.folder, arcname="model")
     values = {item.name: getattr(export, item.name) for item in dataclasses.fields(Export)}
     return BroadcastExport(**values, packed=spark.sparkContext.broadcast(packed.getvalue()))
+
+
+def ship_package(spark: "SparkSession") -> None:
+    """Let the executors of a session that is not ours run this package as the driver has it; once for each session."""
+    if not on_this_machine(str(spark.sparkContext.master)):
+        _ship_package(spark.sparkContext)
+
+
+@functools.lru_cache(maxsize=1)
+def _ship_package(context: "SparkContext") -> None:
+    folder = Path(tempfile.mkdtemp(prefix="distributed_cls-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # executors that come later fetch it as well
+    context.addPyFile(str(scratch.package_zip(folder)))
 
 
 _FOLDERS: list[tempfile.TemporaryDirectory[str]] = []  # kept until the worker ends, which removes them

@@ -4,6 +4,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from distributed_cls.spark.resources import rank_profile
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -21,13 +23,11 @@ def run_barrier(
     ``group`` is the job group by which the stage can be cancelled. With GPUs each task sees its own as
     CUDA_VISIBLE_DEVICES. Raises whatever Spark raises when a task fails.
     """
-    from spark_tensorflow_distributor import MirroredStrategyRunner
+    from distributed_cls.spark.profiled_runner import ProfiledRunner
 
-    _silence_logger("MirroredStrategyRunner")
+    _silence_logger(ProfiledRunner.__name__)
     spark.sparkContext.setJobGroup(group, "distributed_cls: train and evaluate")
-    runner = MirroredStrategyRunner(
-        num_slots=world_size * max(1, gpus_per_worker), use_gpu=gpus_per_worker > 0, use_custom_strategy=True
-    )
+    runner = ProfiledRunner(world_size, gpus_per_worker, rank_profile(spark, gpus_per_worker))
     answer: str = runner.run(function, **arguments)
     return answer
 

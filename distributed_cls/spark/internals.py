@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from py4j.java_gateway import JavaGateway, JVMView
     from pyspark import SparkContext
+    from pyspark.resource import ResourceProfile
     from pyspark.sql import SparkSession
 
 
-def max_concurrent_tasks(spark: "SparkSession") -> int:
-    """Tasks of the default resource profile that can run at once now, with their cores and their GPUs."""
+def max_concurrent_tasks(spark: "SparkSession", profile: "ResourceProfile | None" = None) -> int:
+    """Tasks of a resource profile (None: the session's own) that can run at once now, with their cores and GPUs."""
     context = spark.sparkContext._jsc.sc()
-    return int(context.maxNumConcurrentTasks(context.resourceProfileManager().defaultResourceProfile()))
+    manager = context.resourceProfileManager()
+    if profile is None:
+        return int(context.maxNumConcurrentTasks(manager.defaultResourceProfile()))
+    manager.addResourceProfile(profile._java_resource_profile)  # without effect when it is known
+    return int(context.maxNumConcurrentTasks(profile._java_resource_profile))
 
 
 def executors(spark: "SparkSession") -> int:

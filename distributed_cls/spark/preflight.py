@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from distributed_cls.config import ClusterConfig
 from distributed_cls.errors import UserError
-from distributed_cls.spark import internals, master
+from distributed_cls.spark import internals, master, resources
 
 if TYPE_CHECKING:
     from pyspark import SparkConf
@@ -22,14 +22,15 @@ _QUIET_SECONDS = 5.0  # of waiting, before a line says for what
 
 def check(spark: "SparkSession", cluster: ClusterConfig) -> None:
     """Refuse with one line what a barrier stage of ``cluster`` cannot run on; wait for the fewest slots that do."""
-    check_properties(spark.sparkContext.getConf(), cluster)
+    check_properties(spark, cluster)
     least = cluster.least_workers
     if (found := _await_slots(spark, cluster, least)) < least:
         raise _too_few(spark, cluster, found)
 
 
-def check_properties(conf: "SparkConf", cluster: ClusterConfig) -> None:
+def check_properties(spark: "SparkSession", cluster: ClusterConfig) -> None:
     """Refuse properties of the session that a barrier stage cannot run with."""
+    conf = spark.sparkContext.getConf()
     if _is_on(conf, "spark.dynamicAllocation.enabled"):
         raise UserError(
             "Expected a fixed set of executors for a barrier stage. Received: spark.dynamicAllocation.enabled=true. "
@@ -42,12 +43,7 @@ def check_properties(conf: "SparkConf", cluster: ClusterConfig) -> None:
             f"encrypted. Received: {encrypted[0]}=true. On a network that you trust set "
             "cluster.allow_plaintext_gradients=true."
         )
-    amount = conf.get("spark.task.resource.gpu.amount", None)
-    if cluster.gpus_per_worker and (amount is None or float(amount) != cluster.gpus_per_worker):
-        raise UserError(
-            f"Expected spark.task.resource.gpu.amount={cluster.gpus_per_worker} (cluster.gpus_per_worker). "
-            f"Received: spark.task.resource.gpu.amount={amount}. Set both to the same number."
-        )
+    resources.check_gpus(spark, cluster)
 
 
 def _is_on(conf: "SparkConf", name: str) -> bool:
@@ -75,7 +71,8 @@ def wait_for_slots(spark: "SparkSession", cluster: ClusterConfig) -> int:
 
 def has_all_slots(spark: "SparkSession", cluster: ClusterConfig) -> bool:
     """Whether the executors offer a slot for each worker now."""
-    return internals.max_concurrent_tasks(spark) >= cluster.workers
+    profile = resources.rank_profile(spark, cluster.gpus_per_worker)
+    return internals.max_concurrent_tasks(spark, profile) >= cluster.workers
 
 
 def _await_slots(spark: "SparkSession", cluster: ClusterConfig, wanted: int) -> int:
@@ -87,7 +84,8 @@ def _await_slots(spark: "SparkSession", cluster: ClusterConfig, wanted: int) -> 
     began = time.monotonic()
     limit = 0.0 if master.is_local(used) else cluster.slot_timeout
     said = False
-    while (found := internals.max_concurrent_tasks(spark)) < wanted:
+    profile = resources.rank_profile(spark, cluster.gpus_per_worker)
+    while (found := internals.max_concurrent_tasks(spark, profile)) < wanted:
         waited = time.monotonic() - began
         if waited >= limit:
             break

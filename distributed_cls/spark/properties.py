@@ -4,6 +4,7 @@ from pathlib import Path
 
 from distributed_cls.config import ClusterConfig
 from distributed_cls.spark.master import on_this_machine, with_slots
+from distributed_cls.spark.resources import EXECUTOR_GPUS
 
 # On a local master Java hands work to Python processes on the same cores, and should leave these to them: the quick
 # compiler and the collector without threads of its own. Spark's start and two small jobs then take 0.5 to 0.6 of the
@@ -62,12 +63,9 @@ def job_properties(cluster: ClusterConfig, master: str | None) -> dict[str, str]
     if master:
         wanted["spark.master"] = master
     if cluster.gpus_per_worker:
-        wanted |= {
-            "spark.task.resource.gpu.amount": str(cluster.gpus_per_worker),
-            # The distributor reads CUDA_VISIBLE_DEVICES as well as it sets it: a worker that was used before would
-            # give the second attempt an index into the one device of the first.
-            "spark.python.worker.reuse": "false",
-        }
+        # The distributor reads CUDA_VISIBLE_DEVICES as well as it sets it: a worker that was used before would give the
+        # second attempt an index into the one device of the first.
+        wanted["spark.python.worker.reuse"] = "false"
     return wanted | _own(cluster)
 
 
@@ -94,7 +92,7 @@ def _local_gpu_properties(cluster: ClusterConfig, scratch: Path) -> dict[str, st
     """How Spark's one worker here finds its GPUs; on a real cluster its administrator has set this."""
     total = str(cluster.workers * cluster.gpus_per_worker)
     return {
-        "spark.executor.resource.gpu.amount": total,
+        EXECUTOR_GPUS: total,
         "spark.worker.resource.gpu.amount": total,
         "spark.worker.resource.gpu.discoveryScript": str(scratch / GPU_SCRIPT),
     }

@@ -44,12 +44,13 @@ _ANYWHERE = Path("scratch")  # in the place of the scratch folder when two sessi
 class Session:
     """One Spark session, started when it is first needed and stopped with everything that belongs to it.
 
-    A session that was there before (a notebook's, Databricks') is used instead and never stopped, nor is its JVM.
-    ``folder`` takes Spark's log and, while it runs, its temporary files.
+    A session that was there before (``given``, or the active one of a notebook or of Databricks) is used instead and
+    never stopped, nor is its JVM. ``folder`` takes Spark's log and, while it runs, its temporary files.
     """
 
-    def __init__(self, cluster: ClusterConfig, folder: Path) -> None:
+    def __init__(self, cluster: ClusterConfig, folder: Path, given: "SparkSession | None" = None) -> None:
         self.cluster = cluster
+        self._given = given
         self._folder = folder.absolute()
         self._spark: SparkSession | None = None
         self._found = False  # it was there before
@@ -97,7 +98,7 @@ class Session:
     # ── a session that was there before ──────────────────────────────────────────────────────────────────────────────
 
     def _find(self) -> "SparkSession | None":
-        spark = _running_session()
+        spark = self._given or running_session()
         if spark is None:
             return None
         self._found = True
@@ -191,7 +192,7 @@ def differences(spark: "SparkSession", cluster: ClusterConfig) -> list[str]:
     return [f"{key}={given[key]} (wanted {value})" for key, value in wanted.items() if given[key] != value]
 
 
-def _running_session() -> "SparkSession | None":
+def running_session() -> "SparkSession | None":
     """The session of this process that somebody has started before; UserError when it has no barrier stages."""
     if internals.active_context() is not None:
         from pyspark.sql import SparkSession

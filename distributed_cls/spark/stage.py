@@ -33,8 +33,8 @@ def run(
 def needs_cpu_profile(conf: dict[str, str], master: str | None) -> bool:
     """Whether the session's tasks ask for more than one core, so that fewer would run at once than there are cores.
 
-    Ranks need GPUs, or several cores; the tasks of preparation and prediction do not. Spark accepts a profile of tasks
-    alone wherever it has executors; with dynamic allocation it would start new executors for it.
+    So an administrator may have set it for GPUs; the tasks of preparation and prediction need none. Spark accepts a
+    profile of tasks alone wherever it has executors; with dynamic allocation it would start new executors for it.
     """
     if is_local(master) or conf.get("spark.dynamicAllocation.enabled", "false").lower() == "true":
         return False

@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyspark
@@ -43,12 +43,19 @@ class Standalone:
         self._log = self._run("master", "master.Master", "--port", "0")
         self.url: str = wait_for(lambda: _word_after(self._log, "Starting Spark master at "), "the master")
 
-    def add_worker(self, *arguments: str, cores: int = 1, megabytes: int = 1024, within: Sequence[str] = ()) -> None:
-        """Start a worker that ``within`` (a command such as ``unshare``) starts; return when it has registered."""
+    def add_worker(
+        self, cores: int = 1, within: Sequence[str] = (), properties: Mapping[str, str] | None = None
+    ) -> None:
+        """Start a worker that ``within`` (a command such as ``unshare``) starts; return when it has registered.
+
+        properties: of the worker, such as what it has of GPUs.
+        """
         self._workers += 1
         name = f"worker-{self._workers}"
-        place = ["-c", str(cores), "-m", f"{megabytes}m", "-d", str(self._folder / name)]
-        self._run(name, "worker.Worker", *place, *arguments, self.url, within=within)
+        settings = self._folder / f"{name}.conf"
+        settings.write_text("".join(f"{key} {value}\n" for key, value in (properties or {}).items()), encoding="utf-8")
+        place = ["-c", str(cores), "-m", "1g", "-d", str(self._folder / name), "--properties-file", str(settings)]
+        self._run(name, "worker.Worker", *place, self.url, within=within)
         wait_for(lambda: self._log.read_text().count("Registering worker") == self._workers, name)
 
     def stop(self) -> None:

@@ -1,8 +1,10 @@
-"""A stage on two GPUs that Spark hands out but TensorFlow does not see: ``gpu_program.py FOLDER DATA FINGERPRINT``.
+"""A stage on two GPUs that Spark hands out but TensorFlow does not see.
+
+    gpu_program.py FOLDER DATA FINGERPRINT MASTER
 
 Prints as one line of JSON: how many tasks of a plain stage ran at once on four cores and two GPUs, the devices that
 each rank's warm process was given, how the stage ended, and the slots of the next trial's session, which has one worker
-and one GPU.
+and may have one GPU.
 """
 
 import contextlib
@@ -22,7 +24,7 @@ from distributed_cls.contracts.events import AttemptStarted, Event, Met
 from distributed_cls.contracts.rank_task import RankTask, Step
 from distributed_cls.errors import UserError
 from distributed_cls.models.dense import DenseConfig
-from distributed_cls.spark import preflight, stage
+from distributed_cls.spark import internals, preflight, resources, stage
 from distributed_cls.spark.session import Session
 
 
@@ -40,8 +42,11 @@ def _at_once(items: Iterable[tuple[str, int]]) -> Iterator[int]:
 
 
 def main() -> None:
-    folder, data, fingerprint = sys.argv[1:]
-    cluster = ClusterConfig(name="gpus", master="local-cluster[1,4,1024]", workers=2, gpus_per_worker=1)
+    folder, data, fingerprint, master = sys.argv[1:]
+    here = master.startswith("local-cluster")
+    # On a cluster its administrator says how many GPUs an executor has, and how it finds them.
+    spark = {} if here else {"spark.executor.resource.gpu.amount": "2"}
+    cluster = ClusterConfig(name="gpus", master=master, workers=2, gpus_per_worker=1, spark=spark)
     config = Config(
         data=DataConfig(image_size=8), model=DenseConfig(units=[4]), train=TrainConfig(batch_size=16), cluster=cluster
     )
@@ -80,11 +85,10 @@ def main() -> None:
 def _next_trial(session: Session, folder: Path) -> int:
     """The slots of a trial with one worker, when they have been waited for."""
     cluster = dataclasses.replace(session.cluster, workers=1)
-    assert not session.fits(cluster)
     trial = Session(cluster, folder)
     try:
         preflight.check(trial.spark, cluster)
-        return preflight.internals.max_concurrent_tasks(trial.spark)
+        return internals.max_concurrent_tasks(trial.spark, resources.rank_profile(trial.spark, 1))
     finally:
         trial.stop()
 

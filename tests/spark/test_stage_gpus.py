@@ -1,13 +1,16 @@
-"""Who gets which GPU, on a machine that only says that it has two."""
+"""Who gets which GPU, on machines that only say that they have two: preparation on all cores, each rank on a GPU."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyspark
+import pytest
 
+from tests.end_to_end import standalone
 from tests.patience import PATIENCE
 from tests.shards import records, write_dataset
 
@@ -21,7 +24,23 @@ esac
 """
 
 
-def test_each_rank_gets_a_gpu_of_its_own_and_a_missing_driver_is_one_error(tmp_path: Path) -> None:
+@pytest.fixture(params=["local-cluster", "standalone"])
+def master(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A master whose one worker has four cores and two GPUs, as Spark's discovery script says."""
+    if request.param == "local-cluster":
+        yield "local-cluster[1,4,1024]"
+        return
+    script = tmp_path / "find_gpus.sh"
+    script.write_text("""#!/bin/sh\necho '{"name": "gpu", "addresses": ["0", "1"]}'\n""", encoding="utf-8")
+    script.chmod(0o755)
+    gpus = {"spark.worker.resource.gpu.amount": "2", "spark.worker.resource.gpu.discoveryScript": str(script)}
+    (tmp_path / "cluster").mkdir()
+    with standalone.running(tmp_path / "cluster") as cluster:
+        cluster.add_worker(cores=4, properties=gpus)
+        yield cluster.url
+
+
+def test_each_rank_gets_a_gpu_of_its_own_and_a_missing_driver_is_one_error(tmp_path: Path, master: str) -> None:
     installed = Path(pyspark.__file__).parent / "work"
     before = set(installed.glob("*"))
     parts = [records(count, seed=count) for count in (32, 31, 12, 11)]
@@ -39,6 +58,7 @@ def test_each_rank_gets_a_gpu_of_its_own_and_a_missing_driver_is_one_error(tmp_p
             str(tmp_path / "run"),
             str(tmp_path / "data"),
             content.fingerprint,
+            master,
         ],
         env={
             **environment,
@@ -60,6 +80,6 @@ def test_each_rank_gets_a_gpu_of_its_own_and_a_missing_driver_is_one_error(tmp_p
         "Expected TensorFlow to see 1 GPU(s) on every worker (cluster.gpus_per_worker). Received: 0."
     )
     assert "\n" not in told["error"]
-    assert told["next_trial"] == 1, "its executors have one GPU"
+    assert told["next_trial"] == (1 if master.startswith("local-cluster") else 2), "the slots are the GPUs"
     assert set(installed.glob("*")) == before, "Spark's workers write below the run's temporary folder"
     assert not (tmp_path / "run" / ".spark").exists()

@@ -1,60 +1,17 @@
-"""How ranks meet: ports that are held, facts that must agree."""
+"""How ranks meet: facts that must agree."""
 
 import dataclasses
 import json
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 import distributed_cls
-from distributed_cls.barrier.rendezvous import held_port, local_facts, own_address, refusal, tf_config
+from distributed_cls.barrier.rendezvous import local_facts, own_address, refusal, tf_config
 from distributed_cls.contracts import rank_facts
 from distributed_cls.contracts.rank_facts import RankFacts
-from tests.patience import PATIENCE
 from tests.shards import records, write_dataset
-
-_LISTEN = """
-import socket, sys
-server = socket.socket()
-server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-server.bind(("", int(sys.argv[1])))
-server.listen()
-print("listening", flush=True)
-server.accept()[0].sendall(b"hello")
-"""
-
-
-def test_a_held_port_can_be_listened_on_by_the_child_that_knows_it() -> None:
-    with held_port() as port:
-        child = subprocess.Popen([sys.executable, "-c", _LISTEN, str(port)], stdout=subprocess.PIPE)
-        try:
-            assert child.stdout is not None
-            assert child.stdout.readline() == b"listening\n"
-            with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as peer:
-                assert peer.recv(5) == b"hello"
-            assert child.wait(PATIENCE) == 0
-        finally:
-            child.kill()
-            child.communicate()
-
-
-def test_nobody_else_is_given_a_held_port() -> None:
-    with held_port() as port, held_port() as other:
-        assert port != other
-        given = []
-        for _ in range(2000):
-            with socket.socket() as probe:
-                probe.bind(("", 0))
-                given.append(probe.getsockname()[1])
-        assert port not in given
-        with socket.socket() as stranger, pytest.raises(OSError, match="in use"):
-            stranger.bind(("", port))
-    with socket.socket() as stranger:
-        stranger.bind(("", port))  # free again
-
 
 FACTS = RankFacts(
     host="10.0.0.1",
@@ -127,6 +84,11 @@ def test_tf_config_lists_all_ranks_in_order() -> None:
         "cluster": {"worker": ["10.0.0.1:4000", "10.0.0.2:5000"]},
         "task": {"type": "worker", "index": 1},
     }
+
+
+def test_an_ipv6_address_stands_in_brackets() -> None:
+    everyone = [FACTS, dataclasses.replace(OTHER, host="fd00::2")]
+    assert json.loads(tf_config(everyone, 0))["cluster"]["worker"] == ["10.0.0.1:4000", "[fd00::2]:5000"]
 
 
 def test_the_own_address_is_the_one_towards_the_driver() -> None:

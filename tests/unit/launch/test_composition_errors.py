@@ -68,7 +68,7 @@ from .conftest import Composed
         ("cluster=standalone", ["Expected cluster.master to be", "spark://host:port", "Set cluster.master=…"]),
         ("train.epochs=[", ["brackets and quotes closed. Received: train.epochs=[."]),
         ("train.batch_size=1", ["Expected train.batch_size to be at least cluster.workers=2"]),
-        ("data.source=web", ["Expected data.source to be one of digits, fashion_mnist, folder"]),
+        ("data.source=web", ["Expected data.source to be one of dataframe, digits, fashion_mnist"]),
     ],
 )
 def test_a_wrong_command_line_is_answered_in_one_line(composed: Composed, override: str, parts: list[str]) -> None:

@@ -75,7 +75,7 @@ def test_values_from_the_command_line_keep_their_types(composed: Composed) -> No
         (["data.split=[0.5,0.2,0.2]"], "sum to 1"),
         (["data.name=a/b"], "data.name to be letters"),
         (["data=folder"], "data.path to be a folder with one sub-folder of images per class"),
-        (["data.source=web"], "data.source to be one of digits, fashion_mnist"),
+        (["data.source=web"], "data.source to be one of dataframe, digits, fashion_mnist"),
         (["train.batch_size=1"], "at least cluster.workers=2"),
         (["train.batch_size=67"], "at least 2 lanes (train.lanes), one for each replica, and has 1"),
         (["cluster.workers=2", "cluster.gpus_per_worker=3", "train.batch_size=202"], "Set train.batch_size=198."),

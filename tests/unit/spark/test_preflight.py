@@ -11,6 +11,8 @@ from distributed_cls.config import ClusterConfig
 from distributed_cls.errors import UserError
 from distributed_cls.spark import internals, preflight
 
+_GPUS = "spark.executor.resource.gpu.amount"
+
 
 def session(master: str = "spark://node:7077", **properties: str) -> Any:
     return SimpleNamespace(sparkContext=SimpleNamespace(master=master, getConf=lambda: properties))
@@ -28,7 +30,7 @@ def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def _found(monkeypatch: pytest.MonkeyPatch, *slots: int) -> None:
     """Slots at each look; the last number from then on."""
     answers = itertools.chain(slots, itertools.repeat(slots[-1]))
-    monkeypatch.setattr(internals, "max_concurrent_tasks", lambda _: next(answers))
+    monkeypatch.setattr(internals, "max_concurrent_tasks", lambda *_: next(answers))
 
 
 def test_slots_are_waited_for_and_a_long_wait_is_told_once(
@@ -115,15 +117,20 @@ def test_too_few_slots_are_refused_after_the_limit_and_at_once_on_a_local_master
         ({"spark.dynamicAllocation.enabled": "TRUE"}, 0, "Set spark.dynamicAllocation.enabled=false."),
         ({"spark.ssl.enabled": "true"}, 0, "Received: spark.ssl.enabled=true."),
         ({"spark.network.crypto.enabled": "True"}, 0, "set cluster.allow_plaintext_gradients=true."),
-        ({}, 1, "Expected spark.task.resource.gpu.amount=1 (cluster.gpus_per_worker). Received: "),
-        ({"spark.task.resource.gpu.amount": "0.5"}, 1, "Received: spark.task.resource.gpu.amount=0.5."),
-        ({"spark.task.resource.gpu.amount": "1.5"}, 1, "Received: spark.task.resource.gpu.amount=1.5."),
+        ({}, 1, "Expected spark.executor.resource.gpu.amount of at least 1 (cluster.gpus_per_worker). Received: "),
+        ({_GPUS: "1"}, 2, "Received: spark.executor.resource.gpu.amount=1. Set it in cluster.spark to the GPUs that"),
+        ({"spark.task.resource.gpu.amount": "1"}, 1, "Received: spark.executor.resource.gpu.amount=0."),
     ],
 )
 def test_properties_that_a_barrier_stage_cannot_run_on(properties: dict[str, str], gpus: int, message: str) -> None:
     with pytest.raises(UserError) as raised:
         preflight.check(session(**properties), ClusterConfig(gpus_per_worker=gpus))
     assert message in str(raised.value)
+
+
+def test_tasks_in_the_driver_get_no_gpus() -> None:
+    with pytest.raises(UserError, match=r"Received: local\[4\], whose tasks run in the driver\. Set cluster\.master="):
+        preflight.check(session("local[4]", **{_GPUS: "4"}), ClusterConfig(gpus_per_worker=1))
 
 
 @pytest.mark.parametrize("cluster", [{"allow_plaintext_gradients": True}, {"workers": 1}])

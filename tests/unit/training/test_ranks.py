@@ -19,7 +19,7 @@ import pytest
 import tensorflow as tf
 from sklearn.metrics import log_loss, roc_auc_score
 
-from distributed_cls.barrier.rendezvous import held_port
+from distributed_cls.barrier.ports import held_port
 from distributed_cls.config import ClusterConfig, Config, DataConfig, TrainConfig
 from distributed_cls.contracts import checkpoint, codec, events
 from distributed_cls.contracts.events import EpochEnded, Event, Finished, MistakesFound
