@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distributed_cls.config import Config
 from distributed_cls.contracts import checkpoint
-from distributed_cls.contracts.events import EpochEnded, Event
+from distributed_cls.contracts.events import EpochEnded, Event, TrainProgressed
 from distributed_cls.contracts.trials_table import TrialStatus
 from distributed_cls.errors import EndRequested
 from distributed_cls.evaluation.history import read_history
@@ -22,6 +22,7 @@ class TrialWatch:
     def __init__(self, config: Config, sweep: Sweep, number: int, folder: Path) -> None:
         self._config, self._sweep, self._number = config, sweep, number
         self._began = time.monotonic()
+        self._epochs = config.train.epochs + config.train.fine_tune_epochs
         self._accuracies = _accuracies_before(folder)  # of the val split, by epoch
         self._judged = False
         self._asked_to_end = False
@@ -40,6 +41,8 @@ class TrialWatch:
     def __call__(self, event: Event) -> None:
         if self._asked_to_end:  # what the ranks still report while they end
             return
+        if isinstance(event, TrainProgressed) and self._config.train.time_budget is not None:
+            self._epochs = event.epochs  # which the ranks have measured
         if isinstance(event, EpochEnded) and event.split == "val" and self._config.job.name in _TRAINING:
             self._accuracies[event.epoch] = event.values.accuracy
             self._judged = False
@@ -49,7 +52,7 @@ class TrialWatch:
 
     def _judge(self) -> None:
         self._judged, curve = True, self.curve
-        if curve and len(curve) < self._config.train.epochs + self._config.train.fine_tune_epochs:
+        if curve and len(curve) < self._epochs:
             others = [row for row in self._sweep.rows if row.trial != self._number]
             began: list[Sequence[float]] = [row.curve for row in others if not row.failed]
             done: list[Sequence[float]] = [row.curve for row in others if row.done]
