@@ -1,4 +1,4 @@
-"""The two ways in which a run can end badly, and how each is told."""
+"""The ways in which a run can end before it is done, and how each is told."""
 
 
 class UserError(ValueError):
@@ -10,3 +10,7 @@ class UserError(ValueError):
 
 class RunError(RuntimeError):
     """Anything else that ends a run: exit code 1, with the failing rank and where its log is."""
+
+
+class EndRequested(BaseException):
+    """Whoever watches a run wants no more of it: it ends as after Ctrl-C, with a checkpoint."""

@@ -99,6 +99,7 @@ def _perform_one(
         run.status(counted)
         run.tracking(counted)
         view(counted)
+        run.watch(counted)
 
     try:
         return run_ranks(spark, task, crew, listen), recorder

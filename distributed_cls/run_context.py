@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from distributed_cls import storage
 from distributed_cls.config import Config, to_dict
+from distributed_cls.contracts.events import Event
 from distributed_cls.contracts.summary import Summary
 from distributed_cls.run import tracking
 from distributed_cls.run.progress import Display
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from distributed_cls.barrier.crew import CrewHolder
+
+
+def _watches_nothing(event: Event) -> None:
+    """What watches a run by itself."""
 
 
 @dataclass
@@ -31,6 +36,7 @@ class Run:
     command: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     crews: "CrewHolder | None" = None  # of a sweep, whose trials share a crew
+    watch: Callable[[Event], None] = _watches_nothing  # sees every event of the ranks; may raise EndRequested
     given: frozenset[str] = frozenset()  # settings and groups of the command line, by dotted name
     seconds: dict[str, float] = field(default_factory=dict)  # per stage
     began: float = field(default_factory=time.monotonic)

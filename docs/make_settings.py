@@ -50,6 +50,7 @@ _ABOUT = {
     "[report.md](report.md#confidence) has the rest.",
     "suspects": "`job=suspects`. [report.md](report.md#suspected-labels) has the rest.",
     "tracking": "TensorBoard and MLflow. [operations.md](operations.md#tracking) has the rest.",
+    "sweep": "`python -m launch -m …`. [training.md](training.md#sweeps) has the rest.",
     "predict": "`job=predict` and `job=stream`. [serving.md](serving.md) has the rest.",
     "stream": "`job=stream`.",
     "serve": "`job=serve`. [serving.md](serving.md#how-it-behaves) tells how the limits work together.",
@@ -61,7 +62,7 @@ Hydra, which reads the command line, has settings of its own. These are the usef
 
 | setting | default | meaning |
 |---|---|---|
-| `resume` | | go on with the run in this folder, under the settings that it was started with |
+| `resume` | | go on with the run, or with `-m` the sweep, in this folder, under the settings that it was started with |
 | `hydra.run.dir` | `runs/<date>/<time>-…` | folder of the run |
 | `hydra.sweep.dir` | `runs/<date>/<time>-sweep` | folder of a sweep (`-m`) |
 | `hydra.verbose` | `false` | `true`: debug lines in the terminal and in `launch.log` |

@@ -50,12 +50,13 @@ def _launch(arguments: list[str]) -> int:
     import hydra
     from omegaconf import DictConfig
 
-    from launch import composition, exit_codes, flags, help, logs, resume, schema, text_values, trial
+    from launch import composition, exit_codes, flags, help, logs, resume, schema, text_values, trial, trial_launcher
 
     launcher = trial.Launcher()
 
     def command() -> None:
         schema.register()
+        trial_launcher.register(launcher)
         if help.wanted(arguments):
             help.print_help(arguments)
             return

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from hydra.errors import HydraException
@@ -15,11 +15,13 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.markup import escape
 
 from distributed_cls import storage
+from distributed_cls.contracts.trials_table import TrialStatus
 from distributed_cls.errors import RunError, UserError
 from distributed_cls.run.progress import console
 from distributed_cls.spark import yarn_attempts
 from launch.composition_errors import one_line
 from launch.resume import command_for
+from launch.sweep_state import Sweep
 from launch.trial import Launcher
 
 log = logging.getLogger(__name__)
@@ -61,8 +63,8 @@ def _run(command: Callable[[], object], launcher: Launcher) -> int:
     try:
         yarn_attempts.refuse_again()
         _do(command, launcher)
-        if launcher.sweep_folder is not None:
-            return _end_sweep(launcher)
+        if launcher.sweep is not None:
+            return _end_sweep(launcher.sweep, launcher.errors)
         for error in launcher.errors:
             raise error
         return DONE
@@ -89,7 +91,7 @@ def _do(command: Callable[[], object], launcher: Launcher) -> None:
         command()
     except ValueError as error:
         # Optuna's, at the end of a search in which no trial has an accuracy; the table of trials says why.
-        if not launcher.rows or "No trials are completed" not in str(error):
+        if launcher.sweep is None or "No trials are completed" not in str(error):
             raise
 
 
@@ -121,24 +123,33 @@ def _print_error(message: str) -> None:
 
 def _say_interrupted(how: str, launcher: Launcher) -> None:
     _print_error(f"{how}; all processes of the run are being stopped")
-    command = command_for(launcher.folder) if launcher.folder is not None and launcher.sweep_folder is None else None
+    folder = launcher.sweep.folder if launcher.sweep else launcher.folder
+    command = command_for(folder) if folder is not None else None
     if command:
         with contextlib.suppress(OSError, SystemExit):
             console.print(f"go on with  {command}", highlight=False, soft_wrap=True, markup=False)
 
 
-def _end_sweep(launcher: Launcher) -> int:
+def _end_sweep(sweep: Sweep, errors: Sequence[Exception]) -> int:
     """Print and save the table of trials. 0 when any trial was done; otherwise the code of what went wrong."""
-    assert launcher.sweep_folder is not None
     from distributed_cls.evaluation import trials
 
-    trials.save(launcher.rows, launcher.sweep_folder)
-    console.print(trials.render(launcher.rows))
-    console.print(f"report  {launcher.sweep_folder / 'trials.html'}", highlight=False, soft_wrap=True)
-    if len(launcher.errors) < len(launcher.rows):
+    trials.save(sweep.rows, sweep.folder)
+    console.print(trials.render(sweep.rows))
+    console.print(f"report  {sweep.folder / 'trials.html'}", highlight=False, soft_wrap=True)
+    _say_what_is_left(sweep)
+    if not errors or len(errors) < len(sweep.rows):
         return DONE
-    fixable = all(isinstance(error, UserError | OmegaConfBaseException) for error in launcher.errors)
+    fixable = all(isinstance(error, UserError | OmegaConfBaseException) for error in errors)
     return USER if fixable else FAILED
+
+
+def _say_what_is_left(sweep: Sweep) -> None:
+    unfinished = sum(row.status is TrialStatus.UNFINISHED for row in sweep.rows)
+    if not unfinished and not sweep.left_out:
+        return
+    said = f"{unfinished} of the trials did not come to their end, and {sweep.left_out} did not begin; go on with"
+    console.print(f"{said}  {command_for(sweep.folder)}", highlight=False, soft_wrap=True, markup=False)
 
 
 @contextlib.contextmanager

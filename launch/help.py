@@ -31,7 +31,7 @@ _EXAMPLES = """[bold]python -m launch[/bold] trains and evaluates an image class
   spark-submit $(distributed-cls --main-file) …     on a cluster, after pip
 """
 _HYDRA = [
-    ("resume", "", "go on with the run in this folder, under the settings that it was started with"),
+    ("resume", "", "go on with the run (with -m: the sweep) in this folder, under its own settings"),
     ("hydra.run.dir", "runs/<date>/<time>-…", "folder of the run"),
     ("hydra.sweep.dir", "runs/<date>/<time>-…", "folder of a sweep (-m)"),
     ("hydra.sweeper.n_trials", "12", "experiment=search: number of trials"),

@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,14 @@ from distributed_cls.config import Config
 from distributed_cls.contracts import status
 from distributed_cls.contracts.summary import Summary
 from distributed_cls.contracts.trials_table import TrialRow, TrialStatus
+from distributed_cls.errors import EndRequested
 from distributed_cls.jobs import perform, show
 from distributed_cls.run_context import Run
 from distributed_cls.spark.session import Session, versions
 from launch import schema, submission
 from launch.composition import settings_given
+from launch.sweep_state import Sweep, folder_of_command, settings_of
+from launch.trial_watch import TrialWatch
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -47,13 +51,13 @@ class SweepBegins(Callback):
 
 
 class Launcher:
-    """What Hydra calls for each job, and what outlives it: the Spark session, and the rows of the table of trials."""
+    """What Hydra calls for each job, and what outlives it: the Spark session, and the trials of a sweep."""
 
     def __init__(self) -> None:
-        self.rows: list[TrialRow] = []
         self.errors: list[Exception] = []
         self.folder: Path | None = None  # of the job that runs or ran last
-        self.sweep_folder: Path | None = None
+        self.sweep: Sweep | None = None
+        self._began = False  # whether a job has
         self._session: Session | None = None
         self._crews: CrewHolder | None = None  # of a sweep
 
@@ -62,37 +66,69 @@ class Launcher:
         hydra = HydraConfig.get()
         self.folder = folder = Path(hydra.runtime.output_dir)
         if hydra.mode is RunMode.MULTIRUN:
-            self.sweep_folder = Path(hydra.sweep.dir)
-            return self._trial(composed, folder, list(hydra.overrides.task))
+            sweep = self.sweep_in(Path(hydra.sweep.dir))
+            return self._trial(sweep, int(hydra.job.num), composed, folder, list(hydra.overrides.task))
         try:
-            summary = self._perform(composed, folder)
+            _warn_of_sweep_settings(hydra.overrides.task)
+            summary = self._perform(schema.to_config(composed), folder)
             show(summary, folder)
             _link_latest(folder)
         except Exception as error:  # raised again by launch.exit_codes: Hydra would print a line of its own about it
             self.errors.append(error)
         return None
 
-    def _trial(self, composed: DictConfig, folder: Path, overrides: list[str]) -> float | None:
+    def sweep_in(self, folder: Path) -> Sweep:
+        """The sweep of this command, in ``folder``. Raises UserError when that holds what cannot be read."""
+        if self.sweep is None:
+            self.sweep = Sweep(folder)
+        return self.sweep
+
+    def _trial(
+        self, sweep: Sweep, number: int, composed: DictConfig, folder: Path, overrides: list[str]
+    ) -> float | None:
         began = time.monotonic()
-        row = TrialRow(len(self.rows), dict(item.split("=", 1) for item in overrides), str(folder))
+        row = TrialRow(number, settings_of(overrides), str(folder), TrialStatus.UNFINISHED)
+        sweep.put(row)
         log.info("Trial %d: %s", row.trial, " ".join(overrides))
+        watch = None
         try:
-            summary = self._perform(composed, folder)
+            config = schema.to_config(composed)
+            watch = TrialWatch(config, sweep, number, folder)
+            row = _measured(row, self._perform_again(config, folder, watch))
+        except EndRequested as ended:
+            assert watch is not None, "it is what asks for the end"
+            log.info("Trial %d ends: %s", number, ended)
+            row = dataclasses.replace(
+                row, status=watch.status, reason=str(ended), val_accuracy=max(watch.curve, default=None)
+            )
         except Exception as error:  # a failed trial is a row with its reason; the sweep goes on
             self.errors.append(error)
-            log.warning("Trial %d failed: %s", row.trial, error)
+            log.warning("Trial %d failed: %s", number, error)
             row = dataclasses.replace(row, status=TrialStatus.FAILED, reason=str(error))
-        else:
-            test = summary.test.accuracy if summary.test else None
-            counts = summary.dataset.counts if summary.dataset else {}
-            images = {split: sum(classes.values()) for split, classes in counts.items()}
-            row = dataclasses.replace(row, val_accuracy=_val_accuracy(summary), test_accuracy=test)
-            row = dataclasses.replace(row, val_images=images.get("val"), test_images=images.get("test"))
-        self.rows.append(dataclasses.replace(row, seconds=round(time.monotonic() - began, 1)))
-        return row.val_accuracy
+        seconds = round(time.monotonic() - began, 1)
+        sweep.put(dataclasses.replace(row, seconds=seconds, curve=watch.curve if watch else []))
+        return None if row.status is TrialStatus.UNFINISHED else row.val_accuracy
 
-    def _perform(self, composed: DictConfig, folder: Path) -> Summary:
-        config = schema.to_config(composed)
+    def _perform_again(self, config: Config, folder: Path, watch: TrialWatch) -> Summary:
+        """Do a trial; when Spark was lost under it, go on with it in another session, ``sweep.retries`` times."""
+        for left in range(config.sweep.retries, -1, -1):
+            try:
+                return self._perform(config, folder, watch)
+            except Exception as error:
+                if not self._let_go_of_lost_session() or not left:
+                    raise
+                log.warning("%s", error)
+                log.warning("Spark was lost; the trial goes on in a new session (sweep.retries)")
+        raise AssertionError("the last start returns or raises")
+
+    def _let_go_of_lost_session(self) -> bool:
+        """Whether Spark has ended by itself; the next job then gets a new session."""
+        if self._session is None or not self._session.lost:
+            return False
+        self.close()
+        return True
+
+    def _perform(self, config: Config, folder: Path, watch: TrialWatch | None = None) -> Summary:
         submission.check_places(config, folder)
         work = Run(
             config,
@@ -103,14 +139,17 @@ class Launcher:
             crews=self._kept_crews(),
             given=settings_given(HydraConfig.get().overrides.task),
         )
-        if not self.rows:
+        if watch is not None:
+            work.watch = watch
+        if not self._began:
             # The interpreter's own start and its imports count as well: the user waits for them.
             work.seconds["launch"] = round(time.time() - psutil.Process().create_time(), 3)
+        self._began = True
         return perform(work)
 
     def _kept_crews(self) -> "CrewHolder | None":
         """In a sweep, what keeps the ranks' agents from trial to trial."""
-        if self._crews is None and self.sweep_folder is not None:
+        if self._crews is None and self.sweep is not None:
             from distributed_cls.barrier.crew import CrewHolder
 
             self._crews = CrewHolder()
@@ -122,7 +161,7 @@ class Launcher:
             self._session.stop()
             self._session = None
         if self._session is None:
-            self._session = Session(config.cluster, self.sweep_folder or folder)
+            self._session = Session(config.cluster, self.sweep.folder if self.sweep else folder)
         return self._session.spark
 
     def close(self) -> None:
@@ -135,10 +174,8 @@ class Launcher:
 
     def remove_empty_folder(self) -> None:
         """Remove the folder of a command that was refused before it did anything."""
-        folder = self.folder
-        if folder is None and HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:
-            folder = Path(HydraConfig.get().sweep.dir)  # of a sweep whose first trial was refused
-        if folder is None or not folder.is_dir() or self.rows:
+        folder = self.folder or folder_of_command()  # a sweep has only the latter before its first trial
+        if folder is None or not folder.is_dir() or (self.sweep and self.sweep.rows):
             return
         if any(path.name not in _BEFORE_WORK for path in folder.iterdir()):
             return
@@ -149,6 +186,27 @@ class Launcher:
         with contextlib.suppress(OSError):
             for empty in (folder, *(folder.absolute().parents[:2] if ours else ())):
                 empty.rmdir()
+
+
+def _warn_of_sweep_settings(overrides: Iterable[str]) -> None:
+    ignored = sorted(name for name in settings_given(overrides) if name.startswith("sweep."))
+    if ignored:
+        log.warning("This is a single run, of which %s says nothing: that is for a sweep (-m)", ", ".join(ignored))
+
+
+def _measured(row: TrialRow, summary: Summary) -> TrialRow:
+    """The row of a trial that is done."""
+    test = summary.test.accuracy if summary.test else None
+    counts = summary.dataset.counts if summary.dataset else {}
+    images = {split: sum(classes.values()) for split, classes in counts.items()}
+    return dataclasses.replace(
+        row,
+        status=TrialStatus.DONE,
+        val_accuracy=_val_accuracy(summary),
+        test_accuracy=test,
+        val_images=images.get("val"),
+        test_images=images.get("test"),
+    )
 
 
 def _val_accuracy(summary: Summary) -> float | None:

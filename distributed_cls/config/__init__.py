@@ -16,6 +16,7 @@ from distributed_cls.config.inference_sections import PredictConfig, ServeConfig
 from distributed_cls.config.job import JOBS, JobConfig
 from distributed_cls.config.section import Section, setting
 from distributed_cls.config.suspects import SuspectsConfig
+from distributed_cls.config.sweep import SweepConfig
 from distributed_cls.config.tracking import TrackingConfig
 from distributed_cls.config.train import MOST_LANES, TrainConfig
 
@@ -30,6 +31,7 @@ __all__ = [
     "ServeConfig",
     "StreamConfig",
     "SuspectsConfig",
+    "SweepConfig",
     "TrackingConfig",
     "TrainConfig",
     "from_dict",
@@ -56,6 +58,7 @@ class Config(Section):
     serve: ServeConfig = field(default_factory=ServeConfig)
     suspects: SuspectsConfig = field(default_factory=SuspectsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     dataset_root: str = setting("datasets", "folder of prepared data sets, which driver and executors can reach")
     model_dir: str | None = setting(None, "jobs that use a trained model: its run folder, or the model folder in it")
     output: str | None = setting(None, "job=predict and job=stream: folder of the results (path or URL)")

@@ -1,4 +1,5 @@
-"""``trials.json``: the trials of a sweep, best first."""
+"""``trials.json``: the trials of a sweep, best first. Written when a trial begins and when it ends: what a sweep that
+was interrupted goes on from."""
 
 import enum
 import json
@@ -8,14 +9,16 @@ from pathlib import Path
 from distributed_cls import storage
 from distributed_cls.contracts import codec
 
-SCHEMA_VERSION = 2  # version 1 had no number
+SCHEMA_VERSION = 3  # version 1 had no number; version 2 knew only trials that were done or had failed
 FILE = "trials.json"
 
 
 class TrialStatus(str, enum.Enum):
-    """How a trial ended."""
+    """How a trial ended, if it did."""
 
     DONE = "done"
+    STOPPED = "stopped"  # early, on purpose; ``reason`` tells by what rule
+    UNFINISHED = "unfinished"  # it goes on, or its sweep was interrupted
     FAILED = "failed"
 
 
@@ -32,11 +35,21 @@ class TrialRow:
     val_images: int | None = None  # that the accuracy is a share of
     test_images: int | None = None
     seconds: float | None = None
-    reason: str | None = None  # of a trial that failed
+    reason: str | None = None  # why it is not done
+    curve: list[float] = field(default_factory=list)  # val accuracy at the end of each epoch
 
     @property
     def failed(self) -> bool:
         return self.status is TrialStatus.FAILED
+
+    @property
+    def done(self) -> bool:
+        return self.status is TrialStatus.DONE
+
+    @property
+    def ended(self) -> bool:
+        """Whether a sweep that goes on leaves it as it is; a trial that failed is tried again."""
+        return self.status in (TrialStatus.DONE, TrialStatus.STOPPED)
 
 
 @dataclass(frozen=True)
@@ -56,7 +69,7 @@ def write(folder: Path, table: TrialsTable) -> None:
 def read(folder: Path) -> TrialsTable:
     """The table of a sweep's folder. Raises ValueError: damaged, or of a newer version."""
     content = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    version = content.pop("schema_version", 1)
-    if version not in (1, SCHEMA_VERSION):
-        raise ValueError(f"expected a table of trials of schema version {SCHEMA_VERSION}, received {version!r}")
+    if not isinstance(content, dict):
+        raise ValueError(f"expected a table of trials, received {str(content)[:80]!r}")
+    codec.take_version(content, SCHEMA_VERSION)
     return codec.from_plain(TrialsTable, content, FILE)

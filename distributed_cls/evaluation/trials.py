@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from distributed_cls.contracts import trials_table
-from distributed_cls.contracts.trials_table import TrialRow, TrialsTable
+from distributed_cls.contracts.trials_table import TrialRow, TrialsTable, TrialStatus
 from distributed_cls.evaluation.labels import duration, percent, plural, readable
 from distributed_cls.storage import write_text
 
@@ -17,19 +17,24 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def ranked(rows: Sequence[TrialRow]) -> list[TrialRow]:
-    """Best val accuracy first (test accuracy must not choose), then those without one, failed trials last."""
+_NOT_DONE = (TrialStatus.STOPPED, TrialStatus.UNFINISHED)
 
-    def rank(row: TrialRow) -> tuple[bool, bool, float, int]:
+
+def ranked(rows: Sequence[TrialRow]) -> list[TrialRow]:
+    """Best val accuracy first (test accuracy must not choose), then those without one; trials that are not done come
+    after all that are, failed ones last."""
+    order = list(TrialStatus)
+
+    def rank(row: TrialRow) -> tuple[int, bool, float, int]:
         val = row.val_accuracy
-        return row.failed, val is None, -(val or 0.0), row.trial
+        return order.index(row.status), val is None, -(val or 0.0), row.trial
 
     return sorted(rows, key=rank)
 
 
 def best(rows: Sequence[TrialRow]) -> TrialRow | None:
-    """The trial to choose; None when no trial has a val accuracy."""
-    found = [row for row in ranked(rows) if not row.failed and row.val_accuracy is not None]
+    """The trial to choose; None when no trial that is done has a val accuracy."""
+    found = [row for row in ranked(rows) if row.done and row.val_accuracy is not None]
     return found[0] if found else None
 
 
@@ -48,12 +53,12 @@ def headings(keys: Sequence[str]) -> list[str]:
 
 
 def render(rows: Sequence[TrialRow]) -> "Table":
-    """A table for a terminal of 80 columns or more; a failed trial has its reason."""
+    """A table for a terminal of 80 columns or more; a trial that is not done has its reason."""
     from rich.table import Table
     from rich.text import Text
 
     keys, chosen = varied(rows), best(rows)
-    any_failed = any(row.failed for row in rows)
+    any_reason = any(not row.done for row in rows)
     title = f"{plural(len(rows), 'trial')}, best validation accuracy first"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("#", justify="right")
@@ -61,16 +66,15 @@ def render(rows: Sequence[TrialRow]) -> "Table":
         table.add_column(Text(heading), overflow="fold")
     for heading in ("validation", "test", "time"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", overflow="fold", ratio=1 if any_failed else None)
+    table.add_column("", overflow="fold", ratio=1 if any_reason else None)
     for row in ranked(rows):
-        failed = row.failed
-        remark = Text(_reason(row), style="red") if failed else Text("best" if row is chosen else "")
+        remark = Text(_reason(row), style="red" if row.failed else "")
         table.add_row(
             str(row.trial),
             *(Text(_override(row, key)) for key in keys),
             *_measures(row),
-            remark,
-            style="bold" if row is chosen else "dim" if failed else None,
+            Text("best") if row is chosen else remark,
+            style="bold" if row is chosen else None if row.done else "dim",
         )
     return table
 
@@ -99,7 +103,11 @@ def _rounded(value: str) -> str:
 
 
 def _reason(row: TrialRow) -> str:
-    return f"failed: {readable(row.reason or 'no reason is known').strip()}"
+    """Why a trial is not done; empty for one that is."""
+    if row.done:
+        return ""
+    reason = row.reason or ("no reason is known" if row.failed else "")
+    return f"{row.status.value}: {readable(reason).strip()}" if reason else row.status.value
 
 
 def _measures(row: TrialRow) -> tuple[str, str, str]:
@@ -133,6 +141,7 @@ def _page(rows: Sequence[TrialRow], chosen: int | None, folder: Path) -> str:
 
     keys = varied(rows)
     finished = [row for row in rows if not row.failed]
+    number_of = {status: sum(row.status is status for row in rows) for status in TrialStatus}
     dots = [
         (
             " ".join([f"#{row.trial}", *(_override(row, key) for key in keys)]),
@@ -151,14 +160,16 @@ def _page(rows: Sequence[TrialRow], chosen: int | None, folder: Path) -> str:
                 "measures": _measures(row),
                 "values": [row.val_accuracy, row.test_accuracy, row.seconds],
                 "failed": row.failed,
-                "reason": _reason(row) if row.failed else "",
+                "reason": _reason(row),
                 "best": row.trial == chosen,
                 "link": _link(row, folder),
             }
             for row in rows
         ],
         figure=Markup(trial_dots(dots)) if any(val is not None for _, val, _ in dots) else None,
-        failed=len(rows) - len(finished),
+        failed=number_of[TrialStatus.FAILED],
+        others=[f"{number_of[status]} {status.value}" for status in _NOT_DONE if number_of[status]],
+        reasons=number_of[TrialStatus.DONE] < len(rows),
     )
 
 

@@ -1,8 +1,8 @@
 """The parts of PySpark without a public API that this package needs, all of them, so that a new release is one file.
 
 Why each is needed: Spark publishes to Python neither the number of tasks that it can run at once (its own barrier check
-counts it by ``maxNumConcurrentTasks``), nor that of its executors, nor the JVM that a Python process is connected to,
-nor a way to let go of one.
+counts it by ``maxNumConcurrentTasks``), nor that of its executors, nor whether an application has ended, nor the JVM
+that a Python process is connected to, nor a way to let go of one.
 """
 
 from typing import TYPE_CHECKING
@@ -27,6 +27,16 @@ def max_concurrent_tasks(spark: "SparkSession", profile: "ResourceProfile | None
 def executors(spark: "SparkSession") -> int:
     """Executors that have registered by now; none on a local master."""
     return int(spark.sparkContext._jsc.sc().getExecutorMemoryStatus().size()) - 1  # the driver is among them
+
+
+def is_stopped(spark: "SparkSession") -> bool:
+    """Whether the session's application has ended, as its JVM tells; a JVM that does not answer has ended too."""
+    from py4j.protocol import Py4JError
+
+    try:
+        return spark.sparkContext._jsc is None or bool(spark.sparkContext._jsc.sc().isStopped())
+    except (OSError, Py4JError):
+        return True
 
 
 def active_context() -> "SparkContext | None":

@@ -78,6 +78,13 @@ class Session:
             return True
         return self._identity(cluster) == self._identity(self.cluster)
 
+    @property
+    def lost(self) -> bool:
+        """Whether Spark has ended by itself: its JVM is gone, or its cluster has stopped the application."""
+        if self._spark is None:
+            return False
+        return (self._jvm is not None and self._jvm.proc.poll() is not None) or internals.is_stopped(self._spark)
+
     def stop(self) -> None:
         """Stop Spark when it is ours, wait for its JVM to end, and remove its temporary files."""
         if self._spark is not None and not self._found:

@@ -62,11 +62,13 @@ class Launcher:
     def start(self, *arguments: str) -> tuple[subprocess.Popen[str], Path]:
         """The running launcher, and the run (or sweep) folder that it will use."""
         self._started += 1
-        runs = self.folder / f"run-{self._started}"
+        resumed = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
+        runs = Path(resumed[0]) if resumed else self.folder / f"run-{self._started}"
         # Flags come first for argparse; of two values for a setting the later one, the test's, wins.
         flags = [argument for argument in arguments if argument.startswith("-")]
         chosen = [argument for argument in arguments if argument not in flags]
-        given = [f"dataset_root={self._datasets}", f"hydra.run.dir='{runs}'", f"hydra.sweep.dir='{runs}'"]
+        given = [f"dataset_root={self._datasets}"]
+        given += [] if resumed else [f"hydra.run.dir='{runs}'", f"hydra.sweep.dir='{runs}'"]
         # What a user's machine does in seconds can take minutes where several runs share two cores.
         given += [f"cluster.{name}_timeout={PATIENCE}" for name in ("rendezvous", "start", "first_step")]
         process = subprocess.Popen(

@@ -1,12 +1,17 @@
-"""Sweeps: one Spark session, one preparation, a table of the trials; a failed trial does not end them.
+"""Sweeps: one Spark session, one preparation, a table of the trials; a failed trial does not end them; what was killed
+goes on.
 
 Trials of one rank: a sweep adds nothing to what several ranks do together.
 """
 
 import csv
 import json
+import signal
 
-from tests.end_to_end.conftest import Launcher
+import numpy as np
+
+from distributed_cls.contracts import checkpoint
+from tests.end_to_end.conftest import Launcher, wait_for
 
 
 def test_trials_in_one_session_one_of_which_fails(launch: Launcher) -> None:
@@ -43,3 +48,41 @@ def test_optuna_looks_for_the_best_val_accuracy(launch: Launcher) -> None:
     assert ended.folder is not None
     best = (ended.folder / "optimization_results.yaml").read_text()
     assert str(max(row["val_accuracy"] for row in rows))[:6] in best
+
+    # The search goes on where its sampler stood: the two trials that are done are asked for again, and not run again.
+    written = [(ended.folder / trial / "summary.json").read_bytes() for trial in ("0", "1")]
+    longer = launch("-m", f"resume={ended.folder}", "hydra.sweeper.n_trials=3")
+    assert longer.code == 0, longer.output
+    assert longer.trials[:2] == rows and longer.trials[2]["status"] == "done"
+    assert longer.trials[2]["overrides"] not in [row["overrides"] for row in rows]
+    assert written == [(ended.folder / trial / "summary.json").read_bytes() for trial in ("0", "1")]
+
+
+def test_a_sweep_that_was_killed_goes_on_with_more_trials_and_stops_a_hopeless_one(launch: Launcher) -> None:
+    short = ("job=train", "cluster.workers=1", "model=dense", "train.epochs=30", "data.image_size=16")
+    same = ("train.deterministic=true", "train.checkpoint_steps=3")
+    process, folder = launch.start("-m", "train.learning_rate=1e-2,1e-2", *short, *same)
+    try:
+        # The second trial computes what the first does, until its driver is gone.
+        wait_for(lambda: (folder / "1" / "checkpoints" / "last.npz").exists() or process.poll() is not None, "a trial")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    interrupted = {row["trial"]: row["status"] for row in json.loads((folder / "trials.json").read_text())["trials"]}
+    assert interrupted == {0: "done", 1: "unfinished"}
+    first = (folder / "0" / "summary.json").read_bytes()
+
+    more = "train.learning_rate=1e-2,1e-2,1e-7"
+    ended = launch("-m", f"resume={folder}", more, "sweep.stop=asha", "sweep.reduction=2")
+    assert ended.code == 0, ended.output
+    assert "Resumed from last.npz" in ended.output
+    assert [row["status"] for row in ended.trials] == ["done", "done", "stopped"]
+    assert (folder / "0" / "summary.json").read_bytes() == first
+    done, resumed, stopped = ended.trials
+    assert resumed["val_accuracy"] == done["val_accuracy"] and resumed["curve"] == done["curve"]
+    weights = [checkpoint.read(folder / trial / "checkpoints" / "best.npz")[0] for trial in ("0", "1")]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert stopped["reason"].startswith("sweep.stop=asha: accuracy") and len(stopped["curve"]) == 1
+    at_end = checkpoint.newest_position(folder / "2" / "checkpoints")
+    assert at_end is not None and at_end[1].epoch < 30  # written when it was told to end

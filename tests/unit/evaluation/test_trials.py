@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from distributed_cls.contracts import trials_table
@@ -40,6 +41,18 @@ def test_val_accuracy_chooses_and_failures_come_last() -> None:
     found = trials.best(ROWS)
     assert found is not None and found.trial == 2
     assert trials.best([ROWS[1], ROWS[3]]) is None
+
+
+def test_a_trial_that_was_stopped_is_not_chosen_and_tells_its_reason(tmp_path: Path) -> None:
+    stopped = row(5, 0.999, status=TrialStatus.STOPPED, reason="below the median")
+    rows = [*ROWS, stopped, row(6, None, seconds=None, status=TrialStatus.UNFINISHED)]
+    assert [item.trial for item in trials.ranked(rows)] == [2, 4, 0, 3, 5, 6, 1]
+    found = trials.best(rows)
+    assert found is not None and found.trial == 2
+    text = " ".join(" ".join(printed(rows, 120)).split())
+    assert "stopped: below the median" in text and "unfinished" in text
+    page = trials.save(rows, tmp_path).read_text()
+    assert "1 failed." in page and "1 stopped." in page and "stopped: below the median" in page
 
 
 def test_only_what_varies_has_a_column() -> None:
@@ -90,9 +103,18 @@ def test_files_hold_every_trial(tmp_path: Path) -> None:
     kept = trials_table.read(tmp_path)
     assert kept.best == 2 and kept.trials == [ROWS[number] for number in (2, 4, 0, 3, 1)]
     older = json.loads((tmp_path / "trials.json").read_text())
+    for item in older["trials"]:
+        del item["curve"]  # which version 3 has brought
+    for version in (2, 1):
+        older |= {"schema_version": version}
+        (tmp_path / "trials.json").write_text(json.dumps(older))
+        assert trials_table.read(tmp_path) == kept
     del older["schema_version"]
     (tmp_path / "trials.json").write_text(json.dumps(older))
     assert trials_table.read(tmp_path) == kept
+    (tmp_path / "trials.json").write_text(json.dumps(older | {"schema_version": trials_table.SCHEMA_VERSION + 1}))
+    with pytest.raises(ValueError, match="schema version"):
+        trials_table.read(tmp_path)
     with (tmp_path / "trials.csv").open(newline="") as stream:
         table = list(csv.DictReader(stream))
     assert [item["trial"] for item in table] == ["2", "4", "0", "3", "1"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra._internal.utils import get_args_parser
 from omegaconf import OmegaConf
 
 from distributed_cls.contracts import checkpoint
@@ -46,12 +47,13 @@ def test_without_it_nothing_changes() -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["resume="], "Expected one run folder. Received: resume=."),
+        (["resume="], "Expected one folder. Received: resume=."),
         (["resume=a", "resume=b"], "Received: resume=a resume=b."),
         (["resume=absent"], "absent without .hydra/overrides.yaml"),
-        (["-m", "resume=absent"], "Leave -m out"),
+        (["-m", "resume=runs"], "Leave -m out"),
+        (["-m", "resume=sweep", "hydra.sweep.dir=runs/2"], "Leave that out"),
         (["resume=runs", "hydra.run.dir=runs/2"], "Leave that out"),
-        (["resume=sweep"], "a sweep. Set resume=sweep/0"),
+        (["resume=sweep"], "a sweep. Add -m to go on with all of it, or set resume=sweep/0"),
     ],
 )
 def test_what_is_no_run_is_refused(run: Path, arguments: list[str], expected: str) -> None:
@@ -68,6 +70,28 @@ def test_another_working_folder_is_refused(run: Path, monkeypatch: pytest.Monkey
     with pytest.raises(UserError, match=r"cd ") as raised:
         expanded([f"resume={run}"])
     assert str(started) in str(raised.value)
+
+
+def test_a_sweep_goes_on_with_its_command_and_other_values_for_a_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "runs" / "sweep"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    overrides = {
+        "hydra": ["hydra.sweep.dir=runs/other", "hydra/sweeper=optuna", "hydra.mode=MULTIRUN"],
+        "task": ["model=dense,cnn", "train.learning_rate=1e-2,1e-3"],
+    }
+    noted = {"hydra": {"runtime": {"cwd": str(tmp_path)}, "overrides": overrides}}
+    OmegaConf.save(OmegaConf.create(noted), folder / "multirun.yaml")
+    given = expanded(["-m", "resume=runs/sweep", "train.learning_rate=1e-4"])
+    kept = ["hydra/sweeper=optuna", "model=dense,cnn", f"hydra.sweep.dir='{folder}'"]
+    assert given == ["-m", *kept, "train.learning_rate=1e-4"]
+    parsed, unknown = get_args_parser().parse_known_args(given)  # Hydra's own
+    assert parsed.multirun and parsed.overrides == given[1:] and not unknown
+    assert expanded(["resume=runs/sweep", "--multirun"])[-1] == "--multirun"
+    command = command_for(folder)
+    assert command is not None and shlex.split(command)[3:] == ["-m", "resume=runs/sweep"]
 
 
 def test_the_command_that_goes_on_is_named_once_there_is_a_checkpoint(run: Path) -> None:

@@ -1,0 +1,36 @@
+"""What a sweep does with its trials."""
+
+from dataclasses import dataclass
+
+from distributed_cls.config.section import Section, setting
+
+
+@dataclass
+class SweepConfig(Section):
+    """A sweep (``-m``): which trials end early, and how long it may take."""
+
+    section = "sweep"
+
+    stop: str | None = setting(
+        None,
+        "which trials end early: asha, all but the best part (1/reduction) at each rung of epochs; median, those below "
+        "the median of the trials that are done; null: none",
+        choices=("asha", "median"),
+    )
+    min_epochs: int = setting(1, "epochs of a trial before stop may end it; stop=asha: the first rung", at_least=1)
+    reduction: int = setting(
+        3, "stop=asha: one in so many goes on, and each rung has so many times the epochs of the one before", at_least=2
+    )
+    min_trials: int = setting(5, "stop=median: trials that are done before any is ended early", at_least=1)
+    trial_timeout: float | None = setting(
+        None, "seconds after which a trial ends, with a checkpoint; null: no limit", above=0
+    )
+    time_budget: float | None = setting(
+        None,
+        "seconds after which the sweep ends: the trial in progress with a checkpoint, the others do not begin; null: "
+        "no limit",
+        above=0,
+    )
+    retries: int = setting(
+        1, "how often a trial is started again, in a new Spark session, after the one it ran in was lost", at_least=0
+    )

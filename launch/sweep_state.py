@@ -1,0 +1,91 @@
+"""The trials of a sweep, as its folder holds them: which are done, and which number the next one gets."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from distributed_cls.contracts import trials_table
+from distributed_cls.contracts.trials_table import TrialRow, TrialsTable
+from distributed_cls.errors import UserError
+from distributed_cls.evaluation import trials
+
+log = logging.getLogger(__name__)
+
+# Sections and groups that do not change what a trial computes.
+_NOT_OF_A_TRIAL = ("sweep", "tracking", "hydra")
+
+
+def folder_of_command() -> Path | None:
+    """The folder of the sweep that Hydra is in; None for a single job."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode is not RunMode.MULTIRUN:
+        return None
+    return Path(HydraConfig.get().sweep.dir)
+
+
+def settings_of(overrides: Iterable[str]) -> dict[str, str]:
+    """The settings of a trial, by which it is known again: ``{"train.seed": "1"}`` of ``["train.seed=1"]``."""
+    parts = [item.partition("=") for item in overrides]
+    return {key: value for key, _, value in parts if key.lstrip("+~").split(".")[0] not in _NOT_OF_A_TRIAL}
+
+
+class Sweep:
+    """The rows of a sweep's folder. Each change is written at once: what is there after ``kill -9`` is true.
+
+    A trial is known by its settings, whatever its number: more values for a setting leave those that are done in place.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Read what earlier commands left in ``folder``. Raises UserError for a table that cannot be read."""
+        self.folder = folder
+        self.left_out = 0  # trials that did not begin within sweep.time_budget
+        self._began = time.monotonic()
+        self._rows = {row.trial: row for row in _read(folder)}
+        self._asked: set[int] = set()  # trials that this command has asked for
+        ended = sum(row.ended for row in self.rows)
+        if self._rows:
+            log.info("Going on with the sweep in %s: %d of its %d trials have ended", folder, ended, len(self._rows))
+
+    @property
+    def seconds(self) -> float:
+        """Since this command began with its trials."""
+        return time.monotonic() - self._began
+
+    @property
+    def rows(self) -> list[TrialRow]:
+        """All trials, in the order in which they began."""
+        return [self._rows[number] for number in sorted(self._rows)]
+
+    def ask(self, overrides: Iterable[str]) -> TrialRow | int:
+        """The row of the trial with these settings, when it has ended; otherwise the number under which it runs.
+
+        Each row is given out once: a sampler may draw the same settings again.
+        """
+        settings = settings_of(overrides)
+        known = [row for row in self.rows if row.trial not in self._asked and row.overrides == settings]
+        number = known[0].trial if known else max([*self._rows, *self._asked], default=-1) + 1
+        self._asked.add(number)
+        return known[0] if known and known[0].ended else number
+
+    def put(self, row: TrialRow) -> None:
+        """Add the row of a trial, or put it in the place of what it was."""
+        self._rows[row.trial] = row
+        self.folder.mkdir(parents=True, exist_ok=True)
+        best = trials.best(self.rows)
+        trials_table.write(self.folder, TrialsTable(best.trial if best else None, trials.ranked(self.rows)))
+
+
+def _read(folder: Path) -> list[TrialRow]:
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            return trials_table.read(folder).trials
+        except ValueError as error:
+            raise UserError(
+                f"Expected the trials of a sweep in {folder / trials_table.FILE}. Received: {error}. "
+                "Set hydra.sweep.dir to another folder."
+            ) from error
+    return []
