@@ -50,7 +50,7 @@ _ABOUT = {
     "[report.md](report.md#confidence) has the rest.",
     "suspects": "`job=suspects`. [report.md](report.md#suspected-labels) has the rest.",
     "tracking": "TensorBoard and MLflow. [operations.md](operations.md#tracking) has the rest.",
-    "sweep": "`python -m launch -m …`. [training.md](training.md#sweeps) has the rest.",
+    "sweep": "Many runs in one command (`-m`). [training.md](training.md#sweeps) has the rest.",
     "predict": "`job=predict` and `job=stream`. [serving.md](serving.md) has the rest.",
     "stream": "`job=stream`.",
     "serve": "`job=serve`. [serving.md](serving.md#how-it-behaves) tells how the limits work together.",
