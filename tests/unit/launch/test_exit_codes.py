@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from distributed_cls.contracts.trials_table import TrialRow, TrialStatus
 from distributed_cls.errors import RunError, UserError
 from launch import exit_codes, trial
 from tests.patience import PATIENCE
@@ -201,6 +202,23 @@ def test_a_folder_with_anything_of_a_run_stays(tmp_path: Path) -> None:
     assert exit_codes.code_of(_refused, launcher) == 2
     assert (folder / "logs").is_dir()
     assert exit_codes.code_of(lambda: None, launcher) == 0
+
+
+def test_a_sweep_that_is_not_over_names_the_command_that_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launcher = trial.Launcher()
+    sweep = launcher.sweep_in(tmp_path)
+    (tmp_path / "multirun.yaml").touch()
+    sweep.put(TrialRow(0, {}, "", TrialStatus.UNFINISHED, reason="sweep.time_budget=5 s is used up"))
+    sweep.left_out = 2
+    assert exit_codes.code_of(lambda: None, launcher) == 0
+    said = capsys.readouterr().out
+    assert f"-m resume={tmp_path}" in said and "2 did not begin" in said
+    sweep.put(TrialRow(0, {}, "", TrialStatus.DONE, 0.5))
+    sweep.left_out = 0
+    assert exit_codes.code_of(lambda: None, launcher) == 0
+    assert "resume=" not in capsys.readouterr().out
 
 
 def test_latest_leads_to_the_last_trained_run(tmp_path: Path) -> None:
