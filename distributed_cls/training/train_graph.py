@@ -72,8 +72,9 @@ class TrainGraph:
         return sums[0], sums[1], seconds
 
     def _clock(self, after: list[tf.Tensor | None]) -> tf.Tensor:
-        """The time in seconds, float64, at which these values are there; 0 under XLA, which has no clock."""
-        if self._config.jit_compile:
+        """The time in seconds, float64, at which these values are there; 0 under XLA, which has no clock, and where
+        TensorFlow's operations must be repeatable, which refuses it."""
+        if self._config.jit_compile or self._config.deterministic:
             return tf.zeros([], tf.float64)
         with tf.control_dependencies([tf.identity(value) for value in after if value is not None]):
             return tf.timestamp()
