@@ -40,10 +40,10 @@ def save(frame: "DataFrame", config: DataConfig, folder: str) -> None:
     """
     optional = [name for name in (config.split_column, config.group_column) if name in frame.columns]
     types = dict(frame.dtypes)
+    storage.make_folder(folder)
     if types.get(config.bytes_column) == "binary":
         chosen = frame.select(_needed(frame, config.bytes_column, config.label_column, *optional))
         write = functools.partial(_write_parts, folder=folder, image=config.bytes_column)
-        storage.make_folder(folder)
         frames.map_batches(chosen, write, "file string").collect()
     elif types.get(config.path_column) == "string":
         table = frame.select(_needed(frame, config.path_column, config.label_column, *optional)).toArrow()
