@@ -12,6 +12,7 @@ from distributed_cls import job_checks, storage
 from distributed_cls.config import Config, TrainConfig
 from distributed_cls.contracts import checkpoint, checkpoint_store
 from distributed_cls.contracts.checkpoint import Position
+from distributed_cls.contracts.rank_task import TrainResult
 from distributed_cls.errors import UserError
 from distributed_cls.training.checkpoint_copies import CheckpointCopies
 from distributed_cls.training.run_state import Saver, load
@@ -92,6 +93,15 @@ def test_a_store_that_fails_is_told_once_and_tried_again(url: str, tmp_path: Pat
     _save(saver, 4)
     assert notes[2].startswith(f"Checkpoints are copied to {missing} again, after ")
     assert checkpoint_store.steps(missing) == [4]
+
+
+def test_the_steps_of_a_second_phase_follow_those_of_the_first(url: str, tmp_path: Path, store: Any) -> None:
+    first = TrainResult(2, 40, 2, loss=0.5, accuracy=0.5, learning_rate=0.1, images_per_second=1.0)
+    for position in (Position(step=40), Position(step=0, first_phase=first), Position(step=3, first_phase=first)):
+        checkpoint.write(tmp_path / "last.npz", {"w": np.zeros(3)}, position)
+        checkpoint_store.copy_newest(tmp_path, url, keep=2)
+    assert checkpoint_store.steps(url) == [40, 43]
+    assert checkpoint_store.bring_back(url, tmp_path / "new", []) == 43
 
 
 @pytest.mark.parametrize("received", ["copies", "s3://no-such-bucket-here/run"])

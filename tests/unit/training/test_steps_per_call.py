@@ -31,6 +31,7 @@ def _context(number: int, total: SumOfThreads, seen: list[Any]) -> Any:
         lanes=SimpleNamespace(batch_size=4),
         checkpoints=Path("checkpoints"),
         latest=None,
+        first_phase=None,
     )
 
 
