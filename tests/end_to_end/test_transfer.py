@@ -26,7 +26,7 @@ def test_the_backbone_of_an_earlier_run_is_used_and_then_tuned(launch: Launcher)
     summary = tuned.summary
     assert "SHA-256" in tuned.output and "Second phase: 2 epochs" in tuned.output
     assert (summary["train"]["epochs"], summary["attempts"]) == (8, 1)
-    assert summary["test"]["accuracy"] >= 0.8
+    assert summary["test"]["accuracy"] >= 0.7
     assert tuned.folder is not None
     lines = [json.loads(line) for line in (tuned.folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines if line["event"] == "epoch" and line["split"] == "val"] == [
