@@ -146,7 +146,7 @@ def test_what_is_no_weights_file_is_refused(tmp_path: Path) -> None:
         weights_file.provide(cnn(tmp_path / "nothing.h5"), tmp_path / "run")
     with pytest.raises(UserError, match=r"a run with an exported model .* no .*model\.keras"):
         weights_file.provide(cnn(tmp_path), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    assert not list((tmp_path / "run").iterdir())
 
 
 # ── ImageNet ────────────────────────────────────────────────────────────────────────────────────────────────────────
