@@ -243,10 +243,9 @@ def _run_ranks(
     if Step.TRAIN in task.steps:
         job_checks.check_resumed_data(run.folder, dataset)
     run.tracking.begin()
-    outcome, recorders = phases.perform(run, spark, crew, task, display)
-    for recorder in recorders:
-        for stage, seconds in recorder.stage_seconds().items():
-            run.seconds[stage] = round(run.seconds.get(stage, 0.0) + seconds, 3)
+    performed = phases.perform(run, spark, crew, task, display)
+    outcome = performed.outcome
+    run.seconds |= performed.seconds
     summary = _with(
         run.summary(),
         model=run.config.model.name,
@@ -254,10 +253,10 @@ def _run_ranks(
         workers=outcome.workers,
         attempts=outcome.attempts,
         failed_attempts=outcome.failed_attempts,
-        slow_ranks=[slow for recorder in recorders for slow in recorder.slow_ranks()],
+        slow_ranks=[slow for recorder in performed.recorders for slow in recorder.slow_ranks()],
         train=outcome.result.train,
     )
-    return _evaluated(run, summary, dataset, outcome, recorders[-1]) if outcome.result.counts else summary
+    return _evaluated(run, summary, dataset, outcome, performed.recorders[-1]) if outcome.result.counts else summary
 
 
 def _evaluated(run: Run, summary: Summary, dataset: Dataset, outcome: "Outcome", recorder: Recorder) -> Summary:

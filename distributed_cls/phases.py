@@ -27,50 +27,58 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def perform(
-    run: Run, spark: "SparkSession", crew: "Crew", task: RankTask, display: Display
-) -> "tuple[Outcome, list[Recorder]]":
-    """Do ``task`` on the ranks, a phase of its training after the other; what each phase left is in its recorder.
+@dataclasses.dataclass(frozen=True)
+class Performed:
+    """What a task came to."""
 
-    Raises UserError and RunError.
-    """
+    outcome: "Outcome"
+    recorders: list[Recorder]  # of each phase
+    seconds: dict[str, float]  # of each stage, of all phases
+
+
+def perform(run: Run, spark: "SparkSession", crew: "Crew", task: RankTask, display: Display) -> Performed:
+    """Do ``task`` on the ranks, a phase of its training after the other. Raises UserError and RunError."""
     train = task.config.train
     if train.time_budget is not None and Step.TRAIN in task.steps:
         return _perform_in_time(run, spark, crew, task, display)
     if Step.TRAIN not in task.steps or not train.fine_tune_epochs:
-        outcome, recorder = _perform_one(run, spark, crew, task, display)
-        return outcome, [recorder]
+        return _perform_one(run, spark, crew, task, display)
     found = checkpoint.newest_position(Path(task.run_folder) / "checkpoints")
-    first, before, recorders = found and found[1].first_phase, None, []
+    first, before = found and found[1].first_phase, None
     if first is None:
-        before, recorder = _perform_one(run, spark, crew, dataclasses.replace(task, steps=(Step.TRAIN,)), display)
-        recorders.append(recorder)
-        first = before.result.train
+        before = _perform_one(run, spark, crew, dataclasses.replace(task, steps=(Step.TRAIN,)), display)
+        first = before.outcome.result.train
     assert first is not None, "a task with training has its result"
     log.info(
         "Second phase: %d epochs from the model of epoch %d on, at a rate of up to %g",
         *(train.fine_tune_epochs, first.best_epoch, train.second_phase().peak_rate),
     )
-    outcome, recorder = _perform_one(run, spark, crew, dataclasses.replace(task, first_phase=first), display)
-    second = outcome.result.train
+    after = _perform_one(run, spark, crew, dataclasses.replace(task, first_phase=first), display)
+    second = after.outcome.result.train
     assert second is not None, "a task with training has its result"
-    result = dataclasses.replace(outcome.result, train=_joined(first, second))
-    return _after(before, dataclasses.replace(outcome, result=result)), [*recorders, recorder]
+    result = dataclasses.replace(after.outcome.result, train=_joined(first, second))
+    after = dataclasses.replace(after, outcome=dataclasses.replace(after.outcome, result=result))
+    return after if before is None else _both(before, after)
 
 
-def _perform_in_time(
-    run: Run, spark: "SparkSession", crew: "Crew", task: RankTask, display: Display
-) -> "tuple[Outcome, list[Recorder]]":
+def _perform_in_time(run: Run, spark: "SparkSession", crew: "Crew", task: RankTask, display: Display) -> Performed:
     """Do ``task`` with as many epochs as fit ``train.time_budget``, which the summary then names."""
 
     def measure(measuring: RankTask) -> "Outcome":
         with run.timed("measure"):
-            return _perform_one(run, spark, crew, measuring, display)[0]
+            return _perform_one(run, spark, crew, measuring, display).outcome
 
     task, measured = time_budget.fitted(task, measure)
     run.config = task.config
-    outcome, recorder = _perform_one(run, spark, crew, task, display)
-    return _after(measured, outcome), [recorder]
+    performed = _perform_one(run, spark, crew, task, display)
+    return dataclasses.replace(performed, outcome=_after(measured, performed.outcome))
+
+
+def _both(before: Performed, after: Performed) -> Performed:
+    """The second phase, with the failed attempts and the seconds of the first one."""
+    stages = [*before.seconds, *(stage for stage in after.seconds if stage not in before.seconds)]
+    seconds = {stage: round(before.seconds.get(stage, 0.0) + after.seconds.get(stage, 0.0), 3) for stage in stages}
+    return Performed(_after(before.outcome, after.outcome), [*before.recorders, *after.recorders], seconds)
 
 
 def _after(before: "Outcome | None", outcome: "Outcome") -> "Outcome":
@@ -84,9 +92,7 @@ def _after(before: "Outcome | None", outcome: "Outcome") -> "Outcome":
     )
 
 
-def _perform_one(
-    run: Run, spark: "SparkSession", crew: "Crew", task: RankTask, display: Display
-) -> "tuple[Outcome, Recorder]":
+def _perform_one(run: Run, spark: "SparkSession", crew: "Crew", task: RankTask, display: Display) -> Performed:
     """One phase; its logs and metrics go to the run folder of the task."""
     from distributed_cls.barrier.supervisor import run_ranks
 
@@ -102,10 +108,11 @@ def _perform_one(
         run.watch(counted)
 
     try:
-        return run_ranks(spark, task, crew, listen), recorder
+        outcome = run_ranks(spark, task, crew, listen)
     finally:
         recorder.close()
         display.end()
+    return Performed(outcome, [recorder], recorder.stage_seconds())
 
 
 def _counted_on(event: Event, task: RankTask) -> Event:

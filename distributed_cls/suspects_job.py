@@ -93,5 +93,5 @@ def _out_of_fold(
         every_class=True,
         plugins=plugins.load(),
     )
-    outcome, _ = phases.perform(run, spark, crew, task, display)
+    outcome = phases.perform(run, spark, crew, task, display).outcome
     return predictions.of_every_class(folder, part.manifest, "test", outcome.workers)

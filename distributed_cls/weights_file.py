@@ -14,8 +14,6 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import h5py
-
 from distributed_cls import storage
 from distributed_cls.config import Config
 from distributed_cls.errors import UserError
@@ -82,7 +80,8 @@ def _source(model: PretrainedSettings, image_size: int) -> str:
 def _copy(source: str, target: Path) -> str:
     """Copy a file or URL to ``target``; its SHA-256."""
     digest = hashlib.sha256()
-    source = str(_downloaded.get(source, source))
+    before = _downloaded.get(source)
+    source = str(before) if before is not None and before.exists() else source
     try:
         with target.open("wb") as stream:
             for block in _web_blocks(source) if source.startswith(("http://", "https://")) else storage.blocks(source):
@@ -112,6 +111,8 @@ def _web_blocks(url: str) -> Iterator[bytes]:
 
 def _kind(file: Path, source: str) -> str:
     """Which of Keras's formats a file has."""
+    import h5py  # few runs need it
+
     with file.open("rb") as stream:
         first = stream.read(8)
     if first.startswith(b"PK"):

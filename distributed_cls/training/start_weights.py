@@ -57,25 +57,28 @@ def _load(path: Path, model: keras.Model) -> None:
     """Let Keras read an ``.h5`` file, which knows its layers by their order."""
     nested = [layer for layer in model.layers if isinstance(layer, keras.Model)]
     backbone = nested[0] if nested else keras.Model(model.inputs, model.get_layer("logits").input)
-    try:
-        with warnings.catch_warnings():
-            # Keras only warns of layers that the file lacks, and leaves them random.
-            warnings.simplefilter("error", UserWarning)
+    reason = ""
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("always")
+        try:
             backbone.load_weights(path)
-    except Exception as error:  # ValueError, OSError, KeyError, … : Keras names no set of them
+        except Exception as error:  # ValueError, OSError, KeyError, …: Keras names no set of them
+            reason = _layer_and_shapes(str(error))
+    # Keras only warns of layers that the file lacks, and leaves them random.
+    lacking = [str(warning.message) for warning in noted if issubclass(warning.category, UserWarning)]
+    if reason or lacking:
         raise UserError(
             f"Expected model.weights to hold the weights of this backbone, without a head. Received: {path}: "
-            f"{_layer_and_shapes(error)}. {REMEDY}"
-        ) from error
+            f"{reason or first_line(lacking[0])}. {REMEDY}"
+        )
 
 
-def _layer_and_shapes(error: Exception) -> str:
+def _layer_and_shapes(text: str) -> str:
     """Which layer, which shapes: Keras's message has them in the midst of much else."""
-    text = str(error)
     layer = re.search(r"object <\w+ name=([^,>]+)", text)
     shapes = re.search(r"variable\.shape=(\([^)]*\)), Received: value\.shape=(\([^)]*\))", text)
     if layer and shapes:
         return f"the layer {layer[1]} should have {shapes[1]} and has {shapes[2]}"
     if layer:
         return f"the layer {layer[1]}: {first_line(text.partition('>:')[2])}"
-    return first_line(error)
+    return first_line(text)
