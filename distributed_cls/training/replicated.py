@@ -22,6 +22,9 @@ class ReplicatedModel:
         self, strategy: tf.distribute.Strategy, build: Callable[[], keras.Model], config: TrainConfig, total_steps: int
     ) -> None:
         self.strategy = strategy
+        # All ranks have the same number of whole batches. TensorFlow would have them ask each other before each batch
+        # whether there is one: a collective too many, and one in evaluation, whose calls a rank cuts by its own clock.
+        strategy.extended.experimental_enable_get_next_as_optional = False
         with strategy.scope():
             self.model = build()
             if config.sync_batch_norm:

@@ -109,6 +109,8 @@ def steps(task: RankTask, rank: int, world_size: int, folder: Path) -> None:
         STEPS * config.train.batch_size, config.train.lane_count, config.train.batch_size, world_size, rank
     )
     left: dict[str, list[np.ndarray]] = {}
+    replicated = ReplicatedModel(strategy, lambda: build(DenseConfig(units=[]), 8, 3), config.train, STEPS)
+    left["collectives_of_input"] = [_collectives_of_input(_batches(replicated, config.train, source, lanes, STEPS))]
     for name, settings in OPTIMIZERS.items():
         train = dataclasses.replace(config.train, **settings)
         replicated = _train(strategy, DenseConfig(units=[16], dropout=0.0), train, source, lanes)
@@ -127,6 +129,13 @@ def steps(task: RankTask, rank: int, world_size: int, folder: Path) -> None:
     np.savez(
         folder / f"rank-{rank}.npz", **{f"{name}.{i}": v for name, part in left.items() for i, v in enumerate(part)}
     )
+
+
+def _collectives_of_input(batches: Any) -> np.ndarray:
+    """How many operations in which ranks wait for each other the graph has that takes a batch."""
+    graph = tf.function(lambda batches: next(batches)).get_concrete_function(batches).graph.as_graph_def()
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    return np.array(sum("Collective" in node.op for node in nodes))
 
 
 def _overflow(

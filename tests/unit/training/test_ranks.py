@@ -127,6 +127,11 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.nda
     return found
 
 
+def test_ranks_take_their_batches_without_asking_each_other(left: dict[str, dict[str, np.ndarray]]) -> None:
+    """Or evaluation, whose calls each rank cuts by its own clock, would stand still once two are cut differently."""
+    assert _part(left["0/2"], "collectives_of_input") == _part(left["1/2"], "collectives_of_input") == [0]
+
+
 def _part(held: dict[str, np.ndarray], name: str) -> list[np.ndarray]:
     return [held[key] for key in sorted(held) if key.startswith(f"{name}.")]
 
