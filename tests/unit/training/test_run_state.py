@@ -166,10 +166,10 @@ def test_what_a_write_raised_is_raised_by_the_next_one(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB, with 192 KiB of ballast."""
+    """A file system of 320 KiB, with 192 KiB of ballast."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=320k", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("file systems may not be mounted here")
     (disk / "ballast").write_bytes(bytes(192 * 1024))
@@ -179,7 +179,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def _save_each(saver: Saver, steps: range, best: int) -> None:
     for step in steps:
-        variables = [keras.Variable(np.full(6000, float(step)), name="w")]  # 24 kB
+        variables = [keras.Variable(np.full(6000, float(step)), name="w0")]  # 24 kB
         saver.save(variables, Position(epoch=step, step=step), best=variables if step == best else ())
     saver.wait()
 
