@@ -20,8 +20,9 @@ _DEPLOY = "org.apache.spark.deploy"
 
 def environment() -> dict[str, str]:
     """Of what is started without our launcher."""
+    # Whatever this process has imported before may have hidden the GPUs of a worker that is to have some.
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"},
         "JAVA_HOME": java_home(),
         # Many Javas on few cores, each of them for a minute. Executors inherit it from their worker.
         "JAVA_TOOL_OPTIONS": LOCAL_JAVA,

@@ -57,9 +57,12 @@ def main() -> None:
     def listen(event: Event) -> None:
         if isinstance(event, Met):
             # Of the warm processes, from which the ranks are forked: a rank itself may have ended by now.
-            for process in psutil.Process().children(recursive=True):
+            below = set(psutil.Process().children(recursive=True))
+            for process in psutil.process_iter():
                 with contextlib.suppress(psutil.Error):
-                    if "distributed_cls.training" in process.cmdline():
+                    # Those of a standalone worker, which this program has not started, work in folders of the test.
+                    mine = process in below or Path(process.cwd()).is_relative_to(Path(folder).parent)
+                    if mine and "distributed_cls.training" in process.cmdline():
                         devices[process.pid] = process.environ()["CUDA_VISIBLE_DEVICES"]
         elif isinstance(event, AttemptStarted):
             attempts.append(event.number)
