@@ -115,7 +115,7 @@ def test_what_a_rank_measures(tmp_path: Path) -> None:
     assert min(measured.step, measured.validation) > 0
     # All the steps that there are, but for the first one, which traces the graph; then the validation.
     total = measured.step * (STEPS * train.epochs - 1) + measured.validation
-    assert measured.measured == pytest.approx(total, rel=0.2, abs=0.2)
+    assert measured.measured == pytest.approx(total, rel=0.5, abs=0.5)
     assert not (tmp_path / "checkpoints").exists()
     lines = (tmp_path / "events.jsonl").read_text().splitlines()
     assert lines and not any(isinstance(events.loads(line), EpochEnded) for line in lines)

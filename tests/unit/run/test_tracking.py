@@ -41,7 +41,8 @@ def _epochs(*losses: float) -> list[EpochEnded]:
 
 
 def _config(**values: object) -> Config:
-    return Config(tracking=TrackingConfig(**values))  # type: ignore[arg-type]
+    # A busy machine takes a minute to import MLflow.
+    return Config(tracking=TrackingConfig(timeout=PATIENCE, **values))  # type: ignore[arg-type]
 
 
 def _run(config: Config, folder: Path, losses: tuple[float, ...], sweep: Path | None = None) -> None:
