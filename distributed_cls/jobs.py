@@ -71,7 +71,7 @@ def _pipeline(run: Run, display: Display) -> Summary:
 
 def _prepare_only(run: Run, display: Display) -> Summary:
     dataset = _prepare(run, lambda: run.start_preparation(display), display)
-    return _with(run.summary(), dataset=_dataset_entry(dataset))
+    return _with(run.summary(), dataset=DatasetEntry.of(dataset))
 
 
 def _train_only(run: Run, display: Display) -> Summary:
@@ -114,7 +114,7 @@ def _suspects(run: Run, display: Display) -> Summary:
         job_checks.check_enough_images(run.config, dataset)
         suspects_job.perform(run, spark, crew, dataset, display, start_weights)
     workers = run.config.cluster.workers
-    return _with(run.summary(), model=run.config.model.name, dataset=_dataset_entry(dataset), workers=workers)
+    return _with(run.summary(), model=run.config.model.name, dataset=DatasetEntry.of(dataset), workers=workers)
 
 
 def _verify(run: Run, display: Display) -> Summary:
@@ -193,22 +193,6 @@ def _prepare(run: Run, get_spark: Callable[[], "SparkSession"], display: Display
     return dataset
 
 
-def _dataset_entry(dataset: Dataset) -> DatasetEntry:
-    manifest = dataset.manifest
-    return DatasetEntry(
-        name=manifest.name,
-        fingerprint=manifest.fingerprint,
-        path=dataset.path,
-        classes=list(manifest.classes),
-        counts=manifest.counts,
-        reused=dataset.reused,
-        rejected=manifest.rejected,
-        rejected_by_reason=manifest.rejected_by_reason,
-        rejects=manifest.rejects,
-        channels=manifest.channels,
-    )
-
-
 @contextlib.contextmanager
 def _crew(run: Run) -> Iterator["Crew"]:
     """The agents of this job's ranks: what of them can start before Spark starts now. A sweep keeps them."""
@@ -249,7 +233,7 @@ def _run_ranks(
     summary = _with(
         run.summary(),
         model=run.config.model.name,
-        dataset=_dataset_entry(dataset),
+        dataset=DatasetEntry.of(dataset),
         workers=outcome.workers,
         attempts=outcome.attempts,
         failed_attempts=outcome.failed_attempts,

@@ -12,7 +12,7 @@ from distributed_cls import storage
 from distributed_cls.config import Config, to_dict
 from distributed_cls.contracts.events import Event
 from distributed_cls.contracts.summary import Summary
-from distributed_cls.run import tracking
+from distributed_cls.run import tracker_feed
 from distributed_cls.run.progress import Display
 from distributed_cls.run.status_file import StatusFile
 
@@ -47,9 +47,9 @@ class Run:
         return StatusFile(self.folder, self.config.job.name)
 
     @functools.cached_property
-    def tracking(self) -> tracking.Tracking:
+    def tracking(self) -> tracker_feed.Tracking:
         """The experiment tracker of this run. Raises UserError when its package is not installed."""
-        return tracking.make(self.config, self.folder, self.folder.parent if self.crews is not None else None)
+        return tracker_feed.make(self.config, self.folder, self.folder.parent if self.crews is not None else None)
 
     def note_total(self) -> None:
         """Set the time since the command was given, once: the report, the panel and the summary show the same one."""

@@ -117,16 +117,18 @@ def dump(stream: IO[bytes], arrays: Mapping[str, Any], position: Position) -> No
 
 def load(stream: IO[bytes]) -> tuple[Arrays, Position]:
     """What ``dump`` wrote with this release. Raises ValueError, or whatever changed bytes ask of the zip format."""
-    arrays, content = _unpack(stream)
-    codec.take_version(content, SCHEMA_VERSION)
-    return arrays, codec.from_plain(Position, content)
+    return _written_here(stream)
 
 
 def position_in(stream: IO[bytes]) -> Position:
     """Where the run of a checkpoint stood that this release wrote, from its open file; raises as ``load`` does."""
-    _, content = _unpack(stream, with_arrays=False)
+    return _written_here(stream, with_arrays=False)[1]
+
+
+def _written_here(stream: IO[bytes], with_arrays: bool = True) -> tuple[Arrays, Position]:
+    arrays, content = _unpack(stream, with_arrays)
     codec.take_version(content, SCHEMA_VERSION)
-    return codec.from_plain(Position, content)
+    return arrays, codec.from_plain(Position, content)
 
 
 def write(path: Path, arrays: Mapping[str, Any], position: Position, keep: int = 1) -> None:

@@ -9,6 +9,7 @@ from distributed_cls import storage
 from distributed_cls.contracts import codec, predicted
 from distributed_cls.contracts.codec import Json
 from distributed_cls.contracts.confidence import Confidence
+from distributed_cls.contracts.manifest import Dataset
 from distributed_cls.contracts.predicted import PredictionSummary
 from distributed_cls.contracts.rank_task import TrainResult
 from distributed_cls.errors import UserError
@@ -33,6 +34,23 @@ class DatasetEntry:
     rejected_by_reason: dict[str, int] = field(default_factory=dict)
     rejects: list[dict[str, str]] = field(default_factory=list)  # the first few: path, reason, detail
     channels: int = 3  # of its images
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "DatasetEntry":
+        """What its manifest says of a prepared data set."""
+        manifest = dataset.manifest
+        return cls(
+            name=manifest.name,
+            fingerprint=manifest.fingerprint,
+            path=dataset.path,
+            classes=list(manifest.classes),
+            counts=manifest.counts,
+            reused=dataset.reused,
+            rejected=manifest.rejected,
+            rejected_by_reason=manifest.rejected_by_reason,
+            rejects=manifest.rejects,
+            channels=manifest.channels,
+        )
 
 
 @dataclass(frozen=True)

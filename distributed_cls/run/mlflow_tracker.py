@@ -1,5 +1,6 @@
 """A run in MLflow: parameters, metrics, report and model, through MLflow's client and without its global state."""
 
+import dataclasses
 import hashlib
 import os
 import time
@@ -61,9 +62,8 @@ class MlflowTracker:
         return str(run.info.run_id)
 
     def metrics(self, split: str, epoch: int, step: int, values: Metrics) -> None:
-        named: dict[str, float | None] = {"loss": values.loss, "accuracy": values.accuracy}
-        named |= {"learning_rate": values.learning_rate, "images_per_second": values.images_per_second}
-        self._log({f"{split}_{name}": value for name, value in named.items()} | {"epoch": float(epoch)}, step)
+        named = {f"{split}_{name}": value for name, value in dataclasses.asdict(values).items()}
+        self._log({**named, "epoch": float(epoch)}, step)
 
     def result(self, summary: Summary) -> None:
         values = {f"seconds_{stage}": seconds for stage, seconds in summary.seconds.items()}

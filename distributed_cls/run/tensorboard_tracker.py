@@ -1,5 +1,6 @@
 """Event files for TensorBoard, written without TensorFlow: its messages, framed as our TFRecord files are."""
 
+import dataclasses
 import os
 import socket
 import time
@@ -30,8 +31,7 @@ class TensorBoardTracker:
 
     def metrics(self, split: str, epoch: int, step: int, values: Metrics) -> None:
         self._step = step
-        scalars: dict[str, float | None] = {"loss": values.loss, "accuracy": values.accuracy}
-        scalars |= {"learning rate": values.learning_rate, "images per second": values.images_per_second}
+        scalars = {name.replace("_", " "): value for name, value in dataclasses.asdict(values).items()}
         self._write(split, step, {**scalars, "epoch": float(epoch)})
 
     def result(self, summary: Summary) -> None:

@@ -13,8 +13,8 @@ from distributed_cls.contracts.events import EpochEnded, Metrics
 from distributed_cls.contracts.status import State
 from distributed_cls.contracts.summary import SplitEntry, Summary
 from distributed_cls.errors import UserError
-from distributed_cls.run import tracking
-from distributed_cls.run.tracking import Tracking
+from distributed_cls.run import tracker_feed
+from distributed_cls.run.tracker_feed import Tracking
 from tests.patience import PATIENCE
 
 TEST = SplitEntry(
@@ -46,7 +46,7 @@ def _config(**values: object) -> Config:
 
 
 def _run(config: Config, folder: Path, losses: tuple[float, ...], sweep: Path | None = None) -> None:
-    tracked = tracking.make(config, folder, sweep)
+    tracked = tracker_feed.make(config, folder, sweep)
     with tracked.following():
         tracked.begin()
         for event in _epochs(*losses):
@@ -157,13 +157,13 @@ def test_a_store_that_is_not_there_is_refused_before_the_ranks_start(tmp_path: P
     (tmp_path / "file").touch()
     config = _config(name="mlflow", uri=f"sqlite:///{tmp_path}/file/store.db")
     with pytest.raises(UserError, match=r"Expected a store for tracking=mlflow .* Set tracking\.uri"):
-        tracking.make(config, tmp_path, None).begin()
+        tracker_feed.make(config, tmp_path, None).begin()
 
 
 def test_a_missing_package_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(tracker_feed.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="Install the extra tracking"):
-        tracking.make(_config(name="tensorboard"), tmp_path, None)
+        tracker_feed.make(_config(name="tensorboard"), tmp_path, None)
 
 
 def test_jobs_without_ranks_are_not_tracked(tmp_path: Path) -> None:

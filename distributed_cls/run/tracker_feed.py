@@ -41,7 +41,7 @@ def make(config: Config, folder: Path, sweep: Path | None) -> "Tracking":
     """
     if config.tracking.name == "none" or config.job.name not in TRACKED_JOBS:
         return Tracking()
-    package = {"mlflow": "mlflow", "tensorboard": "tensorboard"}[config.tracking.name]
+    package = config.tracking.name  # both are called as what they are chosen by
     if importlib.util.find_spec(package) is None:
         raise UserError(
             f"Expected the package {package} for tracking={config.tracking.name}. Received: it is not installed. "
