@@ -4,6 +4,7 @@ NumPy's zip container checks each array's CRC on reading, and opens anywhere, wi
 """
 
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,10 @@ LAST, BEST = "last.npz", "best.npz"
 STATISTICS = "rank_statistics"  # of BatchNorm on each rank, float32 [ranks, values]; absent at the end of an epoch
 
 Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
+
+# NumPy parses an array's header with ``ast``, which in Python 3.11 fails in one thread while another one parses: a
+# garbage collection in between is enough (python/cpython#106905). The file would pass for a damaged one.
+_one_reads = threading.Lock()
 
 
 class DamagedCheckpoint(UserError):
@@ -157,7 +162,7 @@ def read_position(path: Path) -> Position:
 
 def _unpack(source: Path | IO[bytes], with_arrays: bool = True) -> tuple[Arrays, dict[str, Any]]:
     """The arrays and the position's JSON values. Raises whatever damaged bytes ask of the zip format."""
-    with np.load(source, allow_pickle=False) as stored:
+    with _one_reads, np.load(source, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files if with_arrays and name != _POSITION}
         return arrays, json.loads(stored[_POSITION].tobytes())
 
