@@ -28,8 +28,8 @@ def launch(folder: Path, *arguments: str) -> dict[str, Any]:
     return dict(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
 
 
-def run(command: Sequence[str]) -> None:
-    """Run ``command`` on this machine's CPUs to its end. Raises RuntimeError with its output when it fails.
+def run(command: Sequence[str]) -> str:
+    """Run ``command`` on this machine's CPUs to its end; its standard output. Raises RuntimeError when it fails.
 
     The processes that Spark starts for it can import ``benchmarks``, from any folder.
     """
@@ -43,6 +43,7 @@ def run(command: Sequence[str]) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, env=environment, check=False)
     if ended.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
+    return ended.stdout
 
 
 @contextmanager
