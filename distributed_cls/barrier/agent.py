@@ -9,7 +9,9 @@ import queue
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from types import FrameType
 
 from distributed_cls.barrier import rendezvous
 from distributed_cls.barrier.control_line import ControlClient
@@ -25,6 +27,7 @@ from distributed_cls.contracts.events import (
     Met,
     Phase,
     PhaseStarted,
+    Preempted,
     ProcessEnded,
     ProcessStarted,
 )
@@ -32,7 +35,9 @@ from distributed_cls.contracts.orders import DumpStacks, Leave, Meet, Order, Rel
 from distributed_cls.errors import UserError
 
 _POLL_SECONDS = 0.05
+_IDLE_SECONDS = 1.0  # between two looks for a signal, without a process
 _RELEASE_SECONDS = 5.0  # for a process to go that has been let go
+CHECKPOINT_SECONDS = 5.0  # for the ranks to write a checkpoint when the executor of one of them ends
 _STATES = 2  # places in memory for a rank's latest states
 
 
@@ -58,7 +63,8 @@ def run_agent(*, place: AgentPlace) -> str:
     client = ControlClient(place.address, place.secret, context.partitionId(), place.reconnect_seconds)
     agent = Agent(client, place)
     try:
-        agent.serve()
+        with agent.heeding_signals():
+            agent.serve()
     finally:
         agent.close()
     return ""
@@ -75,14 +81,15 @@ class Agent:
         self._job, self._states = "", list[int]()
         self._process: RankProcess | None = None
         self._kill_at: float | None = None  # monotonic seconds: the process was told to end
+        self._preempted = False
         self._warm: WarmProcess | None = None
         self._warm = self._start_warm_process()
 
     def serve(self) -> None:
-        """Obey the driver's orders until it lets this agent leave, or is gone."""
-        while True:
+        """Obey the driver's orders until it lets this agent leave, or is gone, or this agent's executor ends."""
+        while not self._preempted or self._process:
             try:
-                order = self._client.orders.get(timeout=_POLL_SECONDS if self._process else None)
+                order = self._client.orders.get(timeout=_POLL_SECONDS if self._process else _IDLE_SECONDS)
             except queue.Empty:
                 self._watch()
                 continue
@@ -90,6 +97,28 @@ class Agent:
                 return
             self._obey(order)
             self._watch()
+
+    @contextlib.contextmanager
+    def heeding_signals(self) -> Iterator[None]:
+        """Within the block the end of the executor lets the rank write a checkpoint. Use it in the main thread.
+
+        An executor that ends sends SIGHUP to its Python workers, also when it was killed itself; whoever takes a whole
+        node back sends SIGTERM to all processes of it.
+        """
+        numbers = (signal.SIGHUP, signal.SIGTERM)
+        before = {number: signal.signal(number, self._on_signal) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        # A driver that is gone takes everything with it: a rank that went on would write into the next run.
+        if self._process is None or not self._client.connected:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self._preempted = True
 
     def close(self) -> None:
         """End the rank's process and the warm process; nothing of them is left."""
@@ -166,7 +195,10 @@ class Agent:
             return
         code = process.wait(0.0)
         if code is None:
-            if self._kill_at is not None and time.monotonic() >= self._kill_at:
+            if self._preempted and self._kill_at is None:
+                self._report(Preempted(host=self._host))
+                self._end(signal.SIGTERM, CHECKPOINT_SECONDS)
+            elif self._kill_at is not None and time.monotonic() >= self._kill_at:
                 process.signal(signal.SIGKILL)
             return
         self._process = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from distributed_cls import storage
 from distributed_cls.barrier import rendezvous
+from distributed_cls.barrier.agent import CHECKPOINT_SECONDS
 from distributed_cls.barrier.crew import Stage
 from distributed_cls.barrier.diagnosis import last_informative_lines, without_stack_trace
 from distributed_cls.barrier.monitor import RankMonitor
@@ -134,8 +135,9 @@ class Attempt:
                 raise AttemptFailed(self._status_of_failure())
             lost = self._monitor.first_disconnected()
             if lost is not None or not self._stage.alive:
-                self._take_all()
-                raise AttemptFailed(self._status_of_stage())
+                self._take(_TICK_SECONDS)  # Spark may tell of a lost executor before its agent does
+                written = self._last_checkpoint_written()
+                raise AttemptFailed(self._status_of_failure() if written else self._status_of_stage())
             if self._grows:
                 raise AttemptFailed(self._grows)
             stalled = self._monitor.stalled()
@@ -180,9 +182,14 @@ class Attempt:
             message = f"Slots for {self._job.cluster.workers} workers are back, seen after epoch {event.epoch}"
             self._grows = AttemptStatus(FailureKind.RESIZED, message, event.step)
 
-    def _take_all(self) -> None:
+    def _last_checkpoint_written(self) -> bool:
+        """Whether the ranks that a lost stage leaves behind have written a checkpoint; they may be on the way to it."""
+        began = time.monotonic()
+        while self._monitor.preempted() & self._running and time.monotonic() - began < CHECKPOINT_SECONDS:
+            self._take(_TICK_SECONDS)
         while self._take(0.0):
             continue
+        return self._monitor.interrupted()
 
     def _tell_when_quiet(self) -> None:
         """A line after 10 s without progress, after 20 s, 40 s, and so on."""

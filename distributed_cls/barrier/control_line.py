@@ -194,7 +194,8 @@ class ControlServer:
 
 
 class ControlClient:
-    """An agent's end. ``orders`` has the driver's orders; ``closed`` is set when the driver is gone for good."""
+    """An agent's end. ``orders`` has the driver's orders; ``closed`` is set when the driver is gone for good,
+    ``connected`` is false while it does not answer."""
 
     def __init__(self, address: tuple[str, int], secret: str, rank: int, reconnect_seconds: float = 30.0) -> None:
         self._address, self._secret, self._rank = address, secret, rank
@@ -202,6 +203,7 @@ class ControlClient:
         self._session = uuid.uuid4().hex
         self.orders: queue.Queue[Order | None] = queue.Queue()  # None: closed
         self.closed = threading.Event()
+        self.connected = False
         self._mailbox = Mailbox(lambda text: self.orders.put(orders.loads(text)))
         channel = self._connect()
         if channel is None:
@@ -239,6 +241,7 @@ class ControlClient:
             return None
         connection.settimeout(SILENCE_SECONDS)
         self._mailbox.attach(channel, int(answer))
+        self.connected = True
         return channel
 
     def _read(self, channel: Channel | None) -> None:
@@ -247,6 +250,7 @@ class ControlClient:
                 self._mailbox.read(channel)
             except (OSError, ValueError) as error:
                 log.debug("The connection to the driver ended: %s", error)
+            self.connected = False
             channel.close()
             channel = None if self._mailbox.goodbye or self.closed.is_set() else self._reconnect()
         self._end()

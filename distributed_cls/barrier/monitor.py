@@ -14,6 +14,7 @@ from distributed_cls.contracts.events import (
     Phase,
     PhaseProgressed,
     PhaseStarted,
+    Preempted,
     ProcessStarted,
 )
 
@@ -50,6 +51,7 @@ class RankState:
     heard: float = field(default_factory=time.monotonic)
     failure: Failed | None = None
     failed_at: float = 0.0  # monotonic seconds, of arrival
+    preempted: bool = False  # its executor ends
     disconnected: float | None = None  # when its connection was lost, monotonic seconds
     log: list[str] = field(default_factory=list)  # the last lines
 
@@ -80,6 +82,8 @@ class RankMonitor:
             case Heartbeat() if event.step > state.step:
                 state.step = event.step
                 self._last_progress = now
+            case Preempted():
+                state.preempted = True
             case LogLine():
                 state.log = [*state.log[1 - _LOG_TAIL :], event.line]
             case Failed():
@@ -110,6 +114,14 @@ class RankMonitor:
         silent = self.silent()
         waiting = [rank for rank, state in enumerate(self.ranks) if state.pid and not state.failure]
         return any(self.ranks[rank].heard < since and rank not in silent for rank in waiting)
+
+    def preempted(self) -> set[int]:
+        """The ranks whose executors end."""
+        return {rank for rank, state in enumerate(self.ranks) if state.preempted}
+
+    def interrupted(self) -> bool:
+        """Whether a rank has said that it ended after a checkpoint, as it was asked to."""
+        return any(state.failure.failure is FailureKind.INTERRUPTED for state in self.ranks if state.failure)
 
     def first_disconnected(self) -> int | None:
         """The rank whose connection was lost first."""

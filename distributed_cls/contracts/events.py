@@ -126,6 +126,14 @@ class Heartbeat(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Preempted(Event):
+    """The executor of a rank ends: its agent has asked the rank for a checkpoint, which all ranks take together."""
+
+    kind = "preempted"
+    host: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RankSlow(Event):
     """The driver has seen that a rank is steadily slower than the others, which wait for it in every step."""
 
@@ -239,6 +247,7 @@ _KINDS: dict[str, type[Event]] = {
         ProcessStarted,
         ProcessEnded,
         Heartbeat,
+        Preempted,
         RankSlow,
         LogLine,
         Noted,

@@ -94,6 +94,7 @@ class StateKeeper:
     def _end(self, position: Position, asked: list[int]) -> None:
         if self._ctx.is_chief:
             self._ctx.saver.finish()
+        self._ctx.replicated.barrier()  # whoever hears of the end from another rank may end this one at once
         ranks = f"rank{'s' if len(asked) > 1 else ''} {', '.join(map(str, asked))}"
         raise Interrupted(
             f"{ranks} of {self._ctx.world_size} had to end (SIGTERM): a checkpoint is at step {position.step:,}"
