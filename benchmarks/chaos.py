@@ -7,38 +7,30 @@ the seconds that the fault cost, and where they went; and what a cold start of t
 
 import argparse
 import contextlib
+import dataclasses
 import hashlib
 import itertools
 import logging
-import os
 import random
-import signal
+import shutil
 import statistics
+import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 
 from benchmarks import measure
+from benchmarks.faults import FAULTS, FULL_DISK, WORKERS, Observed, Strike, never, once
 from distributed_cls.barrier.crew import Crew
 from distributed_cls.barrier.supervisor import run_ranks
 from distributed_cls.config import ClusterConfig, Config, DataConfig, TrainConfig
 from distributed_cls.contracts import checkpoint
-from distributed_cls.contracts.events import (
-    AttemptStarted,
-    Event,
-    Failed,
-    Phase,
-    PhaseStarted,
-    ProcessStarted,
-    TrainProgressed,
-)
+from distributed_cls.contracts.events import Event
 from distributed_cls.contracts.rank_task import RankTask, Step
 from distributed_cls.dataset import prepare
 from distributed_cls.models.cnn import CnnConfig
@@ -47,7 +39,6 @@ from distributed_cls.spark.session import Session
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-WORKERS = 2
 CLUSTER = ClusterConfig(
     name="chaos",
     master=f"local-cluster[{WORKERS},1,1024]",
@@ -57,116 +48,18 @@ CLUSTER = ClusterConfig(
     slot_timeout=120.0,
     max_attempts=5,
 )
-_CUT_SECONDS = 5.0
-
-
-@dataclass
-class Observed:
-    """What was seen of one run: the events that tell the time, and who works for rank 0 and rank 1."""
-
-    crew: Crew
-    checkpoints: Path
-    pids: dict[int, int] = field(default_factory=dict)
-    trained: list[tuple[float, int]] = field(default_factory=list)  # when which step had been taken
-    struck: float | None = None
-    failed: float | None = None  # the driver has heard of it
-    restarted: float | None = None  # the next attempt began
-    training: float | None = None  # the ranks train again
-    stepped: float | None = None  # a step that had not been taken before
-
-    def __call__(self, event: Event) -> None:
-        now = time.monotonic()
-        match event:
-            case ProcessStarted():
-                self.pids[event.rank] = event.pid
-            case TrainProgressed():
-                if self.struck and not self.stepped and event.step > max((s for _, s in self.trained), default=0):
-                    self.stepped = now
-                self.trained.append((now, event.step))
-            case Failed() if self.struck and not self.failed:
-                self.failed = now
-            case AttemptStarted() if self.struck and not self.restarted:
-                self.restarted = now
-            case PhaseStarted(rank=0, phase=Phase.TRAIN) if self.restarted and not self.training:
-                self.training = now
-
-
-# ── faults ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _signal_rank(number: signal.Signals) -> Callable[[Observed, random.Random], None]:
-    return lambda seen, chosen: os.kill(seen.pids[chosen.randrange(WORKERS)], number)
-
-
-def _ancestor(seen: Observed, chosen: random.Random, generation: int) -> psutil.Process:
-    """Of a rank: 0 is its warm process, 1 the Python worker of its agent, and so on."""
-    return psutil.Process(seen.pids[chosen.randrange(WORKERS)]).parents()[generation]
-
-
-def _kill_warm(seen: Observed, chosen: random.Random) -> None:
-    _ancestor(seen, chosen, 0).kill()
-
-
-def _kill_worker(seen: Observed, chosen: random.Random) -> None:
-    _ancestor(seen, chosen, 1).kill()
-
-
-def _signal_executor(number: signal.Signals) -> Callable[[Observed, random.Random], None]:
-    def send(seen: Observed, chosen: random.Random) -> None:
-        parents = psutil.Process(seen.pids[chosen.randrange(WORKERS)]).parents()
-        next(process for process in parents if process.name() == "java").send_signal(number)
-
-    return send
-
-
-def _damage_checkpoint(seen: Observed, chosen: random.Random) -> None:
-    """Change bytes of the newest checkpoint, and take the states in memory along: the one before must do."""
-    newest = seen.checkpoints / checkpoint.LAST
-    if newest.exists():
-        with newest.open("r+b") as stream:
-            stream.seek(newest.stat().st_size // 2)
-            stream.write(b"\0damaged\0" * 8)
-    _kill_worker(seen, chosen)
-
-
-def _cut_line(seconds: float) -> Callable[[Observed, random.Random], None]:
-    """Cut the control line of a rank's agent; whoever calls is not let in until ``seconds`` are over."""
-
-    def cut(seen: Observed, chosen: random.Random) -> None:
-        assert seen.crew._stage is not None
-        agent = seen.crew._stage._server._agents[chosen.randrange(WORKERS)]
-        session, agent.session = agent.session, "nobody"
-        if agent.connected is not None:
-            agent.connected.close()
-        mend = threading.Timer(seconds, lambda: setattr(agent, "session", session))
-        mend.daemon = True
-        mend.start()
-
-    return cut
-
-
-FAULTS: dict[str, Callable[[Observed, random.Random], None]] = {
-    "SIGKILL of a rank": _signal_rank(signal.SIGKILL),
-    "SIGKILL of a warm process": _kill_warm,
-    "SIGKILL of a Python worker": _kill_worker,
-    "SIGKILL of an executor": _signal_executor(signal.SIGKILL),
-    "SIGTERM of an executor": _signal_executor(signal.SIGTERM),
-    "SIGTERM of a rank": _signal_rank(signal.SIGTERM),
-    "SIGSTOP of a rank": _signal_rank(signal.SIGSTOP),
-    "damaged newest checkpoint": _damage_checkpoint,
-    f"control line cut for {_CUT_SECONDS:g} s": _cut_line(_CUT_SECONDS),
-    "control line cut for good": _cut_line(3600.0),
-}
-
-
-# ── runs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+_DISK_SIZE = "32m"  # of the run folder
 
 
 class Arena:
     """One Spark session, one crew, one data set: runs of the same job, disturbed or not."""
 
-    def __init__(self, spark: "SparkSession", scratch: Path, epochs: int) -> None:
-        self._spark, self._scratch = spark, scratch
+    def __init__(
+        self, spark: "SparkSession", scratch: Path, epochs: int, small_disk: bool, spark_seconds: float
+    ) -> None:
+        """``small_disk``: whether ``scratch/runs`` is one. ``spark_seconds``: what the start of ``spark`` took."""
+        self._spark, self._folder = spark, scratch / "runs"  # of which only the latest run is kept
+        self.small_disk, self.spark_seconds = small_disk, spark_seconds
         self.crew = Crew(CLUSTER)
         self._runs = 0
         data = DataConfig(image_size=16)
@@ -176,20 +69,22 @@ class Arena:
         )
         self._config = Config(data=data, model=CnnConfig(filters=[8, 16], units=32), train=train, cluster=CLUSTER)
 
-    def run(self, fault: str | None = None, chosen: random.Random | None = None, after: float = 0.0) -> Observed:
-        """Train once, with a fault ``after`` seconds of training; what was seen. Raises whatever ends the run."""
+    def run(self, strike: Strike = never, epochs: int | None = None) -> Observed:
+        """Train once, for ``epochs`` in the place of the arena's own; what was seen. Raises whatever ends the run."""
         self._runs += 1
-        folder = self._scratch / f"run-{self._runs}"
+        shutil.rmtree(self._folder / f"run-{self._runs - 1}", ignore_errors=True)
+        folder = self._folder / f"run-{self._runs}"
         folder.mkdir()
         manifest = self._data.manifest
-        task = RankTask(self._config, self._data.path, manifest.fingerprint, str(folder), (Step.TRAIN,))
+        config = self._config
+        if epochs:
+            config = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=epochs))
+        task = RankTask(config, self._data.path, manifest.fingerprint, str(folder), (Step.TRAIN,))
         seen = Observed(self.crew, folder / "checkpoints")
 
         def listen(event: Event) -> None:
             seen(event)
-            if fault and chosen and not seen.struck and seen.trained and time.monotonic() - seen.trained[0][0] >= after:
-                seen.struck = time.monotonic()
-                FAULTS[fault](seen, chosen)
+            strike(seen)
 
         run_ranks(self._spark, task, self.crew, listen)
         return seen
@@ -207,21 +102,36 @@ class Arena:
 
 
 @contextlib.contextmanager
+def _small_disk(folder: Path) -> Iterator[bool]:
+    """``folder`` on a disk of its own; False where nothing can be mounted, and it is a plain folder."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_SIZE}", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    try:
+        yield mounted
+    finally:
+        if mounted:
+            subprocess.run(["umount", str(folder)], check=True)
+
+
+@contextlib.contextmanager
 def arena(epochs: int) -> Iterator[Arena]:
     """An arena in a folder of its own; nothing of it is left."""
-    with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="chaos-") as scratch, _small_disk(Path(scratch, "runs")) as small:
+        began = time.monotonic()
         session = Session(CLUSTER, Path(scratch, "session"))
         try:
-            made = Arena(session.spark, Path(scratch), epochs)
+            spark = session.spark
+            made = Arena(spark, Path(scratch), epochs, small, time.monotonic() - began)
             try:
                 yield made
             finally:
                 made.close()
         finally:
             session.stop()
-
-
-# ── figures ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _cost(seen: Observed) -> list[float] | None:
@@ -233,12 +143,41 @@ def _cost(seen: Observed) -> list[float] | None:
     return [known[-1] - known[0], *(later - earlier for earlier, later in itertools.pairwise(known))]
 
 
-def _row(fault: str, costs: list[list[float]], same: int, runs: int) -> list[str]:
-    if not costs:
-        return [fault, f"{same} of {runs}", *["–"] * 6]
-    columns = list(zip(*costs, strict=True))
-    p95 = sorted(columns[0])[min(len(costs) - 1, int(0.95 * len(costs)))]
-    return [fault, f"{same} of {runs}", *(f"{statistics.median(c):.1f}" for c in columns), f"{p95:.1f}"]
+@dataclass
+class _Tally:
+    """What became of the runs with one kind of fault."""
+
+    runs: int = 0
+    same: int = 0  # ended by themselves, with the same bits
+    costs: list[list[float]] = field(default_factory=list)  # as ``_cost`` gives them
+
+    def row(self, fault: str, cold: float) -> list[str]:
+        head = [fault, f"{self.same} of {self.runs}"]
+        if not self.costs:
+            return [*head, *["–"] * 7]
+        columns = list(zip(*self.costs, strict=True))
+        medians = [statistics.median(column) for column in columns]
+        p95 = sorted(columns[0])[min(len(self.costs) - 1, int(0.95 * len(self.costs)))]
+        return [*head, *(f"{seconds:.1f}" for seconds in medians), f"{p95:.1f}", f"{medians[0] / cold:.2f}"]
+
+
+def _disturb(made: Arena, kind: str, chosen: random.Random, after: float, expected: str, tally: _Tally) -> None:
+    tally.runs += 1
+    try:
+        seen = made.run(once(kind, chosen, after))
+    except Exception as error:
+        measure.tell(f"  it did not end by itself: {error}")
+        return
+    if not seen.struck:
+        measure.tell("  it had ended before the fault, and does not count")
+        tally.runs -= 1
+    elif made.bits(seen) == expected:
+        tally.same += 1
+    else:
+        measure.tell("  it ended with other bits")
+    cost = _cost(seen)
+    if cost:
+        tally.costs.append(cost)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -250,13 +189,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the moments and the victims (default: 1)")
     given = parser.parse_args(arguments)
     logging.disable(logging.WARNING)
-    kinds = [given.only] if given.only else list(FAULTS)
-    costs: dict[str, list[list[float]]] = {kind: [] for kind in kinds}
-    same, runs, wrong = dict.fromkeys(kinds, 0), dict.fromkeys(kinds, 0), 0
     with arena(given.epochs) as made:
+        kinds = [given.only] if given.only else [kind for kind in FAULTS if made.small_disk or kind != FULL_DISK]
+        if not made.small_disk:
+            measure.tell(f"chaos: without the fault {FULL_DISK!r}, nothing can be mounted here")
+        tallies = {kind: _Tally() for kind in kinds}
         began = time.monotonic()
-        undisturbed = made.run()
-        cold = undisturbed.trained[0][0] - began
+        cold = made.spark_seconds + made.run().trained[0][0] - began
+        undisturbed = made.run()  # the second one: the first is slower
         lasted = undisturbed.trained[-1][0] - undisturbed.trained[0][0]
         expected = made.bits(undisturbed)
         for number in range(given.runs):
@@ -264,26 +204,14 @@ def main(arguments: list[str] | None = None) -> int:
             chosen = random.Random(given.seed * 1_000_003 + number)
             after = chosen.uniform(0.0, 0.8 * lasted)
             measure.tell(f"chaos, run {number + 1} of {given.runs}: {kind} after {after:.1f} s of training")
-            runs[kind] += 1
-            try:
-                seen = made.run(kind, chosen, after)
-            except Exception as error:
-                measure.tell(f"  it did not end by itself: {error}")
-                wrong += 1
-                continue
-            equal = made.bits(seen) == expected
-            same[kind] += equal
-            wrong += not equal
-            cost = _cost(seen)
-            if cost:
-                costs[kind].append(cost)
+            _disturb(made, kind, chosen, after, expected, tallies[kind])
     measure.show(
-        f"Runs of {lasted:.0f} s of training that were disturbed once; a cold start of the ranks takes {cold:.1f} s, "
-        "Spark not counted. Seconds are medians",
-        ["fault", "same bits", "cost", "noticed", "stopped", "started", "replayed", "p95 of cost"],
-        [_row(kind, costs[kind], same[kind], runs[kind]) for kind in kinds],
+        f"Runs of {lasted:.0f} s of training that were disturbed once. Seconds are medians. A cold start, of Spark and "
+        f"of the ranks to their first steps, takes {cold:.1f} s",
+        ["fault", "same bits", "cost", "noticed", "stopped", "started", "replayed", "p95 of cost", "cost ÷ cold"],
+        [tally.row(kind, cold) for kind, tally in tallies.items()],
     )
-    return 1 if wrong else 0
+    return 0 if all(tally.same == tally.runs for tally in tallies.values()) else 1
 
 
 if __name__ == "__main__":

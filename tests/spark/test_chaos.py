@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.chaos import Arena, arena
+from benchmarks.faults import once
+from distributed_cls.contracts.events import FailureKind
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +26,12 @@ def undisturbed(made: Arena) -> str:
     ["SIGKILL of a rank", "SIGKILL of a Python worker", "control line cut for 5 s", "control line cut for good"],
 )
 def test_a_disturbed_run_has_the_weights_of_an_undisturbed_one(made: Arena, undisturbed: str, fault: str) -> None:
-    seen = made.run(fault, random.Random(fault), after=0.5)
+    seen = made.run(once(fault, random.Random(fault), after=0.5))
     assert seen.struck is not None
+    assert made.bits(seen) == undisturbed
+
+
+def test_an_executor_that_ends_lets_the_ranks_write_a_checkpoint_first(made: Arena, undisturbed: str) -> None:
+    seen = made.run(once("SIGTERM of an executor", random.Random(1), after=0.5))
+    assert seen.struck is not None and FailureKind.INTERRUPTED in seen.failures
     assert made.bits(seen) == undisturbed
