@@ -140,4 +140,5 @@ def _joined(first: TrainResult, second: TrainResult) -> TrainResult:
         epochs=first.epochs + second.epochs,
         steps=first.steps + second.steps,
         best_epoch=first.epochs + second.best_epoch if second.best_epoch else first.best_epoch,
+        first_phase_epochs=first.epochs,
     )

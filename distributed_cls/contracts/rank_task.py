@@ -64,6 +64,7 @@ class TrainResult:
     images_per_second: float
     val_accuracy: float | None = None  # of the best epoch
     val_loss: float | None = None
+    first_phase_epochs: int | None = None  # how many of them were in the first of two phases
 
 
 @dataclass(frozen=True)

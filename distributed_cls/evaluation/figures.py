@@ -23,10 +23,13 @@ _BLUE_HEAT, _ORANGE_HEAT = (0, 114, 178), (213, 94, 0)
 
 
 @styled
-def learning_curve(history: History, metric: str, kept: int | None = None) -> str | None:
+def learning_curve(
+    history: History, metric: str, kept: int | None = None, first_phase: int | None = None
+) -> str | None:
     """Loss or accuracy of train and val over the epochs; None when no epoch has ended yet.
 
-    ``kept``: the epoch whose weights the run kept, which is marked.
+    ``kept``: the epoch whose weights the run kept. ``first_phase``: the last epoch before the second phase. Both are
+    marked.
     """
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -39,6 +42,8 @@ def learning_curve(history: History, metric: str, kept: int | None = None) -> st
     marked = [point for point in val if point[0] == kept] if len(val) > 1 else []
     look = {"markersize": 7, "markerfacecolor": PAPER, "markeredgewidth": 1.8}
     _line(axes, marked, "kept epoch", color=BLUE, marker="o", linestyle="", **look)
+    if first_phase and first_phase < max(epoch for epoch, _ in train or val):
+        axes.axvline(first_phase + 0.5, color=MUTED, linestyle=(0, (1, 2)), linewidth=1.4, label="second phase begins")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if max(len(train), len(val)) == 1:  # Two points would else be a whole axis apart, however close they are.

@@ -141,13 +141,14 @@ def _figures(split: EvaluatedSplit, names: list[str], history: History, summary:
     if split.probabilities is not None and summary.confidence is not None and summary.confidence.temperature != 1:
         before = metrics.calibration(split.probabilities.unscaled_bins)
     kept, mean_rate = (trained.best_epoch, trained.images_per_second) if trained else (None, None)
+    first_phase = trained.first_phase_epochs if trained else None
 
     def drawn(svg: str | None) -> "Markup | None":
         return Markup(svg) if svg else None
 
     curves = [
-        ("Loss", drawn(figures.learning_curve(history, "loss", kept))),
-        ("Accuracy", drawn(figures.learning_curve(history, "accuracy", kept))),
+        ("Loss", drawn(figures.learning_curve(history, "loss", kept, first_phase))),
+        ("Accuracy", drawn(figures.learning_curve(history, "accuracy", kept, first_phase))),
         ("Learning rate", drawn(figures.learning_rate_curve(history))),
         ("Throughput, images per second", drawn(figures.throughput_curve(history, mean_rate))),
     ]

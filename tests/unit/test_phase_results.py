@@ -30,7 +30,7 @@ def test_the_epochs_of_the_second_phase_are_counted_on() -> None:
 def test_the_best_epoch_is_the_first_phases_when_the_second_made_nothing_better() -> None:
     worse = TrainResult(3, 27, 0, 0.4, 0.8, 1e-5, 90.0, 0.8, 0.6)
     better = TrainResult(3, 27, 2, 0.4, 0.8, 1e-5, 90.0, 0.9, 0.5)
-    assert phases._joined(FIRST, worse) == TrainResult(8, 72, 4, 0.4, 0.8, 1e-5, 90.0, 0.8, 0.6)
+    assert phases._joined(FIRST, worse) == TrainResult(8, 72, 4, 0.4, 0.8, 1e-5, 90.0, 0.8, 0.6, 5)
     assert phases._joined(FIRST, better).best_epoch == 7
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from distributed_cls.contracts.counts import ConfidenceBins
+from distributed_cls.contracts.events import EpochEnded, Metrics
 from distributed_cls.evaluation import drawing, figures
 from distributed_cls.evaluation.history import History
 from distributed_cls.evaluation.metrics import calibration, class_scores
@@ -75,6 +76,14 @@ def test_an_empty_history_has_no_curves() -> None:
     assert figures.learning_curve(nothing, "loss") is None
     assert figures.learning_rate_curve(nothing) is None
     assert figures.throughput_curve(nothing) is None
+
+
+@pytest.mark.parametrize(("first_phase", "marked"), [(None, False), (2, True), (4, False)])
+def test_a_learning_curve_marks_where_the_second_phase_begins(first_phase: int | None, marked: bool) -> None:
+    values = Metrics(loss=0.5, accuracy=0.8)
+    history = History([EpochEnded(split="val", epoch=epoch, step=9 * epoch, values=values) for epoch in range(1, 5)])
+    svg = figures.learning_curve(history, "loss", 3, first_phase)
+    assert svg is not None and ("second phase begins" in texts(svg)) is marked
 
 
 def test_colours_and_ids_belong_to_the_page() -> None:
