@@ -7,7 +7,7 @@ from distributed_cls.config.section import Section, setting
 
 @dataclass
 class EvaluateConfig(Section):
-    """What is fitted on the val split after training, and travels with the exported model."""
+    """How the trained model answers: what is fitted on the val split, and travels with the exported model."""
 
     section = "evaluate"
 
@@ -20,4 +20,9 @@ class EvaluateConfig(Section):
         "null: every image gets one",
         above=0,
         at_most=1,
+    )
+    mirror: bool = setting(
+        False,
+        "answer with the mean for an image and for its mirror image, which takes twice the time: in the final "
+        "evaluation and in the exported model, not in the validations of a training",
     )

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from distributed_cls.contracts.export import Export
 from distributed_cls.errors import UserError
+from distributed_cls.models.mirror_image import without_mirror_image
 
 
 def can_explain(export: Export) -> bool:
@@ -35,7 +36,7 @@ class HeatMap:
         if not can_explain(export):
             raise UserError(f"Expected a model with convolutions for a heat map. Received: model {export.name}.")
         self._lock = threading.Lock()
-        model = keras.models.load_model(export.keras_file, compile=False)
+        model = without_mirror_image(keras.models.load_model(export.keras_file, compile=False))
         self._gradient_model = _with_feature_maps(model)
         edge, channels = export.image_size, export.channels
         self._compute = tf.function(
@@ -82,7 +83,8 @@ def _with_feature_maps(model: keras.Model) -> keras.Model:
         return output
 
     clone = keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
-    return keras.Model(clone.inputs[0], [found["maps"], found["logits"]])
+    # A model from inside another one ends with its logits.
+    return keras.Model(clone.inputs[0], [found["maps"], found.get("logits", clone.outputs[0])])
 
 
 def _last_maps(model: keras.Model) -> keras.Layer | None:

@@ -70,7 +70,10 @@ def evaluated_config(config: Config, earlier: EarlierRun, given: Collection[str]
     data = dataclasses.replace(earlier.config.data, **values)
     changed = ", ".join(sorted(f"data.{name}" for name in own))
     log.info("Evaluating %s on its own data settings%s", earlier.folder, f", but for {changed}" if changed else "")
-    return dataclasses.replace(config, model=earlier.config.model, data=data)
+    evaluate = config.evaluate
+    if "evaluate.mirror" not in given:
+        evaluate = dataclasses.replace(evaluate, mirror=earlier.config.evaluate.mirror)
+    return dataclasses.replace(config, model=earlier.config.model, data=data, evaluate=evaluate)
 
 
 def confidence_of(earlier: EarlierRun, given: Collection[str]) -> Confidence | None:

@@ -12,12 +12,14 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from distributed_cls.config import Config
 from distributed_cls.contracts import rank_predictions
 from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.counts import TOP_K, Counts
 from distributed_cls.contracts.evaluation_counts import EvaluationCounts, ProbabilityCounts
 from distributed_cls.contracts.events import MistakesFound, Phase
 from distributed_cls.contracts.rank_predictions import RankPredictions
+from distributed_cls.models.mirror_image import with_mirror_image
 from distributed_cls.training.context import RankContext
 from distributed_cls.training.input import evaluation_batches
 from distributed_cls.training.outcomes import Predictions, encode_mistakes
@@ -30,9 +32,10 @@ from distributed_cls.training.temperature import acceptance_threshold, fit_tempe
 class Evaluator:
     """Evaluates one split, as often as it is asked to."""
 
-    def __init__(self, ctx: RankContext, split: str, keep_logits: bool = False) -> None:
-        """``keep_logits``: of every class, which training has no use for."""
-        self._ctx, self._split, self._keep_logits = ctx, split, keep_logits
+    def __init__(self, ctx: RankContext, split: str, final: bool = False) -> None:
+        """``final``: the model as it is exported, and its logits of every class, which training has no use for."""
+        self._ctx, self._split, self._final = ctx, split, final
+        self._model = exported_model(ctx.replicated.model, ctx.config) if final else ctx.replicated.model
         # What the replicas have in training, the mean of it where their lanes differ.
         replica_batch = -(-ctx.config.train.batch_size // ctx.replicated.replicas)
         rank_batch = replica_batch * ctx.replicated.local_replicas
@@ -77,7 +80,7 @@ class Evaluator:
     def _evaluate_call(self, iterator: Any, steps: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """``steps`` batches of this rank, each result [steps, rank batch, …]: the columns of ``Predictions``."""
         kinds = [tf.int64, tf.float32, tf.int32, tf.float32, tf.float32, tf.bool]
-        kinds += [tf.float32] if self._keep_logits else []
+        kinds += [tf.float32] if self._final else []
         columns = [tf.TensorArray(kind, size=steps) for kind in kinds]
         replicated = self._ctx.replicated
         for step in tf.range(steps):
@@ -88,12 +91,17 @@ class Evaluator:
         return tuple(column.stack() for column in columns)
 
     def _evaluate_step(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        logits = tf.cast(self._ctx.replicated.model(tf.cast(images, tf.float32), training=False), tf.float32)
+        logits = tf.cast(self._model(tf.cast(images, tf.float32), training=False), tf.float32)
         losses = keras.ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
         most = min(TOP_K, logits.shape[-1])
         probabilities, classes = tf.math.top_k(tf.nn.softmax(logits), most)
         results = (classes, probabilities, losses, tf.math.in_top_k(labels, logits, most))
-        return (*results, logits) if self._keep_logits else results
+        return (*results, logits) if self._final else results
+
+
+def exported_model(model: keras.Model, config: Config) -> keras.Model:
+    """What answers in the end, of the variables of ``model``."""
+    return with_mirror_image(model) if config.evaluate.mirror else model
 
 
 def evaluate(
@@ -107,7 +115,7 @@ def evaluate(
     ctx.reporter.phase(Phase.EVALUATE)
     found: dict[str, tuple[Counts, Predictions]] = {}
     for split in ("val", "test"):
-        evaluator = Evaluator(ctx, split, keep_logits=True)
+        evaluator = Evaluator(ctx, split, final=True)
         ctx.kept_alive.append(evaluator)
         counts = evaluator.run()
         assert evaluator.predictions is not None

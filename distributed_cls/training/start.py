@@ -24,7 +24,7 @@ from distributed_cls.models.pretrained import PretrainedSettings, unfreeze_top
 from distributed_cls.training import interruption, loop, pace, resuming, run_state, shard_cache, start_weights
 from distributed_cls.training.balance import balanced_order, stored_labels
 from distributed_cls.training.context import RankContext, epoch_records
-from distributed_cls.training.evaluator import evaluate
+from distributed_cls.training.evaluator import evaluate, exported_model
 from distributed_cls.training.input import Source
 from distributed_cls.training.latest_state import LatestState
 from distributed_cls.training.replicated import ReplicatedModel
@@ -240,7 +240,7 @@ def _export(
         )
         folder = ctx.run_folder / "model"
         export_model(
-            model,
+            exported_model(model, ctx.config),
             folder,
             classes=manifest.classes,
             image_size=manifest.image_size,

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from distributed_cls.config import Config, DataConfig, to_dict
+from distributed_cls.config import Config, DataConfig, EvaluateConfig, to_dict
 from distributed_cls.contracts import checkpoint, index
 from distributed_cls.contracts import summary as summaries
 from distributed_cls.contracts.checkpoint import Position
@@ -143,6 +143,15 @@ def test_other_data_are_prepared_with_the_models_channels_or_refused(tmp_path: P
     assert earlier_run.evaluated_config(now, grey, []).data.channels == "auto"
     with pytest.raises(UserError, match=r"was trained on: 1\. Received: 3 in .*Set data\.channels=1"):
         earlier_run.check_data(grey, trained)
+
+
+def test_a_mirrored_model_is_evaluated_as_it_answers(tmp_path: Path, trained: Dataset) -> None:
+    found = earlier_run.find(str(_run(tmp_path / "run", trained)))
+    mirrored = dataclasses.replace(
+        found, config=dataclasses.replace(found.config, evaluate=EvaluateConfig(mirror=True))
+    )
+    assert earlier_run.evaluated_config(Config(), mirrored, []).evaluate.mirror
+    assert not earlier_run.evaluated_config(Config(), mirrored, ["evaluate.mirror"]).evaluate.mirror
 
 
 def test_other_classes_are_refused(tmp_path: Path, trained: Dataset) -> None:

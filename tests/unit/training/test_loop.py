@@ -11,10 +11,10 @@ import tensorflow as tf
 from scipy.special import log_softmax
 from sklearn.utils.class_weight import compute_class_weight
 
-from distributed_cls.config import Config, TrainConfig
+from distributed_cls.config import Config, EvaluateConfig, TrainConfig
 from distributed_cls.models.building import build
 from distributed_cls.models.dense import DenseConfig
-from distributed_cls.training.evaluator import Evaluator
+from distributed_cls.training.evaluator import Evaluator, exported_model
 from distributed_cls.training.loop import batch_arithmetic
 from distributed_cls.training.losses import class_weights
 from distributed_cls.training.optimizer import make_optimizer
@@ -94,7 +94,8 @@ def test_a_training_step_is_the_textbooks(smoothing: float, class_weights: list[
     np.testing.assert_allclose(bias_after, bias - 0.1 * error.sum(0), rtol=1e-4, atol=1e-6)
 
 
-def test_evaluation_gives_each_example_its_own_row() -> None:
+@pytest.mark.parametrize("mirror", [False, True])
+def test_evaluation_gives_each_example_its_own_row(mirror: bool) -> None:
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
     labels, weights = np.array([0, 1, 2, 0]), np.array([1, 1, 1, 0], np.float32)
@@ -102,10 +103,13 @@ def test_evaluation_gives_each_example_its_own_row() -> None:
     batches = iter(replicated.distribute(tf.data.Dataset.from_tensor_slices((images, labels, weights)).batch(2)))
     evaluator = Evaluator.__new__(Evaluator)  # without a rank's data
     evaluator._ctx = SimpleNamespace(replicated=replicated)  # type: ignore[assignment]
-    evaluator._keep_logits = False
+    evaluator._final = False
+    evaluator._model = exported_model(replicated.model, Config(evaluate=EvaluateConfig(mirror=mirror)))
     columns = tf.function(evaluator._evaluate_call)(batches, tf.constant(2))
     assert [column.shape for column in columns] == [(2, 2), (2, 2), (2, 2, 3), (2, 2, 3), (2, 2), (2, 2)]
     logits = replicated.model(images.astype(np.float32)).numpy()
+    if mirror:
+        logits = (logits + replicated.model(images[:, :, ::-1].astype(np.float32)).numpy()) / 2
     found_labels, found_weights, losses, top = (columns[number].numpy().ravel() for number in (0, 1, 4, 5))
     classes, probabilities = (column.numpy().reshape(4, 3) for column in columns[2:4])
     assert found_labels.tolist() == labels.tolist()

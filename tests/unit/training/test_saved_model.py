@@ -15,6 +15,7 @@ from scipy.special import softmax
 from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.export import load_export
 from distributed_cls.errors import UserError
+from distributed_cls.models.mirror_image import with_mirror_image
 from distributed_cls.predictor.classifier import Classifier
 from distributed_cls.predictor.heat_map import HeatMap, can_explain
 from distributed_cls.predictor.image_input import BadImageError, colour_map, prepare
@@ -85,6 +86,20 @@ def test_the_temperature_and_the_threshold_travel_with_every_form(tmp_path: Path
     assert HeatMap(export)(images()[0], 1).max() <= 1
     text = (tmp_path / "model" / "model_card.md").read_text()
     assert 'below 0.4000 means "none of these"' in text and "T = 0.2000" in text and "always predicts" not in text
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_every_form_of_a_mirrored_model_gives_the_mean_of_both_images(nested: bool, tmp_path: Path) -> None:
+    model, pixels = convolutional(nested), images().astype(np.float32)
+    for name, each in (("plain", model), ("mirrored", with_mirror_image(model))):
+        export_model(each, tmp_path / name / "model", classes=["a", "b", "c"], image_size=SIZE, card=CARD)
+    plain, export = (load_export(str(tmp_path / name)) for name in ("plain", "mirrored"))
+    logits = (model(pixels, training=False).numpy() + model(pixels[:, :, ::-1], training=False).numpy()) / 2
+    stock = keras.models.load_model(export.keras_file).predict(pixels, verbose=0)
+    for answer in (stock, Classifier(export).probabilities(images())):
+        assert answer == pytest.approx(softmax(logits, axis=1), abs=1e-6)
+    assert can_explain(export)
+    assert HeatMap(export)(images()[0], 1) == pytest.approx(HeatMap(plain)(images()[0], 1), abs=1e-5)
 
 
 def test_the_folder_says_what_it_is(exported: tuple[keras.Model, Path]) -> None:
