@@ -1,10 +1,12 @@
 """The folder of Spark's temporary files, and the files in it that a session needs."""
 
+import contextlib
 import hashlib
 import re
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import distributed_cls
@@ -48,6 +50,19 @@ def make(folder: Path) -> Path:
         "Expected a temporary folder whose path has only letters of A to Z, digits and . _ + = -. "
         f"Received: TMPDIR={tempfile.gettempdir()}. Set TMPDIR to another folder."
     )
+
+
+@contextlib.contextmanager
+def temporary_files_in(scratch: Path) -> Iterator[None]:
+    """Within the block Python's temporary files are made in ``scratch``, which the next start in the run folder clears.
+
+    PySpark makes a folder while Java starts; a driver that is killed meanwhile would leave it on the machine.
+    """
+    before, tempfile.tempdir = tempfile.tempdir, str(scratch)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def fill(scratch: Path) -> None:

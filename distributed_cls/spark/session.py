@@ -167,7 +167,8 @@ class Session:
         if not starts_jvm:
             return _create(wanted, f"Spark did not start on {master}")
         spark_log.parent.mkdir(parents=True, exist_ok=True)
-        self._jvm = _start_jvm(wanted, spark_log)
+        with scratch.temporary_files_in(self._scratch):
+            self._jvm = _start_jvm(wanted, spark_log)
         return _create(wanted, f"Spark did not start on {master} (its log: {spark_log})")
 
     def _master(self, cluster: ClusterConfig) -> str | None:
