@@ -37,6 +37,7 @@ class Run:
     versions: dict[str, str] = field(default_factory=dict)
     crews: "CrewHolder | None" = None  # of a sweep, whose trials share a crew
     watch: Callable[[Event], None] = _watches_nothing  # sees every event of the ranks; may raise EndRequested
+    display: Display | None = None  # of a sweep, which shows its trials by itself
     given: frozenset[str] = frozenset()  # settings and groups of the command line, by dotted name
     seconds: dict[str, float] = field(default_factory=dict)  # per stage
     began: float = field(default_factory=time.monotonic)

@@ -93,6 +93,8 @@ def _do(command: Callable[[], object], launcher: Launcher) -> None:
         # Optuna's, at the end of a search in which no trial has an accuracy; the table of trials says why.
         if launcher.sweep is None or "No trials are completed" not in str(error):
             raise
+    finally:
+        launcher.end_view()
 
 
 def _unexpected(error: Exception, launcher: Launcher) -> int:
@@ -132,11 +134,14 @@ def _say_interrupted(how: str, launcher: Launcher) -> None:
 
 def _end_sweep(sweep: Sweep, errors: Sequence[Exception]) -> int:
     """Print and save the table of trials. 0 when any trial was done; otherwise the code of what went wrong."""
-    from distributed_cls.evaluation import trials
+    from distributed_cls.evaluation import trials, trials_page
 
-    trials.save(sweep.rows, sweep.folder)
+    page = trials_page.save(sweep.rows, sweep.folder)
     console.print(trials.render(sweep.rows))
-    console.print(f"report  {sweep.folder / 'trials.html'}", highlight=False, soft_wrap=True)
+    refit = trials.refitted(sweep.rows)
+    if refit is not None:
+        console.print(trials.refit_words(refit), highlight=False, soft_wrap=True)
+    console.print(f"report  {page}", highlight=False, soft_wrap=True)
     _say_what_is_left(sweep)
     if not errors or len(errors) < len(sweep.rows):
         return DONE

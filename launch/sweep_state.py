@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from distributed_cls.contracts import trials_table
-from distributed_cls.contracts.trials_table import TrialRow, TrialsTable
+from distributed_cls.contracts.trials_table import TrialRow, TrialsTable, TrialStatus
 from distributed_cls.errors import UserError
 from distributed_cls.evaluation import trials
 
@@ -46,6 +46,7 @@ class Sweep:
         self._began = time.monotonic()
         self._rows = {row.trial: row for row in _read(folder)}
         self._asked: set[int] = set()  # trials that this command has asked for
+        self._refit_of: dict[int, int] = {}  # of those among them that repeat another
         ended = sum(row.ended for row in self.rows)
         if self._rows:
             log.info("Going on with the sweep in %s: %d of its %d trials have ended", folder, ended, len(self._rows))
@@ -60,20 +61,30 @@ class Sweep:
         """All trials, in the order in which they began."""
         return [self._rows[number] for number in sorted(self._rows)]
 
-    def ask(self, overrides: Iterable[str]) -> TrialRow | int:
+    def ask(self, overrides: Iterable[str], refit_of: int | None = None) -> TrialRow | int:
         """The row of the trial with these settings, when it has ended; otherwise the number under which it runs.
 
-        Each row is given out once: a sampler may draw the same settings again.
+        Each row is given out once: a sampler may draw the same settings again. refit_of: the trial that it repeats.
         """
         settings = settings_of(overrides)
-        known = [row for row in self.rows if row.trial not in self._asked and row.overrides == settings]
+        free = [row for row in self.rows if row.trial not in self._asked and row.refit_of == refit_of]
+        known = [row for row in free if row.overrides == settings]
         number = known[0].trial if known else max([*self._rows, *self._asked], default=-1) + 1
         self._asked.add(number)
+        if refit_of is not None:
+            self._refit_of[number] = refit_of
         return known[0] if known and known[0].ended else number
+
+    def begun(self, number: int, overrides: Iterable[str], run: Path) -> TrialRow:
+        """The row of a trial that begins; it is on the disk."""
+        settings = settings_of(overrides)
+        row = TrialRow(number, settings, str(run), TrialStatus.UNFINISHED, refit_of=self._refit_of.get(number))
+        self.put(row)
+        return row
 
     def put(self, row: TrialRow) -> None:
         """Add the row of a trial, or put it in the place of what it was."""
-        self._rows[row.trial] = row
+        self._rows = {**self._rows, row.trial: row}  # another thread may be reading the rows as they were
         self.folder.mkdir(parents=True, exist_ok=True)
         best = trials.best(self.rows)
         trials_table.write(self.folder, TrialsTable(best.trial if best else None, trials.ranked(self.rows)))

@@ -24,12 +24,15 @@ from distributed_cls.contracts import status
 from distributed_cls.contracts.summary import Summary
 from distributed_cls.contracts.trials_table import TrialRow, TrialStatus
 from distributed_cls.errors import EndRequested
+from distributed_cls.evaluation import trials
 from distributed_cls.jobs import perform, show
+from distributed_cls.run.progress import Unseen, is_bar
 from distributed_cls.run_context import Run
 from distributed_cls.spark.session import Session, versions
 from launch import schema, submission
 from launch.composition import settings_given
-from launch.sweep_state import Sweep, folder_of_command, settings_of
+from launch.sweep_state import Sweep, folder_of_command
+from launch.sweep_view import SweepView
 from launch.trial_watch import TrialWatch
 
 if TYPE_CHECKING:
@@ -60,6 +63,7 @@ class Launcher:
         self._began = False  # whether a job has
         self._session: Session | None = None
         self._crews: CrewHolder | None = None  # of a sweep
+        self._view: SweepView | None = None  # of a sweep
 
     def run(self, composed: DictConfig) -> float | None:
         """Do the job of ``composed``. In a sweep: the validation accuracy, None for a trial that failed."""
@@ -87,12 +91,12 @@ class Launcher:
         self, sweep: Sweep, number: int, composed: DictConfig, folder: Path, overrides: list[str]
     ) -> float | None:
         began = time.monotonic()
-        row = TrialRow(number, settings_of(overrides), str(folder), TrialStatus.UNFINISHED)
-        sweep.put(row)
+        row = sweep.begun(number, overrides, folder)
         log.info("Trial %d: %s", row.trial, " ".join(overrides))
         watch = None
         try:
             config = schema.to_config(composed)
+            self._show_sweep(sweep, config)
             watch = TrialWatch(config, sweep, number, folder)
             row = _measured(row, self._perform_again(config, folder, watch))
         except EndRequested as ended:
@@ -106,8 +110,23 @@ class Launcher:
             log.warning("Trial %d failed: %s", number, error)
             row = dataclasses.replace(row, status=TrialStatus.FAILED, reason=str(error))
         seconds = round(time.monotonic() - began, 1)
-        sweep.put(dataclasses.replace(row, seconds=seconds, curve=watch.curve if watch else []))
+        row = dataclasses.replace(row, seconds=seconds, curve=watch.curve if watch else [])
+        sweep.put(row)
+        if row.done:
+            validation, _, took = trials.measures(row)
+            log.info("Trial %d is done: validation %s, %s", number, validation, took)
         return None if row.status is TrialStatus.UNFINISHED else row.val_accuracy
+
+    def _show_sweep(self, sweep: Sweep, config: Config) -> None:
+        if self._view is None:
+            self._view = SweepView(sweep, table=is_bar(config.job.console))
+            self._view.begin()
+
+    def end_view(self) -> None:
+        """Take the table of a sweep from the terminal, and let its page say that the sweep is over."""
+        if self._view is not None:
+            self._view.end()
+        self._view = None
 
     def _perform_again(self, config: Config, folder: Path, watch: TrialWatch) -> Summary:
         """Do a trial; when Spark was lost under it, go on with it in another session, ``sweep.retries`` times."""
@@ -141,6 +160,8 @@ class Launcher:
         )
         if watch is not None:
             work.watch = watch
+        if self._view is not None and self._view.table:
+            work.display = Unseen()
         if not self._began:
             # The interpreter's own start and its imports count as well: the user waits for them.
             work.seconds["launch"] = round(time.time() - psutil.Process().create_time(), 3)

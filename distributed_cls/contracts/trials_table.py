@@ -9,7 +9,7 @@ from pathlib import Path
 from distributed_cls import storage
 from distributed_cls.contracts import codec
 
-SCHEMA_VERSION = 3  # version 1 had no number; version 2 knew only trials that were done or had failed
+SCHEMA_VERSION = 4  # 1 had no number; 2 knew only trials that were done or had failed; 3 did not train any again
 FILE = "trials.json"
 
 
@@ -37,6 +37,7 @@ class TrialRow:
     seconds: float | None = None
     reason: str | None = None  # why it is not done
     curve: list[float] = field(default_factory=list)  # val accuracy at the end of each epoch
+    refit_of: int | None = None  # the trial that this one repeats with another seed (sweep.refit)
 
     @property
     def failed(self) -> bool:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from distributed_cls.evaluation.drawing import BLUE, GRID, INK, MUTED, ORANGE, PAPER, canvas, styled, to_svg
+from distributed_cls.evaluation.drawing import BLUE, INK, MUTED, ORANGE, PAPER, canvas, styled, to_svg
 from distributed_cls.evaluation.history import Curve, History
-from distributed_cls.evaluation.labels import number, percent, plural, readable, short_names, shorten
+from distributed_cls.evaluation.labels import number, percent, plural, short_names
 from distributed_cls.evaluation.metrics import Calibration, ClassScores, share
 
 if TYPE_CHECKING:
@@ -206,26 +206,3 @@ def _write_counts(axes: "Axes", matrix: np.ndarray) -> None:
     for row, column in zip(*np.nonzero(matrix), strict=True):
         colour = "#ffffff" if opacity[row, column] > 0.6 else INK
         axes.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center", fontsize=7.5, color=colour)
-
-
-@styled
-def trial_dots(trials: Sequence[tuple[str, float | None, float | None]]) -> str:
-    """Val and test accuracy of the trials of a sweep, in the order given: (label, val, test) with None for unknown."""
-    from matplotlib.ticker import PercentFormatter
-
-    figure, axes = canvas(5.0, 0.7 + 0.24 * max(len(trials), 2))
-    for row, (_, val, test) in enumerate(trials):
-        if val is not None and test is not None:
-            axes.plot([val, test], [row, row], color=GRID, linewidth=2, zorder=1)
-    nothing = float("nan")  # is not drawn
-    vals = [nothing if val is None else val for _, val, _ in trials]
-    tests = [nothing if test is None else test for _, _, test in trials]
-    axes.plot(vals, range(len(trials)), "o", color=BLUE, markersize=5, label="validation")
-    axes.plot(tests, range(len(trials)), "D", color=ORANGE, markersize=5, label="test")
-    axes.set_yticks(range(len(trials)), [shorten(readable(label), 36) for label, _, _ in trials])
-    axes.set_ylim(len(trials) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0, labelcolor=INK)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.set_xlabel("accuracy")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    return to_svg(figure, "trials", f"validation and test accuracy of {plural(len(trials), 'trial')}, best first")

@@ -90,6 +90,10 @@ class Display:
         console.print(f"[dim]{stamp}[/dim]  ", end="", highlight=False)
         console.print(text, highlight=False, markup=False)
 
+    def epoch(self, text: str) -> None:
+        """The metrics of an epoch that has ended."""
+        self.line(text)
+
     def end(self) -> None:
         """The stage is over: its bar goes."""
         if self._bar is not None and self._task is not None:
@@ -97,10 +101,31 @@ class Display:
         self._task = None
 
 
+class Unseen(Display):
+    """Progress of a trial that its sweep shows in a table of all trials; what a person must know still has its line."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def begin(self, title: str, total: float | None = None, brief: bool = False) -> None:
+        """Nothing: the table has the stage."""
+
+    def update(self, title: str, done: float, total: float, facts: str = "") -> None:
+        """Nothing: the table has the numbers."""
+
+    def epoch(self, text: str) -> None:
+        """Nothing: the table has the accuracy."""
+
+
+def is_bar(mode: str) -> bool:
+    """Whether ``mode`` (bar, lines, auto) shows something that moves: auto does on a terminal."""
+    return mode == "bar" or (mode == "auto" and console.is_terminal)
+
+
 @contextmanager
 def showing(mode: str) -> Iterator[Display]:
     """Show progress while the block runs. ``mode``: bar, lines, or auto (a bar on a terminal)."""
-    if mode == "lines" or (mode == "auto" and not console.is_terminal):
+    if not is_bar(mode):
         yield Display(None)
         return
     columns = (
@@ -181,7 +206,7 @@ class TrainingView:
     def _show_epoch(self, event: EpochEnded) -> None:
         train, val = self._train, event.values
         assert train is not None, "the metrics of the train split are reported first"
-        self._progress.line(
+        self._progress.epoch(
             f"epoch {event.epoch:>3}/{self._epochs}  step {event.step:>6,}  loss {train.loss:.4f}  "
             f"accuracy {train.accuracy:.4f}  |  val loss {val.loss:.4f}  accuracy {val.accuracy:.4f}  |  "
             f"{train.images_per_second or 0:,.0f} images/s"

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from distributed_cls.contracts import trials_table
 from distributed_cls.contracts.trials_table import TrialRow, TrialStatus
-from distributed_cls.evaluation import trials
+from distributed_cls.evaluation import trials, trials_page
 
 
 def row(trial: int, val: float | None, test: float | None = None, **other: Any) -> TrialRow:
@@ -51,7 +51,7 @@ def test_a_trial_that_was_stopped_is_not_chosen_and_tells_its_reason(tmp_path: P
     assert found is not None and found.trial == 2
     text = " ".join(" ".join(printed(rows, 120)).split())
     assert "stopped: below the median" in text and "unfinished" in text
-    page = trials.save(rows, tmp_path).read_text()
+    page = trials_page.save(rows, tmp_path).read_text()
     assert "1 failed." in page and "1 stopped." in page and "stopped: below the median" in page
 
 
@@ -93,16 +93,21 @@ def test_what_a_sampler_drew_is_shown_with_four_digits(tmp_path: Path) -> None:
     assert "0.001252" in text and "0.00125206" not in text and "path" in text
     assert (
         "0.0012520653814999472"
-        in trials.save([row(0, 0.5, overrides=drawn)], tmp_path).with_name("trials.csv").read_text()
+        in trials_page.save([row(0, 0.5, overrides=drawn)], tmp_path).with_name("trials.csv").read_text()
     )
 
 
 def test_files_hold_every_trial(tmp_path: Path) -> None:
-    page = trials.save(ROWS, tmp_path)
+    page = trials_page.save(ROWS, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trials.csv", "trials.html", "trials.json"]
     kept = trials_table.read(tmp_path)
     assert kept.best == 2 and kept.trials == [ROWS[number] for number in (2, 4, 0, 3, 1)]
     older = json.loads((tmp_path / "trials.json").read_text())
+    for item in older["trials"]:
+        del item["refit_of"]  # which version 4 has brought
+    older |= {"schema_version": 3}
+    (tmp_path / "trials.json").write_text(json.dumps(older))
+    assert trials_table.read(tmp_path) == kept
     for item in older["trials"]:
         del item["curve"]  # which version 3 has brought
     for version in (2, 1):
@@ -127,11 +132,11 @@ def test_links_lead_to_reports_that_exist_and_move_with_the_folder(tmp_path: Pat
     run = tmp_path / "0 model=cnn#1"
     run.mkdir()
     (run / "report.html").write_text("")
-    text = trials.save([row(0, 0.9, run=str(run)), row(1, 0.8, run=str(tmp_path / "gone"))], tmp_path).read_text()
+    text = trials_page.save([row(0, 0.9, run=str(run)), row(1, 0.8, run=str(tmp_path / "gone"))], tmp_path).read_text()
     assert text.count("<a ") == 1 and 'href="./0%20model%3Dcnn%231/report.html"' in text
     assert str(tmp_path) not in text
 
 
 def test_a_sweep_in_which_all_failed_has_a_page(tmp_path: Path) -> None:
-    text = trials.save([ROWS[1]], tmp_path).read_text()
+    text = trials_page.save([ROWS[1]], tmp_path).read_text()
     assert "1 failed" in text and "<svg" not in text
