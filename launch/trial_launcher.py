@@ -4,20 +4,29 @@ Whatever the sweeper is, it asks for the same trials again when a sweep goes on,
 sampler with a seed then stands where it stood.
 """
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import OmegaConf
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
 
+from distributed_cls.contracts import summary
 from distributed_cls.contracts.trials_table import TrialRow
-from launch.sweep_state import Sweep
+from distributed_cls.errors import UserError
+from distributed_cls.evaluation import trials
+from launch.sweep_state import Sweep, settings_of
 from launch.trial import Launcher
+
+log = logging.getLogger(__name__)
+
+_REMEDY = "Leave the folders of the trials in that of the sweep, or set sweep.refit=0."
 
 
 class TrialLauncher(BasicLauncher):
@@ -26,11 +35,37 @@ class TrialLauncher(BasicLauncher):
     __module__ = "hydra_plugins.distributed_cls"  # Hydra takes launchers from packages of this name alone
 
     home: ClassVar[Launcher]
+    latest: ClassVar["TrialLauncher | None"] = None  # of this command's sweep
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._of_all: list[str] = []  # overrides that say nothing of a trial: those of the sweep, the tracker, Hydra
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """One result for each list of overrides, in their order. The numbers are those of the sweep's folder."""
         sweep = self._sweep()
+        TrialLauncher.latest = self
+        for overrides in job_overrides[-1:]:
+            self._of_all = [item for item in overrides if not settings_of([item])]
         return [self._ended_or_run(sweep, overrides) for overrides in job_overrides]
+
+    def refit(self) -> None:
+        """Train the best trial again with the ``sweep.refit`` seeds after its own. Raises UserError when the folder of
+        that trial does not tell its seed."""
+        assert self.config is not None
+        sweep, count = self._sweep(), self.config.sweep.refit
+        best = trials.best(sweep.rows)
+        if not count or best is None:
+            return
+        train = summary.read(Path(best.run), _REMEDY).config["train"]
+        assert isinstance(train, dict) and isinstance(train["seed"], int), train
+        seed = train["seed"]
+        log.info("Trial %d is the best; it is trained again with %d other seeds (sweep.refit)", best.trial, count)
+        for number in range(seed + 1, seed + 1 + count):
+            overrides = trials.as_given(best.overrides | {trials.SEED: str(number)})
+            # A repetition is trained to its end: it measures, and competes with no other trial.
+            kept = [item for item in self._of_all if item.partition("=")[0] != "sweep.stop"]
+            self._ended_or_run(sweep, [*overrides, *kept, "sweep.stop=null"], best.trial)
 
     def _sweep(self) -> Sweep:
         assert self.config is not None
@@ -41,15 +76,27 @@ class TrialLauncher(BasicLauncher):
         OmegaConf.save(self.config, folder / "multirun.yaml")
         return sweep
 
-    def _ended_or_run(self, sweep: Sweep, overrides: Sequence[str]) -> JobReturn:
+    def _ended_or_run(self, sweep: Sweep, overrides: Sequence[str], refit_of: int | None = None) -> JobReturn:
         assert self.config is not None
-        found, budget = sweep.ask(overrides), self.config.sweep.time_budget
+        found, budget = sweep.ask(overrides, refit_of), self.config.sweep.time_budget
         if isinstance(found, TrialRow):
             return _returned(overrides, found.val_accuracy)
         if budget is not None and sweep.seconds >= budget:
             sweep.left_out += 1
             return _returned(overrides, None)
         return super().launch([overrides], found)[0]
+
+
+class SweepEnds(Callback):
+    """Trains the best trial again when Hydra's sweeper is through with its own."""
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        if TrialLauncher.latest is None:
+            return
+        try:
+            TrialLauncher.latest.refit()
+        except UserError as error:  # the search is done all the same; Hydra would make a warning of it
+            log.warning("The best trial is not trained again: %s", error)
 
 
 def _returned(overrides: Sequence[str], accuracy: float | None) -> JobReturn:

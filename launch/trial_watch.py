@@ -53,7 +53,7 @@ class TrialWatch:
     def _judge(self) -> None:
         self._judged, curve = True, self.curve
         if curve and len(curve) < self._epochs:
-            others = [row for row in self._sweep.rows if row.trial != self._number]
+            others = [row for row in self._sweep.rows if row.trial != self._number and row.refit_of is None]
             began: list[Sequence[float]] = [row.curve for row in others if not row.failed]
             done: list[Sequence[float]] = [row.curve for row in others if row.done]
             reason = stopping.reason_to_stop(curve, began, done, self._config.sweep)

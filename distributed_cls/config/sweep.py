@@ -31,6 +31,12 @@ class SweepConfig(Section):
         "no limit",
         above=0,
     )
+    refit: int = setting(
+        0,
+        "how often the best trial is trained again at the end, with the seeds after its own; their mean and standard "
+        "deviation tell what to expect of it",
+        at_least=0,
+    )
     retries: int = setting(
         1, "how often a trial is started again, in a new Spark session, after the one it ran in was lost", at_least=0
     )

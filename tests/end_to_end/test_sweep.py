@@ -16,11 +16,18 @@ from tests.end_to_end.conftest import Launcher, wait_for
 
 def test_trials_in_one_session_one_of_which_fails(launch: Launcher) -> None:
     short = ("cluster.workers=1", "model=dense", "train.epochs=2", "data.image_size=16")
-    ended = launch("-m", "train.learning_rate=1e30,1e-2", *short)
+    ended = launch("-m", "train.learning_rate=1e30,1e-2", "sweep.refit=1", *short)
     assert ended.code == 0, ended.output
     assert ended.folder is not None
     rows = ended.trials
-    assert [row["status"] for row in rows] == ["failed", "done"]
+    assert [row["status"] for row in rows] == ["failed", "done", "done"]
+    assert [row["refit_of"] for row in rows] == [None, None, 1]
+    seeds = [
+        json.loads((ended.folder / trial / "summary.json").read_text())["config"]["train"]["seed"] for trial in "12"
+    ]
+    assert seeds[1] == seeds[0] + 1 and "Trial 1 again with 1 other seed: validation" in ended.output
+    page = (ended.folder / "trials.html").read_text()
+    assert "Best trial: 1" in page and 'http-equiv="refresh"' not in page and "<svg" in page
     assert ended.output.count("Spark 4") == 1
     assert ended.output.count("Prepared train") <= 1  # another test may have prepared the same
     for row in rows:
@@ -31,7 +38,7 @@ def test_trials_in_one_session_one_of_which_fails(launch: Launcher) -> None:
             assert row["val_accuracy"] == summary["val"]["accuracy"]
             assert row["test_accuracy"] == summary["test"]["accuracy"]
     with (ended.folder / "trials.csv").open() as stream:
-        assert len(list(csv.DictReader(stream))) == 2
+        assert len(list(csv.DictReader(stream))) == 3
     assert "failed" in ended.output
     assert not (ended.folder / ".spark").exists()
 

@@ -42,6 +42,13 @@ def test_a_trial_below_the_rung_ends_once_and_one_above_it_goes_on(sweep: Sweep,
     assert watch.status is TrialStatus.STOPPED and watch.curve == [0.95, 0.4]
 
 
+def test_a_repetition_of_the_best_trial_is_no_rival(sweep: Sweep, tmp_path: Path) -> None:
+    sweep.put(TrialRow(1, {}, "", TrialStatus.DONE, 0.99, curve=[0.99, 0.99], refit_of=0))
+    watch = TrialWatch(config(stop="asha", reduction=2), sweep, 2, tmp_path / "2")
+    watch(epoch(1, 0.95))
+    assert watch.curve == [0.95]
+
+
 def test_the_last_epoch_ends_by_itself_and_other_jobs_have_no_rungs(sweep: Sweep, tmp_path: Path) -> None:
     TrialWatch(config(1, stop="asha"), sweep, 1, tmp_path / "1")(epoch(1, 0.1))
     folds = dataclasses.replace(config(stop="asha"), job=JobConfig(name="suspects"))
