@@ -11,6 +11,7 @@ from distributed_cls.evaluation.labels import duration, percent, plural
 if TYPE_CHECKING:
     from rich.table import Table
 
+_MOST_SETTINGS = 4
 _BEST, _LATEST = 3, 3  # trials that are shown besides those that run
 
 
@@ -49,7 +50,8 @@ def live_table(rows: Sequence[TrialRow], running: Mapping[int, Status]) -> "Tabl
     from rich.table import Table
     from rich.text import Text
 
-    keys, chosen = trials.varied(rows), trials.best(rows)
+    # The settings of a first trial are in the line above; beside many the numbers would have no room.
+    keys, chosen = trials.varied(rows)[:_MOST_SETTINGS] if len(rows) > 1 else [], trials.best(rows)
     ended = sum(row.trial not in running for row in rows)
     title = f"{plural(len(rows), 'trial')}, {ended:,} over, {len(running):,} running"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
@@ -63,11 +65,16 @@ def live_table(rows: Sequence[TrialRow], running: Mapping[int, Status]) -> "Tabl
         settings = (Text(trials.override(row, key)) for key in keys)
         if row.trial in running:
             at = standing(running[row.trial])
-            table.add_row(str(row.trial), *settings, at.epoch, at.val, at.images, f"{at.left} left", style="bold")
+            left = "-" if at.left == "-" else f"{at.left} left"
+            table.add_row(str(row.trial), *settings, at.epoch, at.val, at.images, left, _repeats(row), style="bold")
             continue
         val, _, seconds = trials.measures(row)
-        state = "best" if row is chosen else row.status.value
+        state = "best" if row is chosen else (row.done and _repeats(row)) or row.status.value
         epochs = str(len(row.curve)) if row.curve else "-"
         look = "" if row is chosen else "red" if row.failed else "dim"
         table.add_row(str(row.trial), *settings, epochs, val, "-", seconds, state, style=look)
     return table
+
+
+def _repeats(row: TrialRow) -> str:
+    return "" if row.refit_of is None else f"trial {row.refit_of} again"

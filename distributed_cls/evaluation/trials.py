@@ -92,11 +92,12 @@ def _rounded(value: str) -> str:
 
 
 def remark(row: TrialRow) -> str:
-    """Why a trial is not done, and which one it repeats; empty for any other."""
+    """Why a trial is not done, and which one it repeats; empty for any other. Of a reason its first line: the others,
+    which the files keep, are the last ones of a rank's log."""
     said = [f"trial {row.refit_of} again, train.seed={override(row, SEED)}"] if row.refit_of is not None else []
     if not row.done:
-        why = row.reason or ("no reason is known" if row.failed else "")
-        said.append(f"{row.status.value}: {readable(why).strip()}" if why else row.status.value)
+        why = (row.reason or ("no reason is known" if row.failed else "")).strip().partition("\n")[0]
+        said.append(f"{row.status.value}: {readable(why)}" if why else row.status.value)
     return "; ".join(said)
 
 

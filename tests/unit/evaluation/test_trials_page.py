@@ -76,14 +76,20 @@ def test_a_page_of_odd_names_is_well_formed_and_escaped(tmp_path: Path) -> None:
         row(index, 0.5 + index / 10, overrides={"data.name": name, "<i>": str(index)}) for index, name in enumerate(ODD)
     ]
     rows += [
-        row(5, None, status=TrialStatus.FAILED, reason="</td><script>alert(1)</script>"),
+        row(5, None, status=TrialStatus.FAILED, reason="</td><script>alert(1)</script>\nTraceback"),
         row(6, float("nan"), curve=[float("nan"), 0.5]),
         row(7, None, status=TrialStatus.UNFINISHED),
     ]
     trials_page.write_page(rows, tmp_path)
     text = (tmp_path / "trials.html").read_text()
     page = Page(text)
-    assert page.tags.count("script") == 1 and "i" not in page.tags and "名前 ü" in text and "\x00" not in text
+    assert (
+        page.tags.count("script") == 1
+        and "i" not in page.tags
+        and "名前 ü" in text
+        and "\x00" not in text
+        and "Traceback" not in text
+    )
     assert len(figures(text)) >= 2
 
 
