@@ -92,6 +92,8 @@ class SweepEnds(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         if TrialLauncher.latest is None:
+            if config.sweep.refit:
+                log.warning("The best trial is not trained again: sweep.refit needs hydra/launcher=trials")
             return
         try:
             TrialLauncher.latest.refit()
@@ -108,7 +110,7 @@ def _returned(overrides: Sequence[str], accuracy: float | None) -> JobReturn:
 
 def register(home: Launcher) -> None:
     """Let Hydra know this launcher, which keeps its trials in ``home``."""
-    TrialLauncher.home = home
+    TrialLauncher.home, TrialLauncher.latest = home, None
     Plugins.instance().register(TrialLauncher)  # has imported hydra_plugins by now, where any is installed
     # Hydra looks it up by its name.
     sys.modules.setdefault("hydra_plugins", ModuleType("hydra_plugins"))
