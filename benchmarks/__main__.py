@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-NAMES = ("startup", "training", "prepare", "inference", "peers")
+NAMES = ("startup", "training", "features", "prepare", "inference", "peers")
 
 
 def main() -> int:

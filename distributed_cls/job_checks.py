@@ -15,7 +15,7 @@ PREPARING = ("pipeline", "prepare", "train", "evaluate", "suspects")
 # Settings that a resumed run may change; all others would mix two runs into one.
 _MAY_CHANGE = (
     *("train.epochs", "train.patience", "train.fine_tune_epochs", "train.fine_tune_patience"),
-    *("train.cache_megabytes", "cluster.workers"),
+    *("train.cache_megabytes", "cluster.workers", "model.feature_cache"),
     *("train.checkpoint_seconds", "train.checkpoint_steps", "train.keep_checkpoints", "train.checkpoint_dir"),
 )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distributed_cls import job_checks, phases, weights_file
+from distributed_cls import feature_cache, job_checks, phases, weights_file
 from distributed_cls.config import plugins
 from distributed_cls.contracts import summary as summaries
 from distributed_cls.contracts.manifest import PAGE_FILE, Dataset
@@ -226,6 +226,8 @@ def _run_ranks(
     job_checks.check_enough_images(run.config, dataset)
     if Step.TRAIN in task.steps:
         job_checks.check_resumed_data(run.folder, dataset)
+        stored = feature_cache.provide(run, dataset, task.start_weights, lambda: crew.with_slots(spark), display)
+        task = dataclasses.replace(task, features=stored)
     run.tracking.begin()
     performed = phases.perform(run, spark, crew, task, display)
     outcome = performed.outcome

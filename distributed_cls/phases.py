@@ -53,7 +53,7 @@ def perform(run: Run, spark: "SparkSession", crew: "Crew", task: RankTask, displ
         "Second phase: %d epochs from the model of epoch %d on, at a rate of up to %g",
         *(train.fine_tune_epochs, first.best_epoch, train.second_phase().peak_rate),
     )
-    after = _perform_one(run, spark, crew, dataclasses.replace(task, first_phase=first), display)
+    after = _perform_one(run, spark, crew, dataclasses.replace(task, first_phase=first, features=None), display)
     second = after.outcome.result.train
     assert second is not None, "a task with training has its result"
     result = dataclasses.replace(after.outcome.result, train=_joined(first, second))

@@ -83,6 +83,8 @@ Hydra, which reads the command line, has settings of its own. These are the usef
 - `data.path` is required by every source but `digits` and `fashion_mnist`, and by `job=predict` and `job=stream`.
 - `model_dir` is required by `job=evaluate`, `predict`, `stream` and `serve`; `output` by `predict` and `stream`.
 - `train.fine_tune_epochs` needs a frozen backbone: `model.weights`, and not `model.freeze_backbone=false`.
+- `model.feature_cache=on` needs a frozen backbone, no `train.mixup` or `train.cutmix`, and with any other augmentation
+  `model.feature_views`. `job=suspects` refuses it.
 - `model.freeze_backbone=true` needs `model.weights`. `model.weights=imagenet` is for `model=resnet` and
   `model=backbone`.
 - `cluster.spark` is set as one mapping: `'+cluster.spark={spark.executor.memory:4g}'`.

@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 DEFAULT_MODEL = "cnn"
+_TRAINING = ("pipeline", "train", "suspects")
 
 
 @dataclass
@@ -87,6 +88,7 @@ class Config(Section):
                 "0 without a frozen backbone, whose head is trained first",
                 "Set model.weights (and not model.freeze_backbone=false).",
             )
+        self._check_features()
         if self.train.batch_size < self.cluster.workers:
             self.train.refuse(
                 "batch_size",
@@ -113,6 +115,31 @@ class Config(Section):
                 f"at most {smallest}, the images of a replica in a step",
                 f"Set train.accumulate={smallest}, or a larger train.batch_size.",
             )
+
+    def _check_features(self) -> None:
+        if self.model is not None and self.model.keeps_features == "on" and self.job.name in _TRAINING:
+            hindrance = self.feature_hindrance
+            if hindrance:
+                self.model.refuse("feature_cache", "on", f"auto or off: {hindrance[0]}", hindrance[1])
+
+    @property
+    def feature_hindrance(self) -> tuple[str, str] | None:
+        """Why a training cannot use stored features of its backbone, and what to do about it; None: it can."""
+        if not self.model.frozen:
+            return "the backbone is not frozen", "Set model.weights (and not model.freeze_backbone=false)."
+        if self.train.mixes:
+            return "train.mixup and train.cutmix mix images anew in every epoch", "Set both to 0."
+        if self.train.augments and not self.model.stored_views:
+            remedy = "Set model.feature_views=10, or no augmentation in train."
+            return "augmentation makes another image of each one in every epoch (model.feature_views is null)", remedy
+        if self.job.name == "suspects":
+            return "job=suspects trains on folds, which are other data sets in every run", "Leave it out."
+        return None
+
+    @property
+    def feature_views(self) -> int:
+        """Of how many views of a training image features are stored."""
+        return self.model.stored_views if self.train.augments else 1
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -37,6 +37,16 @@ class ModelSettings(Section):
         """Whether all layers before the head stay as they are, in the first phase of a training."""
         return False
 
+    @property
+    def keeps_features(self) -> str:
+        """Whether the frozen backbone's output for each image is stored: auto (where it can be), on (it must), off."""
+        return "off"
+
+    @property
+    def stored_views(self) -> int:
+        """Of how many augmented views of a training image features can be stored; 0: of none."""
+        return 0
+
     def build(self, pixels: "keras.KerasTensor", classes: int) -> "keras.KerasTensor":
         """Logits, float32 [N, classes], of images [N, S, S, 3] with values 0 to 255: normalisation is inside.
 

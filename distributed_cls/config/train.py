@@ -213,6 +213,11 @@ class TrainConfig(Section):
         return bool(self.mixup or self.cutmix)
 
     @property
+    def augments(self) -> bool:
+        """Whether a training image is another one each time that it comes."""
+        return bool(self.mirrors or self.largest_shift or self.augment != "none" or self.erase or self.mixes)
+
+    @property
     def lane_count(self) -> int:
         """How many lanes the train split has (``training/sharding.py``), whatever the number of ranks."""
         most = min(MOST_LANES, max(1, self.batch_size // 2)) if self.mixes else MOST_LANES

@@ -148,7 +148,7 @@ def load(path: str) -> Manifest:
     manifest = loads(text, where)
     for split in SPLITS:
         for shard in manifest.shards[split]:
-            _check_size(path, shard)
+            check_size(path, shard)
     return manifest
 
 
@@ -159,7 +159,8 @@ def _damaged(path: str, shard: Shard, found: str) -> UserError:
     )
 
 
-def _check_size(path: str, shard: Shard) -> None:
+def check_size(path: str, shard: Shard) -> None:
+    """Compare the size of one shard of the dataset folder ``path``. Raises UserError with its name."""
     try:
         size = storage.size(storage.join(path, shard.file))
     except FileNotFoundError:
@@ -176,7 +177,7 @@ def check_shard(path: str, shard: Shard) -> None:
 
 def checked_blocks(path: str, shard: Shard) -> Iterator[bytes]:
     """The bytes of one shard of the dataset folder ``path``. Raises UserError: another size, or, last, checksum."""
-    _check_size(path, shard)
+    check_size(path, shard)
     crc = 0
     for block in storage.blocks(storage.join(path, shard.file)):
         crc = google_crc32c.extend(crc, block)

@@ -10,7 +10,7 @@ from distributed_cls.contracts import codec
 from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.evaluation_counts import EvaluationCounts
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 T = TypeVar("T")
 
@@ -34,6 +34,8 @@ class RankTask:
     run_folder: str  # absolute, as every rank sees it
     steps: tuple[Step, ...]
     start_weights: str | None = None  # with Step.TRAIN: the file with the weights that the backbone begins from
+    # Folder of the frozen backbone's output for each image (``features.py``), from which the head alone is computed.
+    features: str | None = None
     first_phase: "TrainResult | None" = None  # what it came to; None: this is the first phase, or the only one
     checkpoint: str | None = None  # without Step.TRAIN: the weights to evaluate or export
     confidence: Confidence | None = None  # what is to be evaluated; None: fitted on the val split

@@ -31,6 +31,7 @@ STAGE_WORDS = {
     "rendezvous": "worker rendezvous",
     "tensorflow": "TensorFlow start-up",
     "measure": "measuring the pace",
+    "features": "frozen backbone",
     "tracing": "graph tracing",
     "finish": "shutdown of workers",
 }

@@ -23,6 +23,7 @@ class ApplicationSettings(PretrainedSettings):
     """A network of ``keras.applications``: its preprocessing, the network, dropout and a dense layer."""
 
     has_imagenet: ClassVar[bool] = True
+    has_fixed_features: ClassVar[bool] = True
     min_image_size: ClassVar[int] = 32  # each of them halves the image five times
 
     weights: str | None = setting(None, _WEIGHTS)

@@ -1,7 +1,7 @@
 """Convolution blocks and a dense layer: trains in minutes without a GPU."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from distributed_cls.config.registry import register_model
 from distributed_cls.config.section import setting
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 @dataclass
 class CnnConfig(PretrainedSettings):
     """Convolution blocks (convolution, batch normalisation, ReLU, pooling) and a dense head."""
+
+    has_fixed_features: ClassVar[bool] = True
 
     name: str = setting("cnn", "which model", choices=("cnn",))
     filters: list[int] = setting([32, 64, 128], "filters of each block; every block halves the resolution", at_least=1)

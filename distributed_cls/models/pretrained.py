@@ -25,6 +25,8 @@ class PretrainedSettings(ModelSettings):
     """A model whose backbone may come from elsewhere. Sub-classes build it with ``building.head`` at its end."""
 
     has_imagenet: ClassVar[bool] = False  # whether Keras offers weights of it
+    # Whether the frozen backbone gives the same for the same image in training as well: no random layers in it.
+    has_fixed_features: ClassVar[bool] = False
 
     name: str = setting("", "which model")
     weights: str | None = setting(
@@ -37,6 +39,18 @@ class PretrainedSettings(ModelSettings):
         None,
         "second phase (train.fine_tune_epochs): how the name of the first layer begins that is trained, such as conv5 "
         "in ResNet50; null: the whole backbone",
+    )
+    feature_cache: str = setting(
+        "auto",
+        "compute the frozen backbone's output for each image once, and train the head on it; auto: where that can be "
+        "done; on: or refuse to start",
+        choices=("auto", "on", "off"),
+    )
+    feature_views: int | None = setting(
+        None,
+        "feature cache with augmentation: views of each training image that are stored, of which every epoch takes one "
+        "at random; null: none, and images are augmented anew in every epoch, without the cache",
+        at_least=1,
     )
 
     def __post_init__(self) -> None:
@@ -56,16 +70,58 @@ class PretrainedSettings(ModelSettings):
                 "Choose model=backbone or model=resnet for them.",
             )
 
+        if self.feature_cache == "on" and not self.has_fixed_features:
+            self.refuse(
+                "feature_cache",
+                "on",
+                f"auto or off with model={self.name}, which does not promise the same features for the same image",
+                "Set has_fixed_features in its class, if it has no random layers before the head.",
+            )
+
     @property
     def frozen(self) -> bool:
         """Whether the backbone stays as it is."""
         return self.weights is not None if self.freeze_backbone is None else self.freeze_backbone
+
+    @property
+    def keeps_features(self) -> str:
+        return self.feature_cache if self.has_fixed_features else "off"
+
+    @property
+    def stored_views(self) -> int:
+        return self.feature_views or 0
 
 
 def freeze_backbone(model: "keras.Model") -> None:
     """Leave only the head trainable. BatchNorm then uses its stored statistics, in training too."""
     for layer in model.layers:
         layer.trainable = layer.name in HEAD
+
+
+def backbone_of(model: "keras.Model") -> "keras.Model":
+    """The part of ``model`` before its head, with the same layers: images → features [N, D].
+
+    Call it before ``head_of``, which gives the head a second input.
+    """
+    import keras
+
+    return keras.Model(model.inputs[0], _head_layers(model)[0].input, name="features")
+
+
+def head_of(model: "keras.Model") -> "keras.Model":
+    """The head of ``model`` with the same layers, and so the same weights: features [N, D] → logits [N, classes]."""
+    import keras
+
+    layers = _head_layers(model)
+    features = keras.Input(layers[0].input.shape[1:], name="features")
+    logits = features
+    for layer in layers:
+        logits = layer(logits)
+    return keras.Model(features, logits, name="head")
+
+
+def _head_layers(model: "keras.Model") -> "list[keras.Layer]":
+    return [layer for layer in model.layers if layer.name in HEAD]
 
 
 def unfreeze_top(model: "keras.Model", first: str | None) -> None:

@@ -1,7 +1,7 @@
 """The residual network of He et al. for small images (2015, https://arxiv.org/abs/1512.03385, section 4.2)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from distributed_cls.config.registry import register_model
 from distributed_cls.config.section import setting
@@ -20,6 +20,8 @@ _OTHER_LAYERS = 2  # the first convolution and the output layer
 @dataclass
 class ResnetSmallConfig(PretrainedSettings):
     """A residual network for images of about 32 pixels: three stages of basic blocks, few weights."""
+
+    has_fixed_features: ClassVar[bool] = True
 
     name: str = setting("resnet_small", "which model", choices=("resnet_small",))
     depth: int = setting(20, "layers with weights: 6n + 2, n blocks in each of the three stages", at_least=8)

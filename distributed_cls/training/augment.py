@@ -10,7 +10,7 @@ from distributed_cls.training.pixel_changes import brightness, contrast, fill_bo
 from distributed_cls.training.randaugment import randaugment
 
 # What the numbers are drawn for. A number here never changes its meaning, or a seed would.
-_FLIP, _SHIFT, _PHOTO, _ZOOM, _ERASE, _ERASE_BOX, _RANDAUGMENT = 0, 1, 2, 3, 4, 5, 16
+_FLIP, _SHIFT, _PHOTO, _ZOOM, _ERASE, _ERASE_BOX, _VIEW, _RANDAUGMENT = 0, 1, 2, 3, 4, 5, 12, 16
 
 # photo: the largest change of brightness and of contrast, and the smallest part of the edge that a crop keeps.
 _LIGHT_CHANGE, _SMALLEST_CROP = 0.2, 0.8
@@ -36,6 +36,13 @@ def augment(images: tf.Tensor, config: TrainConfig, draws: Draws) -> tf.Tensor:
     if config.erase:
         images = _erase(images, config.erase, draws)
     return images
+
+
+def one_view(features: tf.Tensor, views: int, draws: Draws) -> tf.Tensor:
+    """Of each example one of its views: float32 [N, V, D] → [N, D]; where there is one, [N, D] as it is."""
+    if views == 1:
+        return features
+    return tf.gather(features, draws.integers(_VIEW, 0, views), axis=1, batch_dims=1)
 
 
 def _photo(images: tf.Tensor, draws: Draws) -> tf.Tensor:

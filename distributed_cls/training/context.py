@@ -30,7 +30,7 @@ class RankContext:
 
     config: Config
     manifest: Manifest
-    sources: dict[str, Source]  # this rank's part of each split
+    sources: dict[str, Source]  # this rank's part of each split: images, or their features
     replicated: ReplicatedModel
     reporter: Reporter
     rank: int
@@ -39,6 +39,7 @@ class RankContext:
     run_folder: Path
     settings: dict[str, Json]  # of the run, both phases: what its checkpoints say
     first_phase: TrainResult | None = None  # in the second phase: what the first one came to
+    images: dict[str, Source] = field(default_factory=dict)  # of evaluated splits, where ``sources`` has features
     latest: LatestState | None = None  # states in memory, of this attempt and those before it
     # tf.data iterators that must live as long as the process: see ``loop.train``.
     kept_alive: list[object] = field(default_factory=list)
@@ -53,6 +54,10 @@ class RankContext:
     def note(self, text: str) -> None:
         """Send a line to the person who watches."""
         self.reporter.send(Noted(text=text))
+
+    def pictures(self, split: str) -> Source:
+        """This rank's part of a split as images."""
+        return self.images.get(split, self.sources[split])
 
     @property
     def is_chief(self) -> bool:

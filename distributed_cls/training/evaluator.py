@@ -35,14 +35,18 @@ class Evaluator:
     def __init__(self, ctx: RankContext, split: str, final: bool = False) -> None:
         """``final``: the model as it is exported, and its logits of every class, which training has no use for."""
         self._ctx, self._split, self._final = ctx, split, final
-        self._model = exported_model(ctx.replicated.model, ctx.config) if final else ctx.replicated.model
+        # Mirror images have no stored features.
+        on_images = final and ctx.config.evaluate.mirror
+        source = ctx.pictures(split) if on_images else ctx.sources[split]
+        network = ctx.replicated.model if on_images else ctx.replicated.computed
+        self._model = exported_model(network, ctx.config) if final else network
         # What the replicas have in training, the mean of it where their lanes differ.
         replica_batch = -(-ctx.config.train.batch_size // ctx.replicated.replicas)
         rank_batch = replica_batch * ctx.replicated.local_replicas
         self._steps = evaluation_steps(ctx.records(split), ctx.world_size, rank_batch)
         self._batches = ctx.replicated.distribute(
             evaluation_batches(
-                ctx.sources[split],
+                source,
                 batch=replica_batch,
                 steps=self._steps * ctx.replicated.local_replicas,
                 cache_megabytes=ctx.config.train.cache_megabytes,
@@ -126,7 +130,7 @@ def evaluate(
         scaled = predictions.scaled(confidence.temperature)
         counted[split] = _counted(ctx, unscaled, scaled, confidence)
         _save_predictions(ctx, split, scaled, every_class)
-        ctx.reporter.send(MistakesFound(split=split, items=encode_mistakes(ctx.sources[split], scaled)))
+        ctx.reporter.send(MistakesFound(split=split, items=encode_mistakes(ctx.pictures(split), scaled)))
     return counted, confidence
 
 

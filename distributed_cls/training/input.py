@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from distributed_cls.config import TrainConfig
 from distributed_cls.contracts import tfrecord
-from distributed_cls.training.augment import augment
+from distributed_cls.training.augment import augment, one_view
 from distributed_cls.training.draws import Draws
 from distributed_cls.training.mixing import mix
 from distributed_cls.training.sharding import Range, RankLanes, ranges_of
@@ -33,11 +33,20 @@ class Source:
     # Of the train split, where an epoch does not take each record once: the numbers of the records that it takes before
     # it is shuffled, in rising order (``balance.py``). The lanes are then runs of it.
     order: NDArray[np.int64] | None = None
+    features: int | None = None  # D, where a record has the backbone's output for its image: float32 [D]
+    views: int = 1  # V, where it has that of several views: float32 [V, D]
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Of an image: [S, S, C]."""
-        return (self.image_size, self.image_size, self.channels)
+    def shape(self) -> tuple[int, ...]:
+        """Of an image: [S, S, C]; of its features: [D], of several views [V, D]."""
+        if self.features is None:
+            return (self.image_size, self.image_size, self.channels)
+        return (self.features,) if self.views == 1 else (self.views, self.features)
+
+    @property
+    def dtype(self) -> tf.DType:
+        """Of an image, or of its features."""
+        return tf.uint8 if self.features is None else tf.float32
 
     @property
     def records(self) -> int:
@@ -45,7 +54,12 @@ class Source:
 
     @property
     def decoded_bytes(self) -> int:
-        return self.records * math.prod(self.shape)
+        return self.records * self.example_bytes
+
+    @property
+    def example_bytes(self) -> int:
+        """Of a decoded image, or of its features."""
+        return int(math.prod(self.shape) * self.dtype.size)
 
     def serialized(self) -> tf.data.Dataset:
         """The records in stored order, as scalar strings."""
@@ -72,12 +86,14 @@ class Source:
         return replace(self, ranges=ranges)
 
     def decode(self, serialized: tf.Tensor) -> Batch:
-        """A record → (uint8 [S, S, C] image, int64 label)."""
+        """A record → (uint8 [S, S, C] image or float32 [D] features, int64 label)."""
         record = tf.io.parse_single_example(
             serialized,
             {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)},
         )
-        if self.encoding == "raw":
+        if self.features is not None:
+            image = tf.reshape(tf.io.decode_raw(record["image"], tf.float32), self.shape)
+        elif self.encoding == "raw":
             image = tf.reshape(tf.io.decode_raw(record["image"], tf.uint8), self.shape)
         elif self.encoding == "png":
             image = tf.ensure_shape(tf.io.decode_png(record["image"], channels=self.channels), self.shape)
@@ -115,7 +131,8 @@ def _options(threads: int) -> tf.data.Options:
 def train_batches(
     source: Source, lanes: RankLanes, config: TrainConfig, *, steps: int, first_step: int, threads: int
 ) -> tf.data.Dataset:
-    """All training batches of a rank from ``first_step`` of the run on: uint8 [N, S, S, C], int64 [N].
+    """All training batches of a rank from ``first_step`` of the run on: uint8 [N, S, S, C] (float32 [N, D]
+    where the source has features), int64 [N].
 
     Where images are mixed, the other images' labels and the shares of the own ones follow (``mixing.Mixed``).
 
@@ -132,7 +149,9 @@ def train_batches(
         def finish(step: tf.Tensor, item: Batch) -> tuple[tf.Tensor, ...]:
             images, labels = item
             draws = Draws(config.seed, epoch * steps + done + step, lanes.in_batch, lanes.global_batch)
-            images = augment(images, config, draws)
+            images = (
+                augment(images, config, draws) if source.features is None else one_view(images, source.views, draws)
+            )
             return tuple(mix(images, labels, config, draws, lanes.slice_size)) if config.mixes else (images, labels)
 
         return epoch_of(epoch, done).enumerate().map(finish, num_parallel_calls=1, deterministic=True)
@@ -253,15 +272,15 @@ def evaluation_batches(
 ) -> tf.data.Dataset:
     """A split's batches in stored order, ``steps`` of them on every rank.
 
-    Gives (uint8 [batch, S, S, C], int64 [batch], float32 weights [batch]); padding has weight 0.
+    Gives (uint8 [batch, S, S, C] or float32 [batch, D], int64 [batch], float32 weights [batch]); padding has weight 0.
     """
-    padding = tf.data.Dataset.from_tensors((tf.zeros(source.shape, tf.uint8), tf.zeros([], tf.int64), 0.0)).repeat()
+    padding = tf.data.Dataset.from_tensors((tf.zeros(source.shape, source.dtype), tf.zeros([], tf.int64), 0.0)).repeat()
     if source.records:
         real = source.decoded(threads).map(lambda image, label: (image, label, 1.0))
         examples = real.concatenate(padding)
     else:
         examples = padding
     batches = examples.take(steps * batch).batch(batch, drop_remainder=True)
-    if steps * batch * math.prod(source.shape) <= cache_megabytes * 2**20:
+    if steps * batch * source.example_bytes <= cache_megabytes * 2**20:
         batches = batches.cache()
     return batches.with_options(_options(threads)).prefetch(2)

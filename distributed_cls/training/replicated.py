@@ -10,6 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from distributed_cls.config import TrainConfig
+from distributed_cls.models.pretrained import head_of
 from distributed_cls.training.memory import keep_freed_memory
 from distributed_cls.training.optimizer import make_optimizer
 from distributed_cls.training.weight_average import WeightAverage
@@ -19,14 +20,22 @@ class ReplicatedModel:
     """This rank's part of a distributed model: the Keras model, its optimizer, and sums over all ranks."""
 
     def __init__(
-        self, strategy: tf.distribute.Strategy, build: Callable[[], keras.Model], config: TrainConfig, total_steps: int
+        self,
+        strategy: tf.distribute.Strategy,
+        build: Callable[[], keras.Model],
+        config: TrainConfig,
+        total_steps: int,
+        on_features: bool = False,
     ) -> None:
+        """``on_features``: batches are what the frozen backbone gave for images, not images."""
         self.strategy = strategy
         # All ranks have the same number of whole batches. TensorFlow would have them ask each other before each batch
         # whether there is one: a collective too many, and one in evaluation, whose calls a rank cuts by its own clock.
         strategy.extended.experimental_enable_get_next_as_optional = False
         with strategy.scope():
             self.model = build()
+            # What a batch goes through. Its variables are those of the model, which alone is saved and exported.
+            self.computed = head_of(self.model) if on_features else self.model
             if config.sync_batch_norm:
                 _synchronise_batch_norm(self.model)
             self.optimizer = make_optimizer(config, total_steps, self.model.trainable_variables)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from distributed_cls import storage
 from distributed_cls.config import ClusterConfig, Config, to_dict
-from distributed_cls.contracts import checkpoint
+from distributed_cls.contracts import checkpoint, features
 from distributed_cls.contracts import manifest as manifests
 from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.counts import Counts
@@ -53,10 +53,7 @@ def perform(assignment: RankAssignment, reporter: Reporter, latest: LatestState 
     strategy = _join_cluster(task.config)
     reporter.phase(Phase.DATASET)
     manifest = manifests.load(task.dataset)
-    sources = open_sources(
-        manifest, task.dataset, task.config, assignment.rank, assignment.world_size, reporter.progress
-    )
-
+    sources, images = _open_data(assignment, manifest, task.config, reporter)
     given = start_weights.read(task.start_weights) if task.start_weights and Step.TRAIN in task.steps else None
 
     def build_model() -> keras.Model:
@@ -79,7 +76,7 @@ def perform(assignment: RankAssignment, reporter: Reporter, latest: LatestState 
         config=task.config,
         manifest=manifest,
         sources=sources,
-        replicated=ReplicatedModel(strategy, build_start, config, total_steps),
+        replicated=ReplicatedModel(strategy, build_start, config, total_steps, task.features is not None),
         reporter=reporter,
         rank=assignment.rank,
         world_size=assignment.world_size,
@@ -87,6 +84,7 @@ def perform(assignment: RankAssignment, reporter: Reporter, latest: LatestState 
         run_folder=Path(task.run_folder),
         settings=checkpoint.settings_of(assignment.task.config),
         first_phase=task.first_phase,
+        images=images,
         latest=latest,
     )
     result = _do_steps(ctx, task, build_model)
@@ -153,6 +151,26 @@ def _join_cluster(config: Config) -> tf.distribute.Strategy:
         raise
 
 
+def _open_data(
+    assignment: RankAssignment, manifest: Manifest, config: Config, reporter: Reporter
+) -> tuple[dict[str, Source], dict[str, Source]]:
+    """This rank's part of each split, which may be features; then also the images of what it evaluates, to be shown."""
+    task, place = assignment.task, (config, assignment.rank, assignment.world_size, reporter.progress)
+    if task.features is None:
+        return open_sources(manifest, task.dataset, *place), {}
+    stored = features.load(task.features)
+    of_features = open_sources(dataclasses.replace(manifest, shards=stored.shards), task.features, *place)
+    shown = {split: manifest.shards[split] for split in ("val", "test") if Step.EVALUATE in task.steps}
+    views = {"train": stored.origin.views}
+    return (
+        {
+            split: dataclasses.replace(source, features=stored.length, views=views.get(split, 1))
+            for split, source in of_features.items()
+        },
+        open_sources(dataclasses.replace(manifest, shards=shown), task.dataset, *place),
+    )
+
+
 def open_sources(
     manifest: Manifest,
     folder: str,
@@ -169,7 +187,9 @@ def open_sources(
     train, balanced = config.train, config.train.sampling == "balanced"
     records = {split: [shard.records for shard in shards] for split, shards in manifest.shards.items()}
     runs = {split: rank_run(counts, world_size, rank) for split, counts in records.items()}
-    runs["train"] = RankLanes.of([epoch_records(manifest, train)], train, world_size, rank).run
+    balanced = balanced and "train" in runs
+    if "train" in runs:
+        runs["train"] = RankLanes.of([epoch_records(manifest, train)], train, world_size, rank).run
     wanted = [
         shard
         for split, shards in manifest.shards.items()

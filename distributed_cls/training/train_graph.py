@@ -55,8 +55,9 @@ class TrainGraph:
         """One step of a replica; sum of the losses, count of the right answers, and the seconds from the end of the
         step before to the replica's own gradients: input and computation, before it waits for the others.
 
-        ``images`` uint8 [N, S, S, C], ``labels`` int64 [N]; ``mixed``: the partners and shares of ``mixing.Mixed``,
-        where images are mixed. Of a mixed one the right answer is the label that has the larger share.
+        ``images`` uint8 [N, S, S, C] or features float32 [N, D]; ``labels`` int64 [N]; ``mixed``: the partners and
+        shares of ``mixing.Mixed``, where images are mixed. Of a mixed one the right answer is the label that has the
+        larger share.
         """
         model, optimizer = self._replicated.model, self._replicated.optimizer
         began = self._clock([variable.value for variable in model.trainable_variables])
@@ -98,7 +99,7 @@ class TrainGraph:
         self, global_batch: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, *mixed: tf.Tensor
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """The gradients of the scaled loss of some images; float32 [2]: sum of their losses, count of the right."""
-        model, config = self._replicated.model, self._config
+        model, config = self._replicated.computed, self._config
         with tf.GradientTape() as tape:
             logits = model(tf.cast(images, tf.float32), training=True)
             losses, weighted = mixed_losses(logits, labels, config.label_smoothing, self._weights, *mixed)

@@ -1,11 +1,12 @@
 """An earlier run's backbone under a new head, and then its top trained as well: one command, two phases."""
 
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
 
-from distributed_cls.contracts import checkpoint
+from distributed_cls.contracts import checkpoint, features
 from tests.end_to_end.conftest import Launcher
 
 _NETWORK = ("model.filters=[8,16]", "model.units=32", "model.dropout=0", "cluster.workers=1")
@@ -25,6 +26,11 @@ def test_the_backbone_of_an_earlier_run_is_used_and_then_tuned(launch: Launcher)
     )
     summary = tuned.summary
     assert "SHA-256" in tuned.output and "Second phase: 2 epochs" in tuned.output
+    # The head was trained on features that Spark computed once, into a place that the next run finds.
+    assert "Features of the frozen backbone: 1,797 images computed in " in tuned.output
+    assert summary["seconds"]["features"] > 0 and "features" not in earlier.summary["seconds"]
+    [stored] = (Path(summary["dataset"]["path"]) / features.FOLDER).iterdir()
+    assert features.load(str(stored)).length == 32
     assert (summary["train"]["epochs"], summary["attempts"]) == (8, 1)
     assert summary["test"]["accuracy"] >= 0.85  # 0.98 of the earlier run; this one has 0.96
     assert tuned.folder is not None
