@@ -18,10 +18,10 @@ from distributed_cls.contracts.events import (
     AttemptStarted,
     Event,
     Failed,
-    FailureKind,
     Finished,
     Phase,
     PhaseStarted,
+    Preempted,
     ProcessStarted,
     TrainProgressed,
 )
@@ -42,7 +42,7 @@ class Observed:
     trained: list[tuple[float, int]] = field(default_factory=list)  # when which step had been taken
     struck: float | None = None
     failed: float | None = None  # the driver has heard of it
-    failures: list[FailureKind] = field(default_factory=list)  # of ranks, in the order of arrival
+    preempted: bool = False  # an agent has asked its rank for a checkpoint, because its executor ends
     restarted: float | None = None  # the next attempt began
     training: float | None = None  # the ranks train again
     finished: bool = False  # a rank has its result
@@ -57,9 +57,10 @@ class Observed:
                 if self.struck and not self.stepped and event.step > max((s for _, s in self.trained), default=0):
                     self.stepped = now
                 self.trained.append((now, event.step))
-            case Failed():
-                self.failures.append(event.failure)
-                self.failed = self.failed or (now if self.struck else None)
+            case Preempted():
+                self.preempted = True
+            case Failed() if self.struck and not self.failed:
+                self.failed = now
             case Finished():
                 self.finished = True
             case AttemptStarted() if self.struck and not self.restarted:

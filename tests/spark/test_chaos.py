@@ -7,7 +7,6 @@ import pytest
 
 from benchmarks.chaos import Arena, arena
 from benchmarks.faults import once
-from distributed_cls.contracts.events import FailureKind
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,8 @@ def test_a_disturbed_run_has_the_weights_of_an_undisturbed_one(made: Arena, undi
     assert made.bits(seen) == undisturbed
 
 
-def test_an_executor_that_ends_lets_the_ranks_write_a_checkpoint_first(made: Arena, undisturbed: str) -> None:
+def test_the_end_of_an_executor_asks_the_ranks_for_a_checkpoint(made: Arena, undisturbed: str) -> None:
+    """Whether they are through with it before Spark ends the other Python worker as well is a matter of their speed."""
     seen = made.run(once("SIGTERM of an executor", random.Random(1), after=0.5))
-    assert seen.struck is not None and FailureKind.INTERRUPTED in seen.failures
+    assert seen.struck is not None and seen.preempted
     assert made.bits(seen) == undisturbed

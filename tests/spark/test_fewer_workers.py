@@ -138,7 +138,8 @@ def test_training_goes_on_with_fewer_workers_and_with_all_again(
     assert disturbed.outcome is not None and disturbed.outcome.workers == 2
     failed = disturbed.outcome.failed_attempts
     assert [(attempt.number, attempt.workers) for attempt in failed] == [(1, 2), (2, 1)]
-    assert failed[0].cause in ("stage", "error")  # the executor is missed first, or by the other rank its peer
+    # The agent of the lost executor gets a checkpoint out of the ranks, unless its loss is noticed first.
+    assert failed[0].cause in ("interrupted", "stage", "error")
     assert failed[1].cause == "resized"
     assert "Slots for 2 workers are back" in failed[1].message
 

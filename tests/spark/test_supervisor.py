@@ -199,7 +199,7 @@ def test_a_rank_that_is_slowed_to_a_third_is_named(stage: Stage, monkeypatch: py
         if isinstance(event, EpochEnded) and not slowed:
             slowed.append(threading.Thread(target=slow_down, args=(stage.pids()[1],)))
             slowed[0].start()
-        if isinstance(event, RankSlow):
+        if isinstance(event, RankSlow) and event.rank == 1:
             raise _Enough
 
     stage.react = react
@@ -209,9 +209,9 @@ def test_a_rank_that_is_slowed_to_a_third_is_named(stage: Stage, monkeypatch: py
     finally:
         named.set()
         slowed[0].join()
-    [slow] = [event for event in stage.events if isinstance(event, RankSlow)]
-    assert (slow.rank, slow.host) == (1, "127.0.0.1")
-    assert slow.factor >= 1.5
+    # In windows as short as these a busy machine may slow down the other rank as well.
+    [slow] = [event for event in stage.events if isinstance(event, RankSlow) and event.rank == 1]
+    assert slow.host == "127.0.0.1" and slow.factor >= 1.5
 
 
 def test_ranks_that_see_another_data_set_refuse_before_any_process_starts(stage: Stage) -> None:
