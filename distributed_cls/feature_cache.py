@@ -71,7 +71,12 @@ def provide(
             raise
         log.info("The backbone is computed in every epoch, its features cannot be stored. %s", error)
         return None
-    with run.timed("features"), _place_named(dataset.path):
+    named = storage.environment_named(
+        "Expected room for the features of the backbone beside the images.",
+        dataset.path,
+        "Free some space, or set model.feature_cache=off.",
+    )
+    with run.timed("features"), named:
         _compute(get_spark(), dataset, origin, start_weights, folder, run.config, display, bool(damage))
     return folder
 
@@ -109,23 +114,6 @@ def _damage(folder: str) -> str | None:
     except UserError as error:
         return str(error)
     return None
-
-
-@contextlib.contextmanager
-def _place_named(path: str) -> Iterator[None]:
-    """Turn a full disk, or missing rights, into one line."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        found = storage.of_environment(error)
-        if found is None:
-            raise
-        raise UserError(
-            f"Expected room for the features of the backbone beside the images. Received: {path} ({found}). "
-            "Free some space, or set model.feature_cache=off."
-        ) from None
 
 
 def _compute(

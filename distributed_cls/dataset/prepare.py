@@ -6,8 +6,7 @@ parts in a work folder until the dataset is published; a run that was killed fin
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -51,7 +50,13 @@ def prepare(
     under ``dataset_root`` but the work folder, from which the next run goes on.
     """
     root = storage.absolute(dataset_root)
-    with _place_named(root):
+    named = storage.environment_named(
+        "Expected dataset_root to have room, and the right to read and write it.",
+        f"dataset_root={root}",
+        "Free some space or change its rights, or set dataset_root to another place; the next run goes on from what is "
+        "decoded.",
+    )
+    with named:
         listing = sources.list_images(config, root)
         listing_checks.check(config, listing)
         identity = identify(config, listing)
@@ -81,25 +86,6 @@ def _may_gain(found: Dataset, root: str) -> bool:
         return False
     log.info("%d images of %s could not be read: they are read again", count, found.path)
     return True
-
-
-@contextmanager
-def _place_named(root: str) -> Iterator[None]:
-    """Turn a full disk, or a dataset_root without the rights to use it, into one line."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        found = storage.of_environment(error)
-        if found is None:
-            raise
-        raise UserError(
-            f"Expected dataset_root to have room, and the right to read and write it. "
-            f"Received: dataset_root={root} ({found}). "
-            "Free some space or change its rights, or set dataset_root to another place; "
-            "the next run goes on from what is decoded."
-        ) from None
 
 
 @dataclass(frozen=True)

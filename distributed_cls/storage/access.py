@@ -1,8 +1,10 @@
 """Checks that a place can be read or written, before any work is lost; and which errors of reading are temporary."""
 
+import contextlib
 import errno
 import os
 import uuid
+from collections.abc import Iterator
 
 import tenacity
 
@@ -110,3 +112,17 @@ def of_environment(error: BaseException) -> str | None:
         if f"[Errno {number}]" in str(error) or getattr(error, "errno", None) == number:
             return os.strerror(number)
     return None
+
+
+@contextlib.contextmanager
+def environment_named(expected: str, received: str, remedy: str) -> Iterator[None]:
+    """Turn an error within the block that lies in the environment into one line: a UserError of three sentences."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        found = of_environment(error)
+        if found is None:
+            raise
+        raise UserError(f"{expected} Received: {received} ({found}). {remedy}") from None
