@@ -197,7 +197,7 @@ def main(arguments: list[str] | None = None) -> int:
         began = time.monotonic()
         cold = made.spark_seconds + made.run().trained[0][0] - began
         undisturbed = made.run()  # the second one: the first is slower
-        lasted = undisturbed.trained[-1][0] - undisturbed.trained[0][0]
+        lasted = undisturbed.trained_seconds
         expected = made.bits(undisturbed)
         for number in range(given.runs):
             kind = kinds[number % len(kinds)]

@@ -48,6 +48,11 @@ class Observed:
     finished: bool = False  # a rank has its result
     stepped: float | None = None  # a step that had not been taken before
 
+    @property
+    def trained_seconds(self) -> float:
+        """From the first report of training to the last one."""
+        return self.trained[-1][0] - self.trained[0][0]
+
     def __call__(self, event: Event) -> None:
         now = time.monotonic()
         match event:

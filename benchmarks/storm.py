@@ -37,10 +37,6 @@ class Storm:
         self._next = now + self._seconds
 
 
-def _trained_seconds(seen: Observed) -> float:
-    return seen.trained[-1][0] - seen.trained[0][0]
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Measure both runs, print the table; 0 when they have the same bits."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.storm", description=__doc__)
@@ -62,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         expected = made.bits(calm)
         stormy = made.run(storm, epochs=epochs)
         same = made.bits(stormy) == expected
-    seconds = _trained_seconds(calm), _trained_seconds(stormy)
+    seconds = calm.trained_seconds, stormy.trained_seconds
     measure.show(
         f"{epochs:,} epochs, {len(storm.struck)} faults, one every {given.every:g} s",
         ["undisturbed", "disturbed", "goodput (goal ≥ 0.75)", "the same bits"],

@@ -35,7 +35,6 @@ from distributed_cls.contracts.orders import DumpStacks, Leave, Meet, Order, Rel
 from distributed_cls.errors import UserError
 
 _POLL_SECONDS = 0.05
-_IDLE_SECONDS = 1.0  # between two looks for a signal, without a process
 _RELEASE_SECONDS = 5.0  # for a process to go that has been let go
 CHECKPOINT_SECONDS = 5.0  # for the ranks to write a checkpoint when the executor of one of them ends
 _STATES = 2  # places in memory for a rank's latest states
@@ -89,7 +88,7 @@ class Agent:
         """Obey the driver's orders until it lets this agent leave, or is gone, or this agent's executor ends."""
         while not self._preempted or self._process:
             try:
-                order = self._client.orders.get(timeout=_POLL_SECONDS if self._process else _IDLE_SECONDS)
+                order = self._client.orders.get(timeout=_POLL_SECONDS if self._process else None)
             except queue.Empty:
                 self._watch()
                 continue
@@ -114,7 +113,8 @@ class Agent:
                 signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        # A driver that is gone takes everything with it: a rank that went on would write into the next run.
+        # Without a process there is nothing to save. A driver that is gone takes everything with it: a rank that goes
+        # on would write into the next run.
         if self._process is None or not self._client.connected:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
@@ -196,7 +196,7 @@ class Agent:
         code = process.wait(0.0)
         if code is None:
             if self._preempted and self._kill_at is None:
-                self._report(Preempted(host=self._host))
+                self._report(Preempted())
                 self._end(signal.SIGTERM, CHECKPOINT_SECONDS)
             elif self._kill_at is not None and time.monotonic() >= self._kill_at:
                 process.signal(signal.SIGKILL)

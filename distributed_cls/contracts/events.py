@@ -130,7 +130,6 @@ class Preempted(Event):
     """The executor of a rank ends: its agent has asked the rank for a checkpoint, which all ranks take together."""
 
     kind = "preempted"
-    host: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,7 @@ EVENTS: list[Event] = [
     events.ProcessStarted(rank=1, host="10.0.0.7", pid=4711),
     events.ProcessEnded(rank=1, code=-9),
     events.Heartbeat(rank=0, step=12, images=96, seconds=0.5),
-    events.Preempted(rank=1, host="10.0.0.7"),
+    events.Preempted(rank=1),
     events.RankSlow(rank=1, host="10.0.0.7", factor=3.1),
     events.LogLine(rank=0, line="W tensorflow \u2028 Citro\u00ebn \udce9".encode("utf-8", "replace").decode()),
     events.Noted(rank=0, text="global batch 128 = 2 ranks × 64"),
