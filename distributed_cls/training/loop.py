@@ -60,7 +60,8 @@ def train(ctx: RankContext, position: Position) -> TrainResult:
             position = _end_epoch(ctx, position, steps, metrics, counts)
             epochs.keeper.end_when_asked(position)
     if ctx.is_chief:
-        ctx.saver.finish()
+        # While a full disk is waited for, nothing else moves that the driver could see.
+        ctx.saver.finish(lambda: ctx.reporter.progress(0, 1))
     return _result(position, epochs.images_per_second)
 
 

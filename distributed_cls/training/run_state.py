@@ -16,12 +16,13 @@ from distributed_cls.errors import UserError
 from distributed_cls.training.checkpoint_copies import CheckpointCopies
 
 _LONGEST_FULL_SECONDS = 600.0  # that a run goes on while its disk is full
+_RETRY_SECONDS = 1.0  # between two attempts to write the last checkpoint on a full disk
 
 
 class Saver:
     """Writes the checkpoints of a run beside its training: the state is copied at once, a thread writes the file.
 
-    While the disk is full training goes on, and each further checkpoint is tried: for ten minutes, or until ``finish``.
+    While the disk is full training goes on, and each further checkpoint is tried, for ten minutes.
     """
 
     def __init__(
@@ -30,7 +31,8 @@ class Saver:
         """``note`` is given a line for the person who watches, from a thread."""
         self._folder, self._keep, self._note, self._copies = folder, keep, note, copies
         self._unwritten_best: tuple[Arrays, Position] | None = None
-        self._full: tuple[FullDisk, float, int] | None = None  # the latest error, since when, how many are lost
+        self._unwritten: tuple[Arrays, Position] | None = None  # the latest state, lost to a full disk
+        self._full: tuple[FullDisk, float, set[int]] | None = None  # the latest error, since when, the steps lost
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
@@ -62,20 +64,28 @@ class Saver:
                 self._unwritten_best = None
             checkpoint.write(self._folder / checkpoint.LAST, arrays, position, self._keep)
         except FullDisk as error:
+            self._unwritten = arrays, position
             self._note_full(error, position.step)
         else:
+            self._unwritten = None
             if self._full:
-                lost = self._full[2]
-                which = f"{lost} before it are" if lost > 1 else "the one before it is"
-                self._note(f"The checkpoint at step {position.step:,} is written; {which} lost to the full disk")
+                lost = len(self._full[2] - {position.step})
+                which = (
+                    f"{lost} before it are lost"
+                    if lost > 1
+                    else "the one before it is lost"
+                    if lost
+                    else "none is lost"
+                )
+                self._note(f"The checkpoint at step {position.step:,} is written; {which} to the full disk")
             self._full = None
             if self._copies:
                 self._copies.begin()
 
     def _note_full(self, error: FullDisk, step: int) -> None:
         now = time.monotonic()
-        _, since, lost = self._full or (error, now, 0)
-        self._full = error, since, lost + 1
+        _, since, lost = self._full or (error, now, set[int]())
+        self._full = error, since, {*lost, step}
         if now - since > _LONGEST_FULL_SECONDS:
             raise error
         if not lost:
@@ -90,11 +100,19 @@ class Saver:
         if writing is not None:
             writing.result()
 
-    def finish(self) -> None:
-        """Return when the latest state is safe, and copied. Raises FullDisk when there was no room for it."""
+    def finish(self, waiting: Callable[[], None] | None = None) -> None:
+        """Return when the latest state is safe, and copied. Raises FullDisk when there was no room for it.
+
+        waiting: called before each further attempt on a full disk, which goes on for the rest of the ten minutes.
+        None: there is no time for another attempt.
+        """
         self.wait()
-        if self._full:
-            raise self._full[0]
+        while self._full and self._unwritten:
+            if waiting is None:
+                raise self._full[0]
+            waiting()
+            time.sleep(_RETRY_SECONDS)
+            self._write(*self._unwritten, {})
         if self._copies:
             self._copies.finish()
 

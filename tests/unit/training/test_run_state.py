@@ -206,12 +206,35 @@ def test_a_full_disk_ends_nothing_while_it_may_have_room_again(small_disk: Path)
     assert sorted(path.name for path in (small_disk / "checkpoints").iterdir()) == ["best.npz", "last.npz"]
 
 
+def test_the_last_checkpoint_waits_for_room(small_disk: Path) -> None:
+    notes: list[str] = []
+    saver = Saver(small_disk / "checkpoints", keep=1, note=notes.append)
+    (small_disk / "more").write_bytes(bytes(shutil.disk_usage(small_disk).free))
+    _save_each(saver, range(1, 3), best=2)
+    attempts = iter(range(9))
+
+    def make_room_at_the_third() -> None:
+        if next(attempts) == 2:
+            (small_disk / "ballast").unlink()
+
+    saver.finish(make_room_at_the_third)
+    assert next(attempts) == 3
+    assert notes[1:] == ["The checkpoint at step 2 is written; the one before it is lost to the full disk"]
+    variables = _variables((6000,))
+    assert [load(path, variables).step for path in checkpoint.kept(small_disk / "checkpoints")] == [2]
+    assert load(small_disk / "checkpoints" / "best.npz", variables).step == 2
+
+
 def test_a_disk_that_stays_full_ends_the_run(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_state, "_LONGEST_FULL_SECONDS", 0.0)
     (small_disk / "more").write_bytes(bytes(shutil.disk_usage(small_disk).free))
     saver = Saver(small_disk / "checkpoints", keep=1, note=lambda text: None)
     with pytest.raises(FullDisk):
         _save_each(saver, range(1, 4), best=0)
+    saver = Saver(small_disk / "checkpoints", keep=1, note=lambda text: None)
+    _save_each(saver, range(1, 2), best=0)
+    with pytest.raises(FullDisk):
+        saver.finish(lambda: None)
 
 
 def test_sums_within_an_epoch_go_to_their_ranks_or_to_the_first() -> None:
