@@ -1,8 +1,11 @@
 """The checkpoint file: arrays by name and where the run stood, in one NumPy container that is whole or absent.
 
-NumPy's zip container checks each array's CRC on reading, and opens anywhere, without TensorFlow.
+Arrays that stay as they are while a phase lasts (a frozen backbone) lie in a file of their own beside it, which the
+checkpoints of the phase name: ``frozen-<digest>.npz``. NumPy's zip container checks each array's CRC on reading, and
+opens anywhere, without TensorFlow.
 """
 
+import hashlib
 import json
 import threading
 from collections.abc import Mapping
@@ -21,9 +24,11 @@ from distributed_cls.contracts.rank_task import TrainResult
 from distributed_cls.contracts.run_folder import full_disk_named
 from distributed_cls.errors import UserError
 
-# Version 1 knew neither the settings nor typed metrics, version 2 only the ends of epochs, version 3 only one phase.
-SCHEMA_VERSION = 4
+# Version 1 knew neither the settings nor typed metrics, version 2 only the ends of epochs, version 3 only one phase,
+# version 4 held all arrays itself.
+SCHEMA_VERSION = 5
 _POSITION = "position.json"
+_FROZEN = "frozen"
 LAST, BEST = "last.npz", "best.npz"
 
 STATISTICS = "rank_statistics"  # of BatchNorm on each rank, float32 [ranks, values]; absent at the end of an epoch
@@ -114,9 +119,9 @@ def _move_on(path: Path, keep: int) -> None:
         old.unlink()
 
 
-def dump(stream: IO[bytes], arrays: Mapping[str, Any], position: Position) -> None:
-    """Write ``arrays`` and ``position`` as a checkpoint's bytes."""
-    text = codec.dumps({"schema_version": SCHEMA_VERSION, **codec.to_plain(position)})
+def dump(stream: IO[bytes], arrays: Mapping[str, Any], position: Position, frozen: str = "") -> None:
+    """Write ``arrays`` and ``position`` as a checkpoint's bytes. frozen: the file with the other arrays, if any."""
+    text = codec.dumps({"schema_version": SCHEMA_VERSION, _FROZEN: frozen, **codec.to_plain(position)})
     np.savez(stream, **arrays, **{_POSITION: np.frombuffer(text.encode(), np.uint8)})  # type: ignore[arg-type]
 
 
@@ -133,25 +138,53 @@ def position_in(stream: IO[bytes]) -> Position:
 def _written_here(stream: IO[bytes], with_arrays: bool = True) -> tuple[Arrays, Position]:
     arrays, content = _unpack(stream, with_arrays)
     codec.take_version(content, SCHEMA_VERSION)
+    del content[_FROZEN]
     return arrays, codec.from_plain(Position, content)
 
 
-def write(path: Path, arrays: Mapping[str, Any], position: Position, keep: int = 1) -> None:
+def frozen_in(stream: IO[bytes]) -> str:
+    """The name of the file with the arrays that an open checkpoint leaves out; empty where it has all of them."""
+    stream.seek(0)
+    return str(_unpack(stream, with_arrays=False)[1].get(_FROZEN, ""))
+
+
+def write_frozen(folder: Path, arrays: Arrays) -> str:
+    """Write what the next checkpoints in ``folder`` leave out, unless it is there; the name of the file, by content.
+
+    Raises FullDisk when there is no room.
+    """
+    digest = hashlib.sha256()
+    for name, values in arrays.items():
+        digest.update(f"{name} {values.dtype} {values.shape}\n".encode() + values.tobytes())
+    path = folder / f"{_FROZEN}-{digest.hexdigest()[:16]}.npz"
+    if not path.exists():
+        with full_disk_named(path):
+            folder.mkdir(parents=True, exist_ok=True)
+            with storage.writing(path) as stream:
+                np.savez(stream, **arrays)  # type: ignore[arg-type]
+    return path.name
+
+
+def write(path: Path, arrays: Mapping[str, Any], position: Position, keep: int = 1, frozen: str = "") -> None:
     """Write ``arrays`` and ``position`` to the local file ``path``, whole or not at all.
 
-    keep: how many of the latest states stay, this one among them (``kept``). Raises FullDisk when there is no room.
+    keep: how many of the latest states stay, this one among them (``kept``). frozen: what ``write_frozen`` gave for the
+    arrays that are left out. Raises FullDisk when there is no room.
     """
     with full_disk_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with storage.writing(path) as stream:
-            dump(stream, arrays, position)
+            dump(stream, arrays, position, frozen)
             if keep > 1:
                 stream.flush()
                 _move_on(path, keep)
 
 
 def read(path: Path) -> tuple[Arrays, Position]:
-    """The arrays and the position of a checkpoint. Raises UserError: damaged, or of a newer version."""
+    """The arrays, those left out among them, and the position of a checkpoint.
+
+    Raises UserError: damaged, or of a newer version.
+    """
     return _read(path, with_arrays=True)
 
 
@@ -170,7 +203,9 @@ def _unpack(source: Path | IO[bytes], with_arrays: bool = True) -> tuple[Arrays,
 def _read(path: Path, with_arrays: bool) -> tuple[Arrays, Position]:
     try:
         arrays, content = _unpack(path, with_arrays)
-        version = content.pop("schema_version")
+        version, frozen = content.pop("schema_version"), content.pop(_FROZEN, "")
+        if frozen and with_arrays:
+            arrays |= _frozen_arrays(path.with_name(frozen))
         position = _position(content, version) if version in range(1, SCHEMA_VERSION + 1) else None
     except Exception as error:  # a damaged zip file raises whatever its changed bytes ask for
         raise DamagedCheckpoint(
@@ -183,6 +218,14 @@ def _read(path: Path, with_arrays: bool) -> tuple[Arrays, Position]:
             "Train again with this release."
         )
     return arrays, position
+
+
+def _frozen_arrays(path: Path) -> Arrays:
+    try:
+        with _one_reads, np.load(path, allow_pickle=False) as stored:
+            return dict(stored)
+    except Exception as error:  # as in _read
+        raise ValueError(f"{path.name}, which it needs, cannot be read ({type(error).__name__}: {error})") from error
 
 
 def _position(content: dict[str, Any], version: int) -> Position:

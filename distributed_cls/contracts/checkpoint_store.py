@@ -1,5 +1,7 @@
 """Checkpoints in a store (``train.checkpoint_dir``): ``step-<step>.npz``, the latest of a run, and ``best.npz``.
 
+The files with the arrays that these leave out (``checkpoint.write_frozen``) keep their names.
+
 The rank that writes a checkpoint copies it there; the driver brings it back into a run folder that has none.
 """
 
@@ -12,7 +14,7 @@ from typing import IO
 
 from distributed_cls import storage
 from distributed_cls.contracts import checkpoint
-from distributed_cls.contracts.checkpoint import BEST, LAST, DamagedCheckpoint
+from distributed_cls.contracts.checkpoint import BEST, LAST, DamagedCheckpoint, Position
 
 _NAME = re.compile(r"step-(\d{12})\.npz")
 
@@ -35,11 +37,19 @@ def copy_newest(folder: Path, url: str, keep: int) -> None:
         best = stack.enter_context((folder / BEST).open("rb")) if (folder / BEST).exists() else None
         position = checkpoint.position_in(last)
         step = position.step + (position.first_phase.steps if position.first_phase else 0)  # of the whole run
+        for stream in filter(None, (best, last)):
+            _copy_frozen(folder, checkpoint.frozen_in(stream), url)
         if best is not None:
             _copy(best, storage.join(url, BEST))
         _copy(last, _place(url, step))
     for old in steps(url)[:-keep]:
         storage.remove_file(_place(url, old))
+
+
+def _copy_frozen(folder: Path, name: str, url: str) -> None:
+    if name and name not in storage.names(url):
+        with (folder / name).open("rb") as stream:
+            _copy(stream, storage.join(url, name))
 
 
 def _copy(stream: IO[bytes], url: str) -> None:
@@ -59,15 +69,28 @@ def bring_back(url: str, folder: Path, passed_over: list[str]) -> int | None:
         try:
             with _fetched(_place(url, step), folder / LAST) as last:
                 # The best one first: no latest state speaks of a best one that is not there.
-                if checkpoint.read(last)[1].best_epoch:
+                if _read(last, url).best_epoch:
                     with _fetched(storage.join(url, BEST), folder / BEST) as best:
-                        checkpoint.read(best)
+                        _read(best, url)
             return step
         except DamagedCheckpoint as error:
             if step == found[0]:
                 raise
             passed_over.append(str(error))
     return None
+
+
+def _read(path: Path, url: str) -> Position:
+    """Where the checkpoint at ``path`` stands, which is whole; the arrays that it leaves out come from the store."""
+    try:
+        with path.open("rb") as stream:
+            frozen = checkpoint.frozen_in(stream)
+    except Exception:  # damaged: the line below says how
+        frozen = ""
+    if frozen and not path.with_name(frozen).exists():
+        with _fetched(storage.join(url, frozen), path.with_name(frozen)):
+            pass
+    return checkpoint.read(path)[1]
 
 
 @contextlib.contextmanager

@@ -49,7 +49,7 @@ class RankContext:
         """Of rank 0, which alone uses it."""
         url, keep = self.config.train.checkpoint_dir, self.config.train.keep_checkpoints
         copies = CheckpointCopies(self.checkpoints, url, keep, self.note) if url else None
-        return Saver(self.checkpoints, keep, self.note, copies)
+        return Saver(self.checkpoints, keep, self.note, copies, self.replicated.frozen_variables)
 
     def note(self, text: str) -> None:
         """Send a line to the person who watches."""

@@ -63,6 +63,11 @@ class ReplicatedModel:
         return [*self.model.variables, *self.optimizer.variables, *averages]
 
     @property
+    def frozen_variables(self) -> list[keras.Variable]:
+        """Weights and statistics that no training step changes: those of frozen layers."""
+        return _of_frozen_layers(self.model)
+
+    @property
     def judged_variables(self) -> list[keras.Variable]:
         """The model's variables as validation sees them: averages in the place of weights where there are any."""
         every: list[keras.Variable] = self.model.variables
@@ -172,6 +177,17 @@ def _synchronise_batch_norm(model: keras.Model) -> None:
             _synchronise_batch_norm(layer)
         elif isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
+
+
+def _of_frozen_layers(model: keras.Model) -> list[keras.Variable]:
+    """The numbers that frozen layers compute with; the seeds of their random layers may change."""
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found += _of_frozen_layers(layer)
+        elif not layer.trainable:
+            found += [v for v in layer.variables if v.dtype.startswith(("float", "bfloat"))]
+    return found
 
 
 def _moving_statistics(model: keras.Model) -> list[keras.Variable]:

@@ -26,10 +26,19 @@ class Saver:
     """
 
     def __init__(
-        self, folder: Path, keep: int, note: Callable[[str], None], copies: CheckpointCopies | None = None
+        self,
+        folder: Path,
+        keep: int,
+        note: Callable[[str], None],
+        copies: CheckpointCopies | None = None,
+        frozen: Sequence[keras.Variable] = (),
     ) -> None:
-        """``note`` is given a line for the person who watches, from a thread."""
+        """``note`` is given a line for the person who watches, from a thread. frozen: variables that are written once,
+        since nothing changes them as long as this object lives."""
         self._folder, self._keep, self._note, self._copies = folder, keep, note, copies
+        self._frozen = {id(variable) for variable in frozen}
+        self._frozen_arrays: Arrays = {}
+        self._frozen_file: str | None = None  # once it is written
         self._unwritten_best: tuple[Arrays, Position] | None = None
         self._unwritten: tuple[Arrays, Position] | None = None  # the latest state, lost to a full disk
         self._full: tuple[FullDisk, float, set[int]] | None = None  # the latest error, since when, the steps lost
@@ -50,19 +59,28 @@ class Saver:
         statistics: see ``checkpoint.STATISTICS``. Raises what writing the one before raised.
         """
         self.wait()
-        arrays = arrays_of(variables)
+        if not self._frozen_arrays:
+            self._frozen_arrays = arrays_of(variables, lambda variable: id(variable) in self._frozen)
+        arrays = arrays_of(variables, self._changes)
         if statistics is not None:
             arrays[checkpoint.STATISTICS] = statistics
-        self._writing = self._thread.submit(self._write, arrays, position, arrays_of(best))
+        better = arrays_of(best, self._changes) if best else None
+        self._writing = self._thread.submit(self._write, arrays, position, better)
 
-    def _write(self, arrays: Arrays, position: Position, best: Arrays) -> None:
-        if best:
+    def _changes(self, variable: keras.Variable) -> bool:
+        return id(variable) not in self._frozen
+
+    def _write(self, arrays: Arrays, position: Position, best: Arrays | None) -> None:
+        if best is not None:
             self._unwritten_best = arrays | best, position
         try:
+            if self._frozen_file is None:
+                frozen = self._frozen_arrays
+                self._frozen_file = checkpoint.write_frozen(self._folder, frozen) if frozen else ""
             if self._unwritten_best:  # first: no latest state speaks of a best one that is not there
-                checkpoint.write(self._folder / checkpoint.BEST, *self._unwritten_best)
+                checkpoint.write(self._folder / checkpoint.BEST, *self._unwritten_best, frozen=self._frozen_file)
                 self._unwritten_best = None
-            checkpoint.write(self._folder / checkpoint.LAST, arrays, position, self._keep)
+            checkpoint.write(self._folder / checkpoint.LAST, arrays, position, self._keep, self._frozen_file)
         except FullDisk as error:
             self._unwritten = arrays, position
             self._note_full(error, position.step)
@@ -112,15 +130,17 @@ class Saver:
                 raise self._full[0]
             waiting()
             time.sleep(_RETRY_SECONDS)
-            self._write(*self._unwritten, {})
+            self._write(*self._unwritten, None)
         if self._copies:
             self._copies.finish()
 
 
-def arrays_of(variables: Sequence[keras.Variable]) -> Arrays:
-    """A copy of ``variables`` (their values on this rank), as a checkpoint names them."""
+def arrays_of(
+    variables: Sequence[keras.Variable], wanted: Callable[[keras.Variable], bool] = lambda variable: True
+) -> Arrays:
+    """A copy of the ``wanted`` ones of ``variables`` (their values on this rank), as a checkpoint names them."""
     # What TensorFlow gives may be the variable's own memory, which the next step changes.
-    return {_key(index, variable): np.array(variable) for index, variable in enumerate(variables)}
+    return {_key(index, variable): np.array(variable) for index, variable in enumerate(variables) if wanted(variable)}
 
 
 def load(path: Path, variables: Sequence[keras.Variable]) -> Position:

@@ -252,6 +252,38 @@ def test_a_checkpoint_is_the_same_again_and_an_older_one_is_read(tmp_path: Path)
         checkpoint.read(tmp_path / "new.npz")
 
 
+def test_a_checkpoint_reads_the_arrays_that_it_leaves_out_and_says_when_they_are_lost(tmp_path: Path) -> None:
+    kernel, bias = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones((), np.float32)
+    frozen = checkpoint.write_frozen(tmp_path, {"00000:kernel": kernel})
+    assert checkpoint.write_frozen(tmp_path, {"00000:kernel": kernel + 1}) != frozen
+    written = (tmp_path / frozen).stat().st_mtime_ns
+    assert checkpoint.write_frozen(tmp_path, {"00000:kernel": kernel}) == frozen
+    assert (tmp_path / frozen).stat().st_mtime_ns == written
+    checkpoint.write(tmp_path / "last.npz", {"00001:bias": bias}, checkpoint.Position(step=7), frozen=frozen)
+    with (tmp_path / "last.npz").open("rb") as stream:
+        assert checkpoint.frozen_in(stream) == frozen
+    arrays, position = checkpoint.read(tmp_path / "last.npz")
+    assert arrays.keys() == {"00000:kernel", "00001:bias"} and position.step == 7
+    np.testing.assert_array_equal(arrays["00000:kernel"], kernel)
+
+    content = codec.to_plain(position)  # as the release before wrote it, with all arrays
+    with (tmp_path / "fourth.npz").open("wb") as stream:
+        text = json.dumps({**content, "schema_version": 4})
+        np.savez(stream, bias=bias, **{"position.json": np.frombuffer(text.encode(), np.uint8)})  # type: ignore[arg-type]
+    with (tmp_path / "fourth.npz").open("rb") as stream:
+        assert checkpoint.frozen_in(stream) == ""
+    arrays, stood = checkpoint.read(tmp_path / "fourth.npz")
+    assert stood == position and arrays.keys() == {"bias"}
+
+    (tmp_path / frozen).write_bytes((tmp_path / frozen).read_bytes()[:-9])
+    with pytest.raises(checkpoint.DamagedCheckpoint, match=rf"last\.npz\. Received: .*{frozen}, which it needs"):
+        checkpoint.read(tmp_path / "last.npz")
+    (tmp_path / frozen).unlink()
+    with pytest.raises(checkpoint.DamagedCheckpoint, match="No such file"):
+        checkpoint.read(tmp_path / "last.npz")
+    assert checkpoint.read_position(tmp_path / "last.npz") == position
+
+
 def test_predictions_of_a_rank_are_read_only_for_their_data_set(tmp_path: Path) -> None:
     made = rank_predictions.RankPredictions(
         "val",

@@ -113,6 +113,22 @@ def test_a_run_on_features_goes_on_where_it_stood(trained: Trained) -> None:
     assert begun is not None and begun.epochs == 2
 
 
+def test_checkpoints_leave_out_what_is_frozen(trained: Trained) -> None:
+    for run in ("run-on-features", "run-on-images"):
+        checkpoints = trained.folder / run / "checkpoints"
+        [frozen] = checkpoints.glob("frozen-*.npz")  # of both starts
+        with np.load(frozen) as stored:
+            backbone = [name.partition(":")[2] for name in stored.files]
+        assert len(backbone) == 2 * 5 + 2 and {"kernel", "gamma", "moving_variance", "bias"} == set(backbone) - {
+            "beta",
+            "moving_mean",
+        }
+        for name in (checkpoint.LAST, checkpoint.BEST):
+            with np.load(checkpoints / name) as stored:
+                left = [key.partition(":")[2] for key in stored.files if key != "position.json"]
+            assert left[:2] == ["seed_generator_state", "kernel"] and len(left) < len(backbone) + 4
+
+
 def test_evaluation_on_features_counts_what_images_give(trained: Trained) -> None:
     for split in ("val", "test"):
         found, expected = (trained.results[name].counts[split].counts for name in ("resumed", "images"))

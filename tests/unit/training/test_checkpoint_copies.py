@@ -62,6 +62,29 @@ def test_an_empty_run_folder_goes_on_from_the_store(url: str, tmp_path: Path, st
     assert (new / "checkpoints" / "last.npz").stat().st_mtime_ns == before  # it has checkpoints: they count
 
 
+def test_frozen_arrays_are_copied_once_and_brought_back(url: str, tmp_path: Path, store: Any) -> None:
+    frozen = keras.Variable(np.arange(6.0), name="kernel")
+    trained = keras.Variable(np.zeros(2), name="bias")
+    notes: list[str] = []
+    folder = tmp_path / "first"
+    saver = Saver(folder, 2, notes.append, CheckpointCopies(folder, url, 2, notes.append), [frozen])
+    for step in (1, 2):
+        trained.assign(np.full(2, float(step)))
+        saver.save([frozen, trained], Position(epoch=step, step=step, best_epoch=1), best=[frozen] if step == 1 else ())
+        saver.finish()
+    [name] = [path.name for path in folder.glob("frozen-*.npz")]
+    assert notes == []
+    assert storage.names(url) == ["best.npz", name, "step-000000000001.npz", "step-000000000002.npz"]
+    new = tmp_path / "new"
+    assert checkpoint_store.bring_back(url, new, []) == 2
+    frozen.assign(np.zeros(6))
+    assert load(new / "last.npz", [frozen, trained]).step == 2
+    assert np.asarray(frozen).tolist() == list(range(6)) and np.asarray(trained).tolist() == [2.0, 2.0]
+    storage.remove_file(f"{url}/{name}")
+    with pytest.raises(UserError, match=rf"Expected a checkpoint at .*/{name}\. Received: no such file"):
+        checkpoint_store.bring_back(url, tmp_path / "other", [])
+
+
 def test_a_damaged_copy_is_passed_over(url: str, tmp_path: Path, store: Any, caplog: pytest.LogCaptureFixture) -> None:
     saver = _saver(tmp_path / "first", url, [])
     for step in (2, 3):
