@@ -55,7 +55,6 @@ def main() -> None:
                 *("data=folder", f"data.path={root / 'pictures'}", f"data.image_size={SIZE}"),
                 *(
                     "data.near_duplicates=null",
-                    "data.shards=4",
                     f"data.seed={number}",
                     f"dataset_root={root / 'datasets'}",
                 ),

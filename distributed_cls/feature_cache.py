@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
+_TASKS_PER_CORE = 2  # a core that is slower than the others holds them up for the time of one task at most
 _ABANDONED_SECONDS = 86_400.0  # a run that is alive adds a file to its folder long before
 
 
@@ -129,7 +130,8 @@ def _compute(
     """Let Spark's tasks compute the features into ``folder``, which appears when all are there."""
     from distributed_cls.spark import stage
 
-    began, items = time.monotonic(), Images.all_of(dataset.manifest)
+    began = time.monotonic()
+    items = Images.all_of(dataset.manifest, _TASKS_PER_CORE * spark.sparkContext.defaultParallelism)
     with _staging(folder, replace) as staged:
         job = FeatureJob(origin.digest, dataset.path, staged, start_weights, config)
         with _counting(staged, items, display):
@@ -144,7 +146,7 @@ def _compute(
             written[images.split].append(result.shard)
         if not storage.is_url(folder) or replace or not features.exists(folder):
             features.write(staged, Features(origin, max(result.length for result in results), written))
-    count, seconds = sum(images.shard.records for images in items), time.monotonic() - began
+    count, seconds = sum(images.records for images in items), time.monotonic() - began
     views = f", {origin.views} views of each training image" if origin.views > 1 else ""
     log.info(
         "Features of the frozen backbone: %s images%s computed in %.1f s, %s", f"{count:,}", views, seconds, folder
@@ -179,8 +181,8 @@ def _staging(folder: str, replace: bool) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _counting(staged: str, items: list[Images], display: Display) -> Iterator[None]:
-    """Show how far the stage is, by the shards that are there."""
-    records = {images.shard.file.partition(".")[0]: images.shard.records for images in items}
+    """Show how far the stage is, by the files that are there."""
+    records = {images.stem: images.records for images in items}
     total, ended = sum(records.values()), threading.Event()
 
     def watch() -> None:

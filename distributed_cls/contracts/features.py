@@ -1,14 +1,15 @@
 """The features of a data set: what a frozen backbone gives for each of its images, stored as a data set of its own.
 
-    <data set>/features/<digest of the origin>/features.json, train-00000-of-00008.1f0c2b7a.tfrecord, …
+    <data set>/features/<digest of the origin>/features.json, train-00000-of-00008-00000000.1f0c2b7a.tfrecord, …
 
-Each shard of images has one of features, whose record k is that of image k with its float32 [D] vector in the place of
-the image; in the train split [V, D], where V augmented views of it are stored. ``features.json`` is written last:
-without it there is nothing.
+A shard of images has one or several of features, which follow each other. Record k of a split is that of its image k
+with its float32 [D] vector in the place of the image; in the train split [V, D], where V augmented views of it are
+stored. ``features.json`` is written last: without it there is nothing.
 """
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 
 from distributed_cls import storage
@@ -21,6 +22,7 @@ from distributed_cls.errors import UserError
 SCHEMA_VERSION = 1
 FOLDER = "features"  # in the folder of the data set
 FILE = "features.json"
+BLOCK = 32  # images that a backbone computes at once; the views of a training image depend on its place among them
 # Settings of a model that its backbone's output for an image does not depend on. The weights have a checksum.
 _OF_NO_MATTER = ("weights", "freeze_backbone", "fine_tune_from", "feature_cache", "feature_views", "dropout")
 # Settings of training that make the views of an image.
@@ -59,27 +61,40 @@ class Features:
 
     origin: Origin
     length: int  # D, of each vector
-    shards: dict[str, list[Shard]]  # split → its files, in the order of the image shards
+    shards: dict[str, list[Shard]]  # split → its files, in the order of the images
 
 
 @dataclass(frozen=True)
 class Images:
-    """A shard of images: its split, and the number of its first record there."""
+    """Images of a shard that one task computes: ``records`` of them from record ``start`` on."""
 
     split: str
-    first: int
+    first: int  # number of the first one in its split
     shard: Shard
+    start: int
+    records: int
 
     @classmethod
-    def all_of(cls, content: Manifest) -> "list[Images]":
-        """The shards of a data set in their order."""
-        found = []
-        for split in manifest.SPLITS:
-            first = 0
-            for shard in content.shards[split]:
-                found.append(cls(split, first, shard))
-                first += shard.records
+    def all_of(cls, content: Manifest, tasks: int = 1) -> "list[Images]":
+        """The images of a data set in their order, for about ``tasks`` tasks: whole shards, or parts of them.
+
+        A part has whole blocks (``BLOCK``), so that what is stored does not depend on the number of tasks.
+        """
+        every = [(split, shard) for split in manifest.SPLITS for shard in content.shards[split]]
+        size = math.ceil(sum(shard.records for _, shard in every) / tasks / BLOCK) * BLOCK
+        found, first = [], dict.fromkeys(manifest.SPLITS, 0)
+        for split, shard in every:
+            starts = range(0, shard.records, size)
+            found += [
+                cls(split, first[split] + start, shard, start, min(size, shard.records - start)) for start in starts
+            ]
+            first[split] += shard.records
         return found
+
+    @property
+    def stem(self) -> str:
+        """How the file with their features begins."""
+        return f"{self.shard.file.removesuffix('.tfrecord')}-{self.start:08d}"
 
 
 @dataclass(frozen=True)
@@ -95,16 +110,16 @@ class FeatureJob:
 
 @dataclass(frozen=True)
 class WrittenFeatures:
-    """What became of a shard of images; ``refused``: why it is none, for the user."""
+    """What became of a task's images; ``refused``: why it is none, for the user."""
 
     shard: Shard | None = None
     length: int = 0
     refused: str = ""
 
 
-def file_name(images: Shard, token: str) -> str:
-    """The file with the features of a shard. Each writer has a ``token`` of its own, and so a file of its own."""
-    return f"{images.file.removesuffix('.tfrecord')}.{token}.tfrecord"
+def file_name(images: Images, token: str) -> str:
+    """The file with the features of images. Each writer has a ``token`` of its own, and so a file of its own."""
+    return f"{images.stem}.{token}.tfrecord"
 
 
 def write(folder: str, features: Features) -> None:

@@ -1,4 +1,4 @@
-"""A shard of images through a frozen backbone: what a Spark task does for the driver (``feature_cache.py``).
+"""Images of a shard through a frozen backbone: what a Spark task does for the driver (``feature_cache.py``).
 
 Nothing here is tied to Spark. The backbone is built once per process and computes with one thread: a task has one core.
 """
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from distributed_cls import storage
 from distributed_cls.contracts import features, manifest, tfrecord
-from distributed_cls.contracts.features import FeatureJob, Images, WrittenFeatures
+from distributed_cls.contracts.features import BLOCK, FeatureJob, Images, WrittenFeatures
 from distributed_cls.contracts.manifest import Manifest, Shard
 from distributed_cls.errors import UserError
 from distributed_cls.models.building import build
@@ -24,8 +24,6 @@ from distributed_cls.training import start_weights
 from distributed_cls.training.augment import augment
 from distributed_cls.training.draws import Draws
 from distributed_cls.training.input import Source
-
-_BATCH = 32
 
 
 class Extractor:
@@ -51,12 +49,12 @@ class Extractor:
 
         ``first``: number of the first record in its split. A view is a function of it and of the training's seed.
         """
-        whole = tf.constant([*records, *records[-1:] * (_BATCH - len(records))], tf.string)
+        whole = tf.constant([*records, *records[-1:] * (BLOCK - len(records))], tf.string)
         computed = [self._of_view(whole, first * views + view).numpy() for view in range(views)]
         return np.stack(computed, axis=1)[: len(records)]
 
     def _view_features(self, records: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        draws = Draws(self._train.seed, step, range(_BATCH), _BATCH)
+        draws = Draws(self._train.seed, step, range(BLOCK), BLOCK)
         return self._features(augment(self._decoded(records), self._train, draws))
 
     def _decoded(self, records: tf.Tensor) -> tf.Tensor:
@@ -80,7 +78,7 @@ def _extractor(job: FeatureJob) -> Extractor:
 
 
 def write_all(job: FeatureJob, items: Iterable[Images]) -> Iterator[WrittenFeatures]:
-    """Write the features of shards of images; what the user can put right is a result, not an error."""
+    """Write the features of the images of tasks; what the user can put right is a result, not an error."""
     for images in items:
         try:
             yield write(job, images)
@@ -89,18 +87,18 @@ def write_all(job: FeatureJob, items: Iterable[Images]) -> Iterator[WrittenFeatu
 
 
 def write(job: FeatureJob, images: Images) -> WrittenFeatures:
-    """Write the features of one shard of images. Raises UserError: a damaged shard, weights that do not fit."""
+    """Write the features of a task's images. Raises UserError: a damaged shard, weights that do not fit."""
     manifest.check_shard(job.dataset, images.shard)
     extractor, views = _extractor(job), job.config.feature_views
     augmented = images.split == "train" and job.config.train.augments
-    file = features.file_name(images.shard, uuid.uuid4().hex[:8])
+    file = features.file_name(images, uuid.uuid4().hex[:8])
     crc = size = count = length = 0
     with (
         storage.open_read(storage.join(job.dataset, images.shard.file)) as stream,
         storage.writing(storage.join(job.target, file)) as target,
     ):
-        records = tfrecord.read_frames(stream)
-        while batch := list(itertools.islice(records, _BATCH)):
+        records = itertools.islice(tfrecord.read_frames(stream), images.start, images.start + images.records)
+        while batch := list(itertools.islice(records, BLOCK)):
             first = images.first + count
             vectors = extractor.of_views(batch, first, views) if augmented else extractor.of_images(batch)
             length = vectors.shape[-1]
@@ -108,7 +106,7 @@ def write(job: FeatureJob, images: Images) -> WrittenFeatures:
                 framed = tfrecord.frame(_with_features(record, vector))
                 target.write(framed)
                 crc, size, count = google_crc32c.extend(crc, framed), size + len(framed), count + 1
-    assert count == images.shard.records, (images, count)
+    assert count == images.records, (images, count)
     return WrittenFeatures(Shard(file, count, size, crc), length)
 
 

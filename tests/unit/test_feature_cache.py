@@ -4,6 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -56,7 +57,8 @@ class Place:
     def provide(self, **settings: Any) -> str | None:
         config = Config(**{"data": DataConfig(image_size=8), "model": MODEL, **settings})
         run = Run(config, self.folder / "run", get_spark=lambda: pytest.fail("Spark is there already"))
-        return feature_cache.provide(run, self.dataset, str(self.weights), lambda: None, Display(None))  # type: ignore[arg-type, return-value]
+        spark: Any = SimpleNamespace(sparkContext=SimpleNamespace(defaultParallelism=2))
+        return feature_cache.provide(run, self.dataset, str(self.weights), lambda: spark, Display(None))  # type: ignore[arg-type]
 
 
 @pytest.fixture

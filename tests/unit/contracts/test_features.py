@@ -108,8 +108,15 @@ def test_views_are_named_by_what_makes_them() -> None:
     assert len(others | {flipped}) == 5
 
 
-def test_shards_know_the_number_of_their_first_record(tmp_path: Path) -> None:
-    every = records(12)
-    content = write_dataset(tmp_path / "data", {"train": [every[:3], every[3:7]], "val": [every[7:]], "test": []})
-    found = [(images.split, images.first, images.shard.records) for images in Images.all_of(content)]
-    assert found == [("train", 0, 3), ("train", 3, 4), ("val", 0, 5)]
+def test_tasks_take_whole_shards_or_blocks_of_them(tmp_path: Path) -> None:
+    every = records(150)
+    content = write_dataset(tmp_path / "data", {"train": [every[:3], every[3:110]], "val": [every[110:]], "test": []})
+
+    def found(tasks: int) -> list[tuple[str, int, int, int]]:
+        return [(images.split, images.first, images.start, images.records) for images in Images.all_of(content, tasks)]
+
+    assert found(1) == [("train", 0, 0, 3), ("train", 3, 0, 107), ("val", 0, 0, 40)]
+    halves = [("train", 3, 0, 64), ("train", 67, 64, 43)]
+    assert found(3) == [("train", 0, 0, 3), *halves, ("val", 0, 0, 40)]
+    assert [records for *_, records in found(1000)] == [3, 32, 32, 32, 11, 32, 8]
+    assert len({images.stem for images in Images.all_of(content, 1000)}) == 7
