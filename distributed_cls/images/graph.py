@@ -13,6 +13,7 @@ from distributed_cls.images.headers import LONG, MAX_ENTRIES, MAX_SEGMENTS, ORIE
 _LUMA = (19595, 38470, 7471)  # of red, green and blue, in 1/65536
 
 
+@tf.autograph.experimental.do_not_convert  # all control flow is written out: nothing to convert, which takes seconds
 def decode_images(
     image_bytes: tf.Tensor, image_size: int, resize_mode: str = "stretch", channels: int = 3
 ) -> tf.Tensor:

@@ -42,6 +42,7 @@ class HeatMap:
         self._compute = tf.function(
             self._importance,
             input_signature=[tf.TensorSpec([1, edge, edge, channels], tf.float32), tf.TensorSpec([], tf.int32)],
+            autograph=False,
         )
 
     def __call__(self, image: np.ndarray, class_index: int) -> np.ndarray:

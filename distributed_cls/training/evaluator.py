@@ -53,7 +53,7 @@ class Evaluator:
                 threads=ctx.threads,
             )
         )
-        self.evaluate_call = tf.function(self._evaluate_call)
+        self.evaluate_call = tf.function(self._evaluate_call, autograph=False)
         self.predictions: Predictions | None = None
 
     def run(self) -> Counts:
@@ -85,13 +85,16 @@ class Evaluator:
         """``steps`` batches of this rank, each result [steps, rank batch, …]: the columns of ``Predictions``."""
         kinds = [tf.int64, tf.float32, tf.int32, tf.float32, tf.float32, tf.bool]
         kinds += [tf.float32] if self._final else []
-        columns = [tf.TensorArray(kind, size=steps) for kind in kinds]
         replicated = self._ctx.replicated
-        for step in tf.range(steps):
+
+        def evaluate_batch(step: tf.Tensor, columns: list[tf.TensorArray]) -> tuple[tf.Tensor, list[tf.TensorArray]]:
             images, labels, weights = next(iterator)
             results = replicated.strategy.run(self._evaluate_step, (images, labels))
             row = [tf.concat(replicated.local_results(part), 0) for part in (labels, weights, *results)]
-            columns = [column.write(step, value) for column, value in zip(columns, row, strict=True)]
+            return step + 1, [column.write(step, value) for column, value in zip(columns, row, strict=True)]
+
+        start = (tf.constant(0), [tf.TensorArray(kind, size=steps) for kind in kinds])
+        _, columns = tf.while_loop(lambda step, _: step < steps, evaluate_batch, start)
         return tuple(column.stack() for column in columns)
 
     def _evaluate_step(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -174,7 +177,7 @@ def _save_predictions(ctx: RankContext, split: str, predictions: Predictions, ev
         whole = predictions.all_probabilities()
         classes = np.argsort(-whole, axis=1, kind="stable")
         probabilities = np.take_along_axis(whole, classes, 1)
-    ranges = [(part.shard, part.start, part.stop) for part in ctx.sources[split].ranges]
+    ranges = [(part.shard, part.start, part.stop) for part in ctx.pictures(split).ranges]  # of the images' shards
     rank_predictions.write(
         ctx.run_folder,
         RankPredictions(

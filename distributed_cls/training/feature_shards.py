@@ -36,8 +36,9 @@ class Extractor:
         self._backbone = backbone_of(model)
         self._source = Source([], [], content.encoding, content.image_size, content.channels)
         records = tf.TensorSpec([None], tf.string)
-        self._of_images = tf.function(lambda records: self._features(self._decoded(records)), input_signature=[records])
-        self._of_view = tf.function(self._view_features, input_signature=[records, tf.TensorSpec([], tf.int64)])
+        self._of_images = tf.function(self._image_features, input_signature=[records], autograph=False)
+        signature = [records, tf.TensorSpec([], tf.int64)]
+        self._of_view = tf.function(self._view_features, input_signature=signature, autograph=False)
 
     def of_images(self, records: list[bytes]) -> np.ndarray:
         """The features of the images in serialised ``records``: float32 [N, D]."""
@@ -53,10 +54,14 @@ class Extractor:
         computed = [self._of_view(whole, first * views + view).numpy() for view in range(views)]
         return np.stack(computed, axis=1)[: len(records)]
 
+    def _image_features(self, records: tf.Tensor) -> tf.Tensor:
+        return self._features(self._decoded(records))
+
     def _view_features(self, records: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         draws = Draws(self._train.seed, step, range(BLOCK), BLOCK)
         return self._features(augment(self._decoded(records), self._train, draws))
 
+    @tf.autograph.experimental.do_not_convert
     def _decoded(self, records: tf.Tensor) -> tf.Tensor:
         pixels = tf.TensorSpec(self._source.shape, tf.uint8)
         return tf.map_fn(lambda record: self._source.decode(record)[0], records, fn_output_signature=pixels)

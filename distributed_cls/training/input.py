@@ -128,6 +128,7 @@ def _options(threads: int) -> tf.data.Options:
     return options
 
 
+@tf.autograph.experimental.do_not_convert  # see train_graph.py; it holds for all functions of the datasets made here
 def train_batches(
     source: Source, lanes: RankLanes, config: TrainConfig, *, steps: int, first_step: int, threads: int
 ) -> tf.data.Dataset:
@@ -267,6 +268,7 @@ def _slices(
     return turns.batch(own, drop_remainder=True).map(lambda slices: tf.reshape(slices, [lanes.batch_size]))
 
 
+@tf.autograph.experimental.do_not_convert
 def evaluation_batches(
     source: Source, *, batch: int, steps: int, cache_megabytes: int, threads: int
 ) -> tf.data.Dataset:

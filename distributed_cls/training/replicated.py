@@ -47,9 +47,9 @@ class ReplicatedModel:
                 # An average of statistics is a statistic too: each replica has its own.
                 self._statistics += self.average.averages[len(self.model.trainable_variables) :]
         self.replicas: int = strategy.num_replicas_in_sync  # of all ranks
-        self._all_reduce = tf.function(self._sum_over_replicas)
-        self.average_statistics = tf.function(self._average_statistics)
-        self._exchange = tf.function(self._exchange_with_averages)
+        self._all_reduce = tf.function(self._sum_over_replicas, autograph=False)
+        self.average_statistics = tf.function(self._average_statistics, autograph=False)
+        self._exchange = tf.function(self._exchange_with_averages, autograph=False)
 
     @property
     def local_replicas(self) -> int:

@@ -34,13 +34,13 @@ class _Classifier(tf.Module):
         pixels = tf.TensorSpec([None, image_size, image_size, channels], tf.uint8, name="images")
         encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
 
-        @tf.function(input_signature=[pixels])
+        @tf.function(input_signature=[pixels], autograph=False)
         def images(images: tf.Tensor) -> dict[str, tf.Tensor]:
             logits = model(tf.cast(images, tf.float32), training=False)
             # float32 whatever the compute policy, so that every route gives the same digits.
             return {"probabilities": tf.nn.softmax(tf.cast(logits, tf.float32) / temperature, axis=-1)}
 
-        @tf.function(input_signature=[encoded])
+        @tf.function(input_signature=[encoded], autograph=False)
         def serving_default(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
             answered: dict[str, tf.Tensor] = images(decode_images(image_bytes, image_size, resize, channels))
             return answered

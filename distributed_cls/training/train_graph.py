@@ -2,6 +2,9 @@
 
 Per-example losses are summed and divided by the GLOBAL batch, so that the gradients that the optimizer sums over the
 replicas are those of the mean loss over the global batch.
+
+Loops are written out, and AutoGraph is off here as in all of training: to rewrite these few functions and those of the
+input takes it longer than TensorFlow needs to trace them, on every rank and at every start.
 """
 
 from typing import Any
@@ -25,7 +28,7 @@ class TrainGraph:
         """``weights``: of each class in the loss, float32 [classes]; None: all the same."""
         self._replicated, self._config, self._weights = replicated, config, weights
         self._global_batch = tf.constant(float(self._config.batch_size))
-        self.train_call = tf.function(self._train_call)
+        self.train_call = tf.function(self._train_call, autograph=False)
 
     def learning_rate(self) -> float:
         """Of the next step."""
@@ -39,14 +42,17 @@ class TrainGraph:
         """
         step_function = self.train_step
         if self._config.jit_compile:
-            step_function = tf.function(step_function, jit_compile=True)
-        # In float64 the sum is the same however the steps are cut into calls, which follows the clock.
-        sums = tf.zeros([3], tf.float64)
-        for _ in tf.range(steps):
+            step_function = tf.function(step_function, jit_compile=True, autograph=False)
+
+        def take(step: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             results = self._replicated.strategy.run(step_function, (self._global_batch, *next(iterator)))
             losses, correct, seconds = [self._replicated.local_results(part) for part in results]
             own = [tf.cast(tf.add_n(losses), tf.float64), tf.cast(tf.add_n(correct), tf.float64)]
-            sums += tf.stack([*own, tf.reduce_max(seconds)])
+            return step + 1, sums + tf.stack([*own, tf.reduce_max(seconds)])
+
+        # In float64 the sum is the same however the steps are cut into calls, which follows the clock.
+        start = (tf.constant(0), tf.zeros([3], tf.float64))
+        _, sums = tf.while_loop(lambda step, _: step < steps, take, start)
         return sums
 
     def train_step(
@@ -86,13 +92,14 @@ class TrainGraph:
         if parts == 1:
             return self._gradients(global_batch, *batch)
         count = tf.shape(batch[0])[0]
-        gradients = [tf.zeros_like(variable.value) for variable in self._replicated.model.trainable_variables]
-        sums = tf.zeros([2])
-        for part in tf.range(parts):
+
+        def add(part: tf.Tensor, gradients: list[tf.Tensor], sums: tf.Tensor) -> tuple[Any, ...]:
             start, stop = part * count // parts, (part + 1) * count // parts
             own, own_sums = self._gradients(global_batch, *[value[start:stop] for value in batch])
-            gradients = [so_far + new for so_far, new in zip(gradients, own)]  # noqa: B905  a graph's loop knows no strict
-            sums += own_sums
+            return part + 1, [so_far + new for so_far, new in zip(gradients, own, strict=True)], sums + own_sums
+
+        none = [tf.zeros_like(variable.value) for variable in self._replicated.model.trainable_variables]
+        _, gradients, sums = tf.while_loop(lambda part, *_: part < parts, add, (tf.constant(0), none, tf.zeros([2])))
         return gradients, sums
 
     def _gradients(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from distributed_cls.config import ClusterConfig, Config, DataConfig, EvaluateConfig, TrainConfig
-from distributed_cls.contracts import checkpoint, features, manifest
+from distributed_cls.contracts import checkpoint, features, manifest, rank_predictions
 from distributed_cls.contracts.events import MistakesFound
 from distributed_cls.contracts.features import FeatureJob, Features, Images, Origin
 from distributed_cls.contracts.manifest import Shard
@@ -41,20 +41,21 @@ class Trained:
     results: dict[str, RankResult]
     best: dict[str, dict[str, np.ndarray]]
     earlier: keras.Model
+    fingerprint: str
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("cached")
-    every = records(108)
+    every = records(152)
     content = write_dataset(
-        folder / "data", {"train": [every[:36], every[36:72]], "val": [every[72:90]], "test": [every[90:]]}
+        folder / "data", {"train": [every[:36], every[36:72]], "val": [every[72:112]], "test": [every[112:]]}
     )
     keras.utils.set_random_seed(5)
     earlier = build(dataclasses.replace(MODEL, weights=None), 8, 7)
     earlier.save(folder / "start.keras")
     _store(folder, content)
-    left = Trained(folder, {}, {}, earlier)
+    left = Trained(folder, {}, {}, earlier, content.fingerprint)
     for name, (epochs, on_features, mirror) in STARTS.items():
         run = folder / ("run-on-features" if on_features else "run-on-images")
         train = dataclasses.replace(TRAIN, epochs=epochs)
@@ -83,7 +84,7 @@ def _store(folder: Path, content: manifest.Manifest) -> None:
     job = FeatureJob("1", str(folder / "data"), str(target), str(folder / "start.keras"), CONFIG)
     shards: dict[str, list[Shard]] = {"train": [], "val": [], "test": []}
     length = 0
-    for images in Images.all_of(content):
+    for images in Images.all_of(content, tasks=5):  # val and test are cut in two
         written = feature_shards.write(job, images)
         assert written.shard is not None
         shards[images.split].append(written.shard)
@@ -133,7 +134,12 @@ def test_evaluation_on_features_counts_what_images_give(trained: Trained) -> Non
     for split in ("val", "test"):
         found, expected = (trained.results[name].counts[split].counts for name in ("resumed", "images"))
         np.testing.assert_array_equal(found.confusion, expected.confusion)
-        assert found.examples == 18 and found.loss == pytest.approx(expected.loss, rel=1e-4)
+        assert found.examples == 40 and found.loss == pytest.approx(expected.loss, rel=1e-4)
+    stored = [
+        rank_predictions.read(trained.folder / run, "val", 0, 1, trained.fingerprint).ranges.tolist()
+        for run in ("run-on-features", "run-on-images")
+    ]
+    assert stored == [[[0, 0, 40]]] * 2  # of the shards of images
     shown = [
         [(item.key, item.image) for event in _events(trained.folder / name, 0, MistakesFound) for item in event.items]
         for name in ("resumed", "images")
@@ -149,7 +155,7 @@ def test_the_exported_model_is_whole_and_answers_as_it_was_evaluated(trained: Tr
         given = trained.earlier.get_layer(layer).get_weights()
         for value, wanted in zip(inner.get_layer(layer).get_weights(), given, strict=True):
             np.testing.assert_array_equal(value, wanted)
-    test = records(108)[90:]
+    test = records(152)[112:]
     images, labels = np.stack([image for image, _, _ in test]), np.array([label for _, label, _ in test])
     answers = exported.predict(images.astype(np.float32), verbose=0).argmax(1)
     confusion = np.zeros((3, 3), int)
