@@ -25,7 +25,8 @@ _NETWORK = ("model=cnn", "model.pool_first=true", "data.image_size=28", "data.ne
 
 def main() -> None:
     """Print both test accuracies of every seed."""
-    transferred, scratch = [], []
+    transferred: list[float] = []
+    scratch: list[float] = []
     with tempfile.TemporaryDirectory(prefix="benchmark-") as temporary:
         root = Path(temporary)
         pictures = {part: _pictures(part) for part in ("train", "t10k")}
