@@ -30,7 +30,8 @@ def read(folder: Path, rank: int, world: int) -> tuple[tf.Tensor, tf.Tensor]:
         image = tf.io.decode_png(parsed["image"], channels=channels)
         return tf.ensure_shape(image, (size, size, channels)), parsed["label"]
 
-    return next(iter(tf.data.TFRecordDataset(files).shard(world, rank).map(decode).batch(100_000)))
+    images, labels = next(iter(tf.data.TFRecordDataset(files).shard(world, rank).map(decode).batch(100_000)))
+    return images, labels
 
 
 def main() -> None:

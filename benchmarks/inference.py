@@ -105,6 +105,7 @@ class Loop:
 def batch_ratio(folder: Path) -> tuple[float, float]:
     """Images per second of the predict job on local[2], and of the loop, over the same images."""
     from distributed_cls.inference import batch
+    from distributed_cls.run.progress import Unseen
     from distributed_cls.spark.session import Session
 
     measure.tell(f"inference, the batch job with {BATCH_IMAGES:,} images")
@@ -121,8 +122,8 @@ def batch_ratio(folder: Path) -> tuple[float, float]:
             output=str(folder / output),
             predict=PredictConfig(batch_size=BATCH),
         )
-        rate: float = batch.predict(lambda: spark, config)["images_per_second"]
-        return rate
+        summary = batch.predict(lambda: spark, config, Unseen())
+        return summary.new_images / summary.seconds
 
     try:
         spark = session.spark

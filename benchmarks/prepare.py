@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +51,8 @@ def photo(random: np.random.Generator, width: int, height: int) -> np.ndarray:
         layer = np.fft.irfft2(np.exp(2j * np.pi * random.random(frequency.shape)) / frequency**1.1, s=(height, width))
         layers.append(layer / layer.std())
     mixed = np.stack([0.8 * layers[0] + 0.4 * layer for layer in layers], axis=-1)
-    return cv2.GaussianBlur(np.clip(mixed * 45 + 120, 0, 255).astype(np.uint8), (0, 0), 1.0)
+    softened: np.ndarray = cv2.GaussianBlur(np.clip(mixed * 45 + 120, 0, 255).astype(np.uint8), (0, 0), 1.0)
+    return softened
 
 
 def jpegs(count: int, width: int, height: int, seed: int = 0) -> Iterator[bytes]:
@@ -60,11 +61,11 @@ def jpegs(count: int, width: int, height: int, seed: int = 0) -> Iterator[bytes]
     large = [photo(random, width * 3 // 2, height * 3 // 2) for _ in range(min(count, 24))]
     seen: set[tuple[int, int, int]] = set()
     for number in range(count):
-        place = (number % len(large), *(int(random.integers(0, edge // 2)) for edge in (width, height)))
+        x, y = (int(random.integers(0, edge // 2)) for edge in (width, height))
+        place = (number % len(large), x, y)
         if place in seen:
             continue
         seen.add(place)
-        _, x, y = place
         window = large[number % len(large)][y : y + height, x : x + width]
         yield cv2.imencode(".jpg", window, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
 
@@ -82,7 +83,7 @@ def pillow(data: bytes) -> np.ndarray:
         return np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR))
 
 
-def in_turns(sides: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def in_turns(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """Seconds of each side in each round, one side after the other, after a first round that does not count."""
     for side in sides.values():
         side()
@@ -190,7 +191,7 @@ def stage_rows(
                 prepare.prepare(lambda: spark, config, str(out))
 
         clocks = {name: Clock() for name in ("pool", "stage", "stage with near duplicates")}
-        blocks = (bare, functools.partial(stage, None), functools.partial(stage, 12))
+        blocks: tuple[Callable[[], None], ...] = (bare, functools.partial(stage, None), functools.partial(stage, 12))
         sides = {
             name: functools.partial(clock.measure, block)
             for (name, clock), block in zip(clocks.items(), blocks, strict=True)
