@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-NAMES = ("startup", "training", "features", "clothes", "transfer", "prepare", "inference", "peers")
+NAMES = ("startup", "training", "features", "clothes", "transfer", "leaks", "prepare", "inference", "peers")
 
 
 def main() -> int:
