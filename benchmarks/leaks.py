@@ -77,11 +77,8 @@ def main(arguments: Sequence[str] = ()) -> None:
         measure.tell(f"leaks: preparing {len(images) + len(test[0]):,} images")
         summary = measure.launch(root / "run", "job=prepare", *settings)
         rejects = index.of_dataset(summary["dataset"]["path"], index.REJECTS_FILE)
-    pairs = {
-        int(_row(path)): int(_row(detail))
-        for path, detail in zip(rejects["path"].to_pylist(), rejects["detail"].to_pylist(), strict=True)
-        if "train" in path and "test" in detail
-    }
+    places = zip(*(rejects[name].to_pylist() for name in ("path", "row", "detail")), strict=True)
+    pairs = {row: _row(detail) for path, row, detail in places if "train" in path and "test" in detail}
     found = Counter(kinds[row - len(train[0])] for row in pairs if row >= len(train[0]))
     others = {row: other for row, other in pairs.items() if row < len(train[0])}
     rows = [[kind, f"{found[kind]} of {COPIES}"] for kind in KINDS]
@@ -106,10 +103,11 @@ def _write(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
     pq.write_table(pa.table({"image": pa.array(encoded, pa.binary()), "label": names}), path)
 
 
-def _row(text: str) -> str:
-    match = _ROW.search(text)
-    assert match is not None, text
-    return match[1]
+def _row(detail: str) -> int:
+    """Of the image that another one resembles."""
+    found = _ROW.search(detail)
+    assert found is not None, detail
+    return int(found[1])
 
 
 def _false_alarms(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> int:

@@ -11,6 +11,7 @@ from distributed_cls.errors import UserError
 
 log = logging.getLogger(__name__)
 
+TRAINING = ("pipeline", "train")  # one run's: what one of them has begun the other goes on with
 PREPARING = ("pipeline", "prepare", "train", "evaluate", "suspects")
 # Settings that a resumed run may change; all others would mix two runs into one.
 _MAY_CHANGE = (
@@ -20,9 +21,14 @@ _MAY_CHANGE = (
 )
 
 
-def check_run_folder(folder: Path) -> None:
-    """Refuse a run folder that cannot be made or written."""
+def check_run_folder(config: Config, folder: Path) -> None:
+    """Refuse a run folder that cannot be made or written, or that is a training's, whose summary would be lost."""
     storage.check_writable(str(folder), "hydra.run.dir")
+    if config.job.name not in TRAINING and checkpoint.kept(folder / "checkpoints"):
+        raise UserError(
+            f"Expected a run folder of its own for job={config.job.name}. Received: {folder}, which a training is in. "
+            "Choose another run folder (hydra.run.dir), or leave it out."
+        )
 
 
 def check_paths(config: Config) -> None:

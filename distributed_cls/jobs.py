@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 def perform(run: Run) -> Summary:
     """Do ``run.config.job``; its summary, which is also written to summary.json."""
-    job_checks.check_run_folder(run.folder)
+    job_checks.check_run_folder(run.config, run.folder)
     job_checks.check_paths(run.config)
     showing = contextlib.nullcontext(run.display) if run.display else progress.showing(run.config.job.console)
     with full_disk_named(run.folder), showing as display, run.status.following(), run.tracking.following():

@@ -19,6 +19,7 @@ from distributed_cls.contracts.trials_table import TrialStatus
 from distributed_cls.errors import RunError, UserError
 from distributed_cls.run.progress import console
 from distributed_cls.spark import yarn_attempts
+from launch import earlier_settings
 from launch.composition_errors import one_line
 from launch.resume import command_for
 from launch.sweep_state import Sweep
@@ -56,6 +57,7 @@ def code_of(command: Callable[[], object], launcher: Launcher) -> int:
                 launcher.close()
         if code == USER:
             launcher.remove_empty_folder()
+            earlier_settings.put_back()
     return code
 
 

@@ -126,7 +126,6 @@ def environment(
     return {
         **os.environ,
         **({} if tf_config is None else {"TF_CONFIG": tf_config}),
-        "KERAS_BACKEND": "tensorflow",
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1"),
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)),
         **{name: direct + ("," + value if value else "") for name, value in given.items()},

@@ -48,7 +48,7 @@ class ModelSettings(Section):
         return 0
 
     def build(self, pixels: "keras.KerasTensor", classes: int) -> "keras.KerasTensor":
-        """Logits, float32 [N, classes], of images [N, S, S, 3] with values 0 to 255: normalisation is inside.
+        """Logits, float32 [N, classes], of images [N, S, S, 1 or 3] with values 0 to 255, normalised inside.
 
         Stock Keras layers only, so that a saved model loads without this package. Keras is imported in here: the
         settings are read by processes that never import it.

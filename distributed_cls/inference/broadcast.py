@@ -4,6 +4,7 @@ import atexit
 import dataclasses
 import functools
 import io
+import os
 import shutil
 import tarfile
 import tempfile
@@ -55,13 +56,19 @@ def _ship_package(context: "SparkContext") -> None:
     context.addPyFile(str(scratch.package_zip(folder)))
 
 
-_FOLDERS: list[tempfile.TemporaryDirectory[str]] = []  # kept until the worker ends, which removes them
+_FOLDERS: list[tempfile.TemporaryDirectory[str]] = []  # kept until the worker ends
 
 
 @functools.lru_cache(maxsize=1)
 def _unpack(packed: Any, version: str) -> str:
-    folder = tempfile.TemporaryDirectory(prefix=f"model-{version}-")
+    # Workers that Spark ends have no time to clean up; its own folder for them goes with the application.
+    place = os.environ.get("SPARK_LOCAL_DIRS", "").partition(",")[0]
+    folder = tempfile.TemporaryDirectory(
+        prefix=f"model-{version}-", dir=place if place and Path(place).is_dir() else None
+    )
     _FOLDERS.append(folder)
     with tarfile.open(fileobj=io.BytesIO(packed.value)) as archive:
-        archive.extractall(folder.name, filter="data")
+        # The filter is not there in the first releases of 3.10 and 3.11; the archive is our own driver's.
+        safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        archive.extractall(folder.name, **safe)  # type: ignore[arg-type]
     return str(Path(folder.name) / "model")

@@ -1,5 +1,6 @@
 """TensorFlow's import without what Keras would take along: a third to a half of its time."""
 
+import os
 import sys
 
 # Keras imports these where they are installed, for wrappers, plots and tables that a process of ours never asks of it.
@@ -14,6 +15,8 @@ def import_tensorflow() -> None:
     For processes that do nothing else with Keras: ranks, Spark's Python workers, the server. Everyone may import those
     packages afterwards; without effect on those that are imported already. Not while another thread imports them.
     """
+    # ~/.keras/keras.json and the shell may say otherwise, and must not decide what a run computes.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     hidden = [name for name in _UNUSED if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is how Python says "not to be found"
     try:
@@ -22,6 +25,5 @@ def import_tensorflow() -> None:
     finally:
         for name in hidden:
             del sys.modules[name]
-    # ~/.keras/keras.json may say otherwise, and must not decide what a run computes.
     keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")

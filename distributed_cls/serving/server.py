@@ -124,9 +124,9 @@ def _listening(settings: ServeConfig) -> Iterator[socket.socket]:
 
 @contextlib.contextmanager
 def _quiet_stop(server: uvicorn.Server) -> Iterator[None]:
-    """Let the server end on SIGTERM and Ctrl-C as a job that is done, with exit code 0.
+    """Let the server end on SIGTERM, Ctrl-C and SIGHUP (a terminal that was closed) as a job that is done, exit code 0.
 
-    The server catches both signals while it runs and raises them again when it has drained. One that comes just before
+    The server catches the first two while it runs and raises them again when it has drained. One that comes just before
     must not be lost.
     """
 
@@ -136,7 +136,10 @@ def _quiet_stop(server: uvicorn.Server) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:

@@ -14,6 +14,8 @@ from sklearn.datasets import load_digits
 from distributed_cls.evaluation.labels import duration
 from tests.end_to_end.conftest import Ended, Launcher
 
+KEPT = ("status", "summary", "evaluation")
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -161,6 +163,25 @@ def test_evaluating_again_gives_the_same_counts(digits: Ended, launch: Launcher)
     assert again.summary["test"]["loss"] == pytest.approx(digits.summary["test"]["loss"], rel=1e-5)
     assert again.summary["dataset"]["reused"]
     assert "nothing has changed" in again.output
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("train.learning_rate=0.5",), "Expected the settings of the run that is in"),
+        (("train.learning_rate=none",), "train.learning_rate"),
+        (("job=predict", "model_dir=.", "data.path=.", "output=out"), "Expected a run folder of its own"),
+    ],
+)
+def test_a_refused_command_leaves_the_folder_of_a_run_as_it_was(
+    digits: Ended, launch: Launcher, command: tuple[str, ...], said: str
+) -> None:
+    assert digits.folder is not None
+    said_of_it = [*sorted((digits.folder / ".hydra").iterdir()), *(digits.folder / f"{n}.json" for n in KEPT)]
+    before = [path.read_bytes() for path in said_of_it]
+    refused = launch(f"hydra.run.dir='{digits.folder}'", *command)
+    assert refused.code == 2 and said in refused.errors[0]
+    assert [path.read_bytes() for path in said_of_it] == before
 
 
 def test_resnet_on_photos_of_two_makers_one_of_them_corrupt(launch: Launcher) -> None:

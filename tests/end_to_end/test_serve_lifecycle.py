@@ -48,7 +48,8 @@ def test_a_signal_in_the_moment_after_the_start_is_not_lost() -> None:
         assert server.stop(signal.SIGTERM) == 0
 
 
-def test_sigterm_finishes_what_was_begun() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_finishes_what_was_begun(number: signal.Signals) -> None:
     with serving(digits_model(), '{"max_batch": 1}') as server:
         answers: list[int] = []
         begun = threading.Barrier(5)
@@ -67,7 +68,7 @@ def test_sigterm_finishes_what_was_begun() -> None:
         # All four have come in, or are answered; the one more that is open asks for the metrics.
         while _open_requests(server) - 1 + len(answers) < 4 and time.monotonic() < deadline:
             continue
-        assert server.stop() == 0
+        assert server.stop(number) == 0
         for caller in callers:
             caller.join(PATIENCE)
         assert answers == [200] * 4

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from distributed_cls import job_checks
-from distributed_cls.config import ClusterConfig, Config, TrainConfig
+from distributed_cls.config import ClusterConfig, Config, JobConfig, TrainConfig
 from distributed_cls.contracts import checkpoint
 from distributed_cls.contracts.checkpoint import Position
 from distributed_cls.contracts.manifest import Dataset
@@ -114,6 +114,19 @@ def test_every_rank_needs_a_train_image(tmp_path: Path) -> None:
 def test_a_run_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UserError, match=r"run\.dir to be a folder that can be written\. Received: .*file/run \("):
-        job_checks.check_run_folder(tmp_path / "file" / "run")
-    job_checks.check_run_folder(tmp_path / "new" / "run")
+        job_checks.check_run_folder(Config(), tmp_path / "file" / "run")
+    job_checks.check_run_folder(Config(), tmp_path / "new" / "run")
     assert list((tmp_path / "new" / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize("job", ["verify", "suspects", "prepare"])
+def test_the_folder_of_a_training_is_no_other_jobs(tmp_path: Path, job: str) -> None:
+    config = Config(job=JobConfig(name=job))
+    job_checks.check_run_folder(config, tmp_path)
+    checkpoint.write(tmp_path / "checkpoints" / checkpoint.LAST, {}, Position())
+    with pytest.raises(
+        UserError, match=rf"a run folder of its own for job={job}\. Received: .*, which a training is in"
+    ):
+        job_checks.check_run_folder(config, tmp_path)
+    for same in job_checks.TRAINING:
+        job_checks.check_run_folder(Config(job=JobConfig(name=same)), tmp_path)
