@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from distributed_cls.config import ClusterConfig
 from distributed_cls.errors import UserError
-from distributed_cls.spark import internals, master, resources, waiting_pods
+from distributed_cls.spark import executor_pods, internals, master, resources
 
 if TYPE_CHECKING:
     from pyspark import SparkConf
@@ -91,7 +91,7 @@ def _await_slots(spark: "SparkSession", cluster: ClusterConfig, wanted: int) -> 
             break
         if waited >= look_at:
             look_at = waited + _QUIET_SECONDS
-            why = waiting_pods.why_slots_are_missing(spark, starting=False)
+            why = executor_pods.why_slots_are_missing(spark, starting=False)
             whole = f"for at most {cluster.slot_timeout:g} s{f'. {why}' if why else ''}"
             if whole != told:
                 told = whole
@@ -108,7 +108,7 @@ def _too_few(spark: "SparkSession", cluster: ClusterConfig, found: int) -> UserE
     more = f"{f'Set {setting}={found}, or give' if found else 'Give'} the cluster more cores."
     return UserError(
         f"Expected {cluster.least_workers} {what} on {used} ({setting}). "
-        f"Received: {found}{after}. {waiting_pods.why_slots_are_missing(spark) or more}"
+        f"Received: {found}{after}. {executor_pods.why_slots_are_missing(spark) or more}"
     )
 
 

@@ -1,12 +1,13 @@
 """Why executors do not come, out of pods as Kubernetes' API writes them."""
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from distributed_cls.spark import internals, waiting_pods
-from distributed_cls.spark.waiting_pods import how_far, what_holds_up
+from distributed_cls.spark import executor_pods, internals
+from distributed_cls.spark.executor_pods import how_far, what_holds_up
 
 
 def pod(name: str = "job-exec-1", **status: Any) -> dict[str, Any]:
@@ -75,6 +76,16 @@ def test_a_start_without_trouble_is_told_by_how_far_it_is() -> None:
     assert how_far([], "10.0.0.9") == "There are no pods of executors; Spark's log says why."
 
 
+def test_the_memory_limit_is_that_of_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    spark: Any = SimpleNamespace(sparkContext=SimpleNamespace(master="k8s://https://10.0.0.1"))
+    containers = [{"name": "sidecar"}, {"name": "executor", "resources": {"limits": {"memory": "4505Mi"}}}]
+    listed = {"items": [{"spec": {"containers": containers}}]}
+    monkeypatch.setattr(internals, "executor_pods", lambda _: json.dumps(listed))
+    assert executor_pods.memory_limit(spark) == "4505Mi"
+    monkeypatch.setattr(internals, "executor_pods", lambda _: '{"items": []}')
+    assert executor_pods.memory_limit(spark) is None
+
+
 def test_other_clusters_and_a_server_that_does_not_answer_tell_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def session(master: str) -> Any:
         return SimpleNamespace(sparkContext=SimpleNamespace(master=master))
@@ -83,5 +94,6 @@ def test_other_clusters_and_a_server_that_does_not_answer_tell_nothing(monkeypat
         raise OSError("connection refused")
 
     monkeypatch.setattr(internals, "executor_pods", fail)
-    assert waiting_pods.why_slots_are_missing(session("k8s://https://10.0.0.1")) is None
-    assert waiting_pods.why_slots_are_missing(session("yarn")) is None
+    assert executor_pods.memory_limit(session("k8s://https://10.0.0.1")) is None
+    assert executor_pods.why_slots_are_missing(session("k8s://https://10.0.0.1")) is None
+    assert executor_pods.why_slots_are_missing(session("yarn")) is None

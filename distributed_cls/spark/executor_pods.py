@@ -1,4 +1,4 @@
-"""Why the pods of executors do not start, or their executors do not register: in Kubernetes' own words, on one line."""
+"""The pods of a session's executors, as Kubernetes tells of them: what holds them up, and what memory they may use."""
 
 import json
 import logging
@@ -29,17 +29,30 @@ def why_slots_are_missing(spark: "SparkSession", starting: bool = True) -> str |
 
     starting: whether to tell as well of pods that are merely not yet there, as at every start.
     """
-    context = spark.sparkContext
-    if not str(context.master).startswith("k8s://"):
+    pods = _pods(spark)
+    if pods is None:
         return None
-    try:
-        pods = json.loads(internals.executor_pods(spark))["items"]
-    except Exception as error:  # the client's, of many types; without its answer the number of slots is told alone
-        log.debug("The pods of the executors cannot be listed: %s", error)
-        return None
-    conf = context.getConf()
+    conf = spark.sparkContext.getConf()
     trouble = what_holds_up(pods, _end_of(conf.get(OWN_LOG, None)))
     return trouble or (how_far(pods, str(conf.get("spark.driver.host", None))) if starting else None)
+
+
+def memory_limit(spark: "SparkSession") -> str | None:
+    """The memory limit of an executor's pod, as Kubernetes writes it (``4505Mi``); None elsewhere, or without one."""
+    containers = (container for pod in _pods(spark) or () for container in pod["spec"]["containers"])
+    limits = (container.get("resources", {}).get("limits", {}).get("memory") for container in containers)
+    return next(filter(None, limits), None)
+
+
+def _pods(spark: "SparkSession") -> list[dict[str, Any]] | None:
+    """The pods as JSON objects; None on another cluster, and when the API server does not answer."""
+    if not str(spark.sparkContext.master).startswith("k8s://"):
+        return None
+    try:
+        return list(json.loads(internals.executor_pods(spark))["items"])
+    except Exception as error:  # the client's, of many types; without its answer there is less to tell, no more
+        log.debug("The pods of the executors cannot be listed: %s", error)
+        return None
 
 
 def what_holds_up(pods: Sequence[Mapping[str, Any]], spark_log: str) -> str | None:
