@@ -1,4 +1,4 @@
-"""Clusters of the tests' own: ``make test-clusters`` runs them, ``make test`` what is marked ``short`` (none yet)."""
+"""Clusters of the tests' own: ``make test-clusters`` runs them, ``make test`` what is marked ``short``."""
 
 import subprocess
 import sys

@@ -74,6 +74,7 @@ def _phase(pod: Object) -> str | None:
     return phase if phase in ("Succeeded", "Failed") else None
 
 
+@pytest.mark.short
 def test_the_role_allows_what_spark_does_and_no_more() -> None:
     role = next(item for item in objects_of(MANIFESTS / "access.yaml") if item["kind"] == "Role")
     (rule,) = role["rules"]

@@ -29,7 +29,7 @@ def test_an_executor_whose_replacement_is_late_is_waited_for(
     monkeypatch.setattr(kubernetes.kubelet, "start_seconds", 20.0)  # longer than Spark itself waits for a slot
     kubernetes.delete(lost)
     ended = on_kubernetes.end(process, runs)
-    assert ended.summary["epochs"] == 60
+    assert ended.summary["train"]["epochs"] == 60
     assert len(ended.summary["failed_attempts"]) == 1, ended.output
     assert "Waiting for slots: 1 of 2" in ended.output
 

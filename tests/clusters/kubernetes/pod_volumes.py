@@ -56,7 +56,7 @@ class _Volumes:
     def _token(self) -> str:
         """Of the pod's service account, bound to the pod."""
         pod = {"kind": "Pod", "apiVersion": "v1", "name": self._meta["name"], "uid": self._meta["uid"]}
-        wanted = {"spec": {"audiences": [], "expirationSeconds": 3600, "boundObjectRef": pod}}
+        wanted = {"spec": {"expirationSeconds": 3600, "boundObjectRef": pod}}
         account = f"{self._space}/serviceaccounts/{self._fields['spec.serviceAccountName']}"
         return str(self._client.ask("POST", f"{account}/token", wanted)["status"]["token"])
 
