@@ -10,7 +10,7 @@ from tests.end_to_end.conftest import Ended
 
 SIZE = {"spark.executor.instances": "2", "spark.executor.memory": "512m", "spark.executor.memoryOverhead": "3g"}
 DRIVER = {"spark.driver.memory": "512m", "spark.driver.memoryOverhead": "2g"}
-JOB = ("model=cnn", "train.epochs=2", "train.deterministic=true", "cluster.cores_per_worker=1")
+JOB = ("model=dense", "train.epochs=2", "train.deterministic=true", "cluster.cores_per_worker=1")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def _weights(ended: Ended) -> dict[str, np.ndarray]:
 
 
 def _same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
-    assert found.keys() == wanted.keys() and len(found) > 40
+    assert found.keys() == wanted.keys() and len(found) > 4
     for name, value in found.items():
         np.testing.assert_array_equal(value, wanted[name], err_msg=name)
 
