@@ -18,9 +18,16 @@ from tests.clusters.kubernetes.kubelet import IMAGE, Kubelet
 from tests.clusters.kubernetes.network_namespace import GATEWAY
 from tests.clusters.kubernetes.pod_root import ROOT
 from tests.end_to_end.conftest import Ended, Launcher
+from tests.patience import PATIENCE
 
 NAMESPACE = "distributed-cls"  # of deploy/kubernetes/
 MANIFESTS = ROOT / "deploy" / "kubernetes"
+# Of Spark's client, which otherwise gives a busy machine ten seconds.
+_PATIENCE = {
+    f"spark.kubernetes.{role}.{wait}Timeout": str(round(PATIENCE * 1000))
+    for role in ("driver", "submission")
+    for wait in ("connection", "request")
+}
 _TOOLS = ("unshare", "nsenter", "setpriv", "ip", "mount")
 
 
@@ -121,6 +128,7 @@ class KubernetesClient(Launcher):
             "spark.kubernetes.namespace": NAMESPACE,
             "spark.kubernetes.container.image": IMAGE,
             "spark.kubernetes.authenticate.driver.serviceAccountName": NAMESPACE,
+            **_PATIENCE,
             **_volume("driver", self._cluster.shared),
             **_volume("executor", self._cluster.shared),
             **conf,
