@@ -1,4 +1,4 @@
-"""deploy/: the real API server accepts the manifests, and the driver's pod trains."""
+"""deploy/: the real API server accepts the manifests, and a linter the Dockerfile."""
 
 import copy
 import shutil
@@ -9,14 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.clusters.kubernetes.api_client import Object, Refused
+from tests.clusters.kubernetes.api_client import Refused
 from tests.clusters.kubernetes.api_server import objects_of
-from tests.clusters.kubernetes.kubernetes_cluster import MANIFESTS, NAMESPACE, Kubernetes
-from tests.end_to_end.conftest import Ended, wait_for
-from tests.patience import JOB_PATIENCE
+from tests.clusters.kubernetes.kubernetes_cluster import MANIFESTS, Kubernetes
 
 _FILES = sorted(MANIFESTS.glob("*.yaml"))
-_PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 
 
 @pytest.mark.short
@@ -35,43 +32,6 @@ def test_the_api_server_refuses_what_is_wrong(kubernetes: Kubernetes) -> None:
     for broken, why in ((misspelt, "backofLimit"), (impossible, "restartPolicy")):
         with pytest.raises(Refused, match=why):
             kubernetes.server.apply(broken, dry_run=True)
-
-
-def test_the_pod_of_the_driver_trains(kubernetes: Kubernetes) -> None:
-    """As the controllers of volumes and Jobs would start it; the kubelet takes the executors from what it asks for."""
-    server = kubernetes.server
-    place = kubernetes.shared / "claimed"
-    place.mkdir()
-    (claim,) = objects_of(MANIFESTS / "storage.yaml")
-    settings = {
-        "accessModes": claim["spec"]["accessModes"],
-        "capacity": claim["spec"]["resources"]["requests"],
-        "hostPath": {"path": str(place)},
-    }
-    server.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "shared"}, "spec": settings})
-    claim["spec"]["volumeName"] = "shared"
-    template, service, job = objects_of(MANIFESTS / "driver.yaml")
-    server.apply(claim, template, service)
-    pod = {"apiVersion": "v1", "kind": "Pod", **job["spec"]["template"]}
-    pod["metadata"] |= {"name": "train-1", "namespace": NAMESPACE}
-    pod["spec"]["containers"][0]["args"] += ["model=dense", "train.epochs=1", "cluster.cores_per_worker=1"]
-    server.client.ask("POST", _PODS, pod)
-    try:
-        wait_for(lambda: _phase(server.client.ask("GET", f"{_PODS}/train-1")), "the driver", JOB_PATIENCE)
-        output = kubernetes.kubelet.log_of("train-1")
-        phase = _phase(server.client.ask("GET", f"{_PODS}/train-1"))
-    finally:
-        server.client.remove(f"{_PODS}/train-1")
-        wait_for(lambda: not kubernetes.pods(), "the end of all pods")
-    assert phase == "Succeeded", output
-    summary = Ended(0, output, place / "runs" / "train").summary
-    assert summary["workers"] == 2 and summary["dataset"]["path"].startswith("/shared/datasets/digits-")
-
-
-def _phase(pod: Object) -> str | None:
-    """How it has ended, once it has."""
-    phase = pod["status"].get("phase")
-    return phase if phase in ("Succeeded", "Failed") else None
 
 
 @pytest.mark.short

@@ -10,11 +10,10 @@ from pathlib import Path
 
 from distributed_cls.spark.java import java_home
 from distributed_cls.spark.properties import LOCAL_JAVA
-from tests.clusters.hadoop import SPARK_HOME
 from tests.clusters.kubernetes import api_server
 from tests.clusters.kubernetes.api_client import Object
 from tests.clusters.kubernetes.api_server import MASTER, ApiServer, Unavailable
-from tests.clusters.kubernetes.kubelet import IMAGE, Kubelet
+from tests.clusters.kubernetes.kubelet import Kubelet
 from tests.clusters.kubernetes.network_namespace import GATEWAY
 from tests.clusters.kubernetes.pod_root import ROOT
 from tests.end_to_end.conftest import Ended, Launcher
@@ -24,9 +23,7 @@ NAMESPACE = "distributed-cls"  # of deploy/kubernetes/
 MANIFESTS = ROOT / "deploy" / "kubernetes"
 # Of Spark's client, which otherwise gives a busy machine ten seconds.
 _PATIENCE = {
-    f"spark.kubernetes.{role}.{wait}Timeout": str(round(PATIENCE * 1000))
-    for role in ("driver", "submission")
-    for wait in ("connection", "request")
+    f"spark.kubernetes.driver.{wait}Timeout": str(round(PATIENCE * 1000)) for wait in ("connection", "request")
 }
 _TOOLS = ("unshare", "nsenter", "setpriv", "ip", "mount")
 
@@ -90,7 +87,7 @@ def _check_machine() -> None:
 
 
 class KubernetesClient(Launcher):
-    """A client of a cluster, on its network: ``python -m launch`` as everywhere, and spark-submit."""
+    """A client of a cluster, on its network: ``python -m launch`` as everywhere."""
 
     def __init__(self, name: str, cluster: Kubernetes) -> None:
         folder = cluster.shared / name
@@ -120,32 +117,6 @@ class KubernetesClient(Launcher):
     def __call__(self, *arguments: str, properties: dict[str, str] | None = None) -> Ended:
         """Run to the end."""
         return self.end(*self.start(*arguments, properties=properties))
-
-    def submit(self, mode: str, *arguments: str, conf: dict[str, str]) -> Ended:
-        """``spark-submit --deploy-mode <mode> launch/__main__.py <arguments>``, run to its end."""
-        runs, main = self.folder / f"submitted-{mode}", ROOT / "launch" / "__main__.py"
-        wanted = {
-            "spark.kubernetes.namespace": NAMESPACE,
-            "spark.kubernetes.container.image": IMAGE,
-            "spark.kubernetes.authenticate.driver.serviceAccountName": NAMESPACE,
-            **_PATIENCE,
-            **_volume("driver", self._cluster.shared),
-            **_volume("executor", self._cluster.shared),
-            **conf,
-        }
-        command = [*self.within, str(SPARK_HOME / "bin" / "spark-submit"), "--master", MASTER, "--deploy-mode", mode]
-        for key, value in wanted.items():
-            command += ["--conf", f"{key}={value}"]
-        places = [f"hydra.run.dir={runs}", f"dataset_root={self._cluster.shared / 'datasets'}"]
-        process = subprocess.Popen(
-            [*command, f"local://{main}" if mode == "cluster" else str(main), *places, *arguments],
-            cwd=self.folder,
-            env={**self.environment, "PYSPARK_PYTHON": "python3" if mode == "cluster" else sys.executable},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        return self.end(process, runs)
 
 
 def _volume(role: str, folder: Path) -> dict[str, str]:
