@@ -29,7 +29,6 @@ from distributed_cls.contracts.events import (
 from distributed_cls.contracts.orders import DumpStacks, Meet, ReleaseRank, StartRank, StopRank
 from distributed_cls.contracts.rank_task import RankAssignment, RankResult, RankTask
 from distributed_cls.errors import UserError
-from distributed_cls.spark.java_errors import task_reason
 
 log = logging.getLogger(__name__)
 
@@ -240,7 +239,7 @@ class Attempt:
     def _status_of_stage(self) -> AttemptStatus:
         gone = self._monitor.first_disconnected()
         who = "no rank had started" if gone is None else f"first lost: {self._monitor.describe(gone)}"
-        why = task_reason(self._stage.error) if self._stage.error else "Its agent does not answer."
+        why = self._stage.why_ended() or "Its agent does not answer."
         return AttemptStatus(FailureKind.STAGE, f"The barrier stage failed ({who}). {why}", self._furthest())
 
     def _status_of_failure(self) -> AttemptStatus:

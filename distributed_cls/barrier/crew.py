@@ -19,9 +19,10 @@ from distributed_cls.barrier.rank_process import environment
 from distributed_cls.config import ClusterConfig
 from distributed_cls.contracts.events import Event
 from distributed_cls.contracts.orders import Leave, Order
-from distributed_cls.spark import master, preflight
+from distributed_cls.spark import executor_pods, master, preflight
 from distributed_cls.spark.barrier import run_barrier
 from distributed_cls.spark.driver_address import DriverAddress
+from distributed_cls.spark.java_errors import task_reason
 from distributed_cls.spark.session import is_submitted
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ class Stage:
     def alive(self) -> bool:
         """Whether the stage runs; its agents may not have been heard of yet."""
         return self._thread.is_alive()
+
+    def why_ended(self) -> str | None:
+        """Why Spark has ended the stage; None while it runs, or when it was told to end."""
+        return task_reason(self.error, executor_pods.memory_limit(self._spark)) if self.error else None
 
     def can_grow(self) -> bool:
         """Whether this stage has fewer agents than the cluster has workers, and the slots for all are back."""

@@ -1,8 +1,8 @@
 """The parts of PySpark without a public API that this package needs, all of them, so that a new release is one file.
 
 Why each is needed: Spark publishes to Python neither the number of tasks that it can run at once (its own barrier check
-counts it by ``maxNumConcurrentTasks``), nor that of its executors, nor whether an application has ended, nor the JVM
-that a Python process is connected to, nor a way to let go of one.
+counts it by ``maxNumConcurrentTasks``), nor that of its executors, nor how their pods are, nor whether an application
+has ended, nor the JVM that a Python process is connected to, nor a way to let go of one.
 """
 
 from typing import TYPE_CHECKING
@@ -27,6 +27,17 @@ def max_concurrent_tasks(spark: "SparkSession", profile: "ResourceProfile | None
 def executors(spark: "SparkSession") -> int:
     """Executors that have registered by now; none on a local master."""
     return int(spark.sparkContext._jsc.sc().getExecutorMemoryStatus().size()) - 1  # the driver is among them
+
+
+def executor_pods(spark: "SparkSession") -> str:
+    """The pods of a session's executors on Kubernetes, a PodList as JSON, by the client and the rights of Spark itself.
+
+    Raises whatever the client does when the API server does not answer, or refuses.
+    """
+    context = spark.sparkContext
+    client = context._jsc.sc().schedulerBackend().kubernetesClient()
+    pods = client.pods().withLabel("spark-app-selector", context.applicationId).withLabel("spark-role", "executor")
+    return str(client.getKubernetesSerialization().asJson(pods.list()))
 
 
 def is_stopped(spark: "SparkSession") -> bool:

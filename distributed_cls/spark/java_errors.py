@@ -39,9 +39,12 @@ def java_reason(error: BaseException | str | None) -> str:
     return _shortened(first if repeats else f"{first}; caused by {root}")
 
 
-def task_reason(error: BaseException | None) -> str:
-    """Why an executor was lost, or what a Python worker raised, out of a Spark error; otherwise what Java says."""
-    lost = lost_executor(str(error or ""))
+def task_reason(error: BaseException | None, limit: str | None = None) -> str:
+    """Why an executor was lost, or what a Python worker raised, out of a Spark error; otherwise what Java says.
+
+    limit: the memory limit of an executor's pod, where it is known.
+    """
+    lost = lost_executor(str(error or ""), limit)
     if lost:
         return lost
     raised = [match["raised"].strip() for match in _RAISED.finditer(str(error or ""))]

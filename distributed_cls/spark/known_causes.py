@@ -12,7 +12,7 @@ _LOST_EXECUTOR = (
     ),
     (
         r"137\s?\(SIGKILL, possible container OOM\)|OOMKilled",
-        "The pod of an executor was killed (SIGKILL), mostly for its memory limit, which is the sum of "
+        "The pod of an executor was killed (SIGKILL), mostly for its memory limit{of_limit}, which is the sum of "
         "spark.executor.memory and spark.executor.memoryOverhead. " + _OVERHEAD,
     ),
     (
@@ -48,9 +48,12 @@ _OTHERS = (
 )
 
 
-def lost_executor(text: str) -> str | None:
-    """Why an executor was lost, which counts more than what its tasks said; None when the text does not tell."""
-    return _first(_LOST_EXECUTOR, text)
+def lost_executor(text: str, limit: str | None = None) -> str | None:
+    """Why an executor was lost, which counts more than what its tasks said; None when the text does not tell.
+
+    limit: the memory limit of an executor's pod, where it is known.
+    """
+    return _first(_LOST_EXECUTOR, text, f" of {limit}" if limit else "")
 
 
 def known_cause(text: str) -> str | None:
@@ -58,8 +61,8 @@ def known_cause(text: str) -> str | None:
     return _first((*_LOST_EXECUTOR, *_OTHERS), text)
 
 
-def _first(causes: tuple[tuple[str, str], ...], text: str) -> str | None:
+def _first(causes: tuple[tuple[str, str], ...], text: str, of_limit: str = "") -> str | None:
     for pattern, meaning in causes:
         if found := re.search(pattern, text):
-            return meaning.format(**found.groupdict())
+            return meaning.format(**found.groupdict(), of_limit=of_limit)
     return None

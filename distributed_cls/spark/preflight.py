@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from distributed_cls.config import ClusterConfig
 from distributed_cls.errors import UserError
-from distributed_cls.spark import internals, master, resources
+from distributed_cls.spark import executor_pods, internals, master, resources
 
 if TYPE_CHECKING:
     from pyspark import SparkConf
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 # Who sets one of these expects that nothing of a job can be read on the network.
 _ENCRYPTION = ("spark.network.crypto.enabled", "spark.ssl.enabled", "spark.authenticate.enableSaslEncryption")
 _POLL_SECONDS = 0.5
-_QUIET_SECONDS = 5.0  # of waiting, before a line says for what
+_QUIET_SECONDS = 5.0  # of waiting, before a line says for what, and again when it is for something else
 
 
 def check(spark: "SparkSession", cluster: ClusterConfig) -> None:
@@ -83,15 +83,19 @@ def _await_slots(spark: "SparkSession", cluster: ClusterConfig, wanted: int) -> 
     used = str(spark.sparkContext.master)
     began = time.monotonic()
     limit = 0.0 if master.is_local(used) else cluster.slot_timeout
-    said = False
+    look_at, told = _QUIET_SECONDS, ""
     profile = resources.rank_profile(spark, cluster.gpus_per_worker)
     while (found := internals.max_concurrent_tasks(spark, profile)) < wanted:
         waited = time.monotonic() - began
         if waited >= limit:
             break
-        if waited >= _QUIET_SECONDS and not said:
-            said = True
-            log.info("Waiting for slots: %d of %d, for at most %g s", found, wanted, cluster.slot_timeout)
+        if waited >= look_at:
+            look_at = waited + _QUIET_SECONDS
+            why = executor_pods.why_slots_are_missing(spark, starting=False)
+            whole = f"for at most {cluster.slot_timeout:g} s{f'. {why}' if why else ''}"
+            if whole != told:
+                told = whole
+                log.info("Waiting for slots: %d of %d, %s", found, wanted, whole)
         time.sleep(_POLL_SECONDS)
     return found
 
@@ -101,10 +105,10 @@ def _too_few(spark: "SparkSession", cluster: ClusterConfig, found: int) -> UserE
     what = f"slots with {cluster.gpus_per_worker} GPU(s) each" if cluster.gpus_per_worker else "slots"
     after = "" if master.is_local(used) else f" after {cluster.slot_timeout:g} s (cluster.slot_timeout)"
     setting = "cluster.workers" if cluster.min_workers is None else "cluster.min_workers"
+    more = f"{f'Set {setting}={found}, or give' if found else 'Give'} the cluster more cores."
     return UserError(
         f"Expected {cluster.least_workers} {what} on {used} ({setting}). "
-        f"Received: {found}{after}. {f'Set {setting}={found}, or give' if found else 'Give'} "
-        "the cluster more cores."
+        f"Received: {found}{after}. {executor_pods.why_slots_are_missing(spark) or more}"
     )
 
 

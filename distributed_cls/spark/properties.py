@@ -14,6 +14,7 @@ LOCAL_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 GPU_SCRIPT = "find_gpus.sh"
 LOG4J_FILE = "log4j2.properties"
 
+OWN_LOG = "spark.distributed_cls.log"  # the file that a JVM of ours writes its log to
 _JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
 

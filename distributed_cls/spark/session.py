@@ -20,7 +20,7 @@ from distributed_cls.spark import environment, internals, java_errors, jvm, loca
 from distributed_cls.spark.environment import is_submitted
 from distributed_cls.spark.interruptible import run_interruptibly, silence_py4j
 from distributed_cls.spark.master import with_slots
-from distributed_cls.spark.properties import chosen_master, job_properties, jvm_properties, properties
+from distributed_cls.spark.properties import OWN_LOG, chosen_master, job_properties, jvm_properties, properties
 
 if TYPE_CHECKING:
     from py4j.java_gateway import JavaGateway
@@ -161,7 +161,7 @@ class Session:
         variables = environment.of_driver(self._python(self.cluster))
         starts_jvm = internals.gateway() is None
         if starts_jvm:
-            wanted |= jvm_properties(self.cluster, master, self._scratch)
+            wanted |= jvm_properties(self.cluster, master, self._scratch) | {OWN_LOG: str(spark_log)}
             variables |= environment.of_own_jvm(master, self._scratch)
         self._environment.enter_context(environment.changed(variables))
         if not starts_jvm:

@@ -1,4 +1,4 @@
-"""Clusters of the tests' own: ``make test-clusters`` runs them, ``make test`` what is marked ``short`` (none yet)."""
+"""Clusters of the tests' own: ``make test-clusters`` runs them, ``make test`` what is marked ``short``."""
 
 import subprocess
 import sys
@@ -9,7 +9,9 @@ import pytest
 
 from tests.clusters import hadoop
 from tests.clusters.hadoop import SPARK_HOME, Hadoop
-from tests.end_to_end.conftest import ROOT, Ended, Launcher, processes_of
+from tests.clusters.kubernetes import api_server, kubernetes_cluster
+from tests.clusters.kubernetes.kubernetes_cluster import Kubernetes, KubernetesClient
+from tests.end_to_end.conftest import ROOT, Ended, Launcher, processes_of, wait_for
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -28,6 +30,18 @@ def yarn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hadoop]:
             yield cluster
     except hadoop.Unavailable as why:
         pytest.skip(f"YARN and HDFS: {why}")
+
+
+@pytest.fixture(scope="session")
+def kubernetes(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Kubernetes]:
+    """A real API server and a kubelet; started by the first test that wants them, for all of them."""
+    build = bool(pytestconfig.getoption("--clusters"))
+    folder, hidden = tmp_path_factory.mktemp("kubernetes"), tmp_path_factory.getbasetemp()
+    try:
+        with kubernetes_cluster.running(folder, hidden, build) as cluster:
+            yield cluster
+    except api_server.Unavailable as why:
+        pytest.skip(f"Kubernetes: {why}")
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +73,7 @@ class Client(Launcher):
         process = subprocess.Popen(
             [*command, str(ROOT / "launch" / "__main__.py"), f"hydra.run.dir={runs}", *arguments],
             cwd=self.folder,
-            env={**self._environment, "PYSPARK_PYTHON": sys.executable},
+            env={**self.environment, "PYSPARK_PYTHON": sys.executable},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -68,7 +82,7 @@ class Client(Launcher):
 
     def _archive(self) -> str:
         command = [sys.executable, "-m", "launch", "--archive"]
-        environment = {**self._environment, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(self.folder)}
+        environment = {**self.environment, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(self.folder)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
@@ -77,3 +91,12 @@ class Client(Launcher):
 def client(tmp_path: Path, datasets: Path, yarn: Hadoop) -> Iterator[Client]:
     yield Client(tmp_path, datasets, yarn)
     assert processes_of(tmp_path) == []
+
+
+@pytest.fixture
+def on_kubernetes(request: pytest.FixtureRequest, kubernetes: Kubernetes) -> Iterator[KubernetesClient]:
+    """A client of the cluster, which must have no pods left when the test has ended."""
+    found = KubernetesClient(f"run-{request.node.name[:40]}".replace("[", "-").replace("]", ""), kubernetes)
+    yield found
+    wait_for(lambda: not kubernetes.pods(), "the end of all pods")
+    assert processes_of(found.folder) == []

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +53,12 @@ class Ended:
 class Launcher:
     """Starts the launcher with ``folder`` as working directory; prepared data go to ``datasets``."""
 
+    within: Sequence[str] = ()  # what the command begins with, such as nsenter
+
     def __init__(self, folder: Path, datasets: Path, environment: dict[str, str] | None = None) -> None:
         self.folder = folder
         self._datasets = datasets
-        self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
+        self.environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         self._started = 0
 
     def start(self, *arguments: str) -> tuple[subprocess.Popen[str], Path]:
@@ -72,9 +74,9 @@ class Launcher:
         # What a user's machine does in seconds can take minutes where several runs share two cores.
         given += [f"cluster.{name}_timeout={PATIENCE}" for name in ("rendezvous", "start", "first_step")]
         process = subprocess.Popen(
-            [sys.executable, "-m", "launch", *flags, *given, *chosen],
+            [*self.within, sys.executable, "-m", "launch", *flags, *given, *chosen],
             cwd=self.folder,
-            env={**self._environment, "PYTHONPATH": str(ROOT)},
+            env={**self.environment, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
