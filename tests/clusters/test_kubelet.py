@@ -9,8 +9,6 @@ from tests.clusters.kubernetes.kubelet import IMAGE, limits_memory
 from tests.clusters.kubernetes.kubernetes_cluster import NAMESPACE, Kubernetes
 from tests.end_to_end.conftest import wait_for
 
-pytestmark = pytest.mark.short
-
 _PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 # Asks the API server as a driver does it: by its name, with the token and the certificate that the pod was given.
 _ASK = """
