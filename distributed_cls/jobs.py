@@ -209,6 +209,7 @@ def _crew(run: Run) -> Iterator["Crew"]:
         crew = crews.crew(run.config.cluster, plugins.load())
         crew.warm_up()
         yield crew
+        run.on_free()
     finally:
         if run.crews is None:
             crews.close()

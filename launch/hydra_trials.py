@@ -71,9 +71,9 @@ class HydraTrials:
             _ = returned.return_value  # raises what went wrong
         (trial,) = begun
 
-        def run() -> float | None:
+        def run(on_free: Callable[[], None]) -> float | None:
             with _log_of(config, trial.job.number):
-                return trial.run()
+                return trial.run(on_free)
 
         def end(accuracy: float | None) -> None:
             returned.return_value = accuracy

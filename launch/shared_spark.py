@@ -1,8 +1,8 @@
 """The Spark session of a command, and the crews that its trials share; any thread may ask for them."""
 
-import contextlib
+import concurrent.futures
 import threading
-from collections.abc import Iterator
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,12 @@ from distributed_cls.spark.interruptible import run_interruptibly
 from distributed_cls.spark.session import Session
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from distributed_cls.barrier.crew_pool import CrewHolder, CrewPool
 
 _ANSWER_SECONDS = 30.0
+_FRESH_SECONDS = 5.0  # for which an answer about slots serves: executors come and go more slowly
 
 
 class SharedSpark:
@@ -25,6 +28,7 @@ class SharedSpark:
         self._lock = threading.RLock()
         self._pool: CrewPool | None = None
         self._closed = False
+        self._counted: dict[int, tuple[float, SparkSession, int]] = {}  # slots by GPUs: when, where, how many
 
     def get(self, cluster: ClusterConfig, folder: Path) -> Session:
         """The session of ``cluster``, which runs: the one that is there, when it has the same properties. ``folder``
@@ -53,9 +57,15 @@ class SharedSpark:
         spark = self.session.running if self.session is not None else None
         if spark is None:
             return None
-        with contextlib.suppress(OSError, Py4JError):  # it is lost, which the trials in it find out
-            return run_interruptibly(lambda: preflight.slots(spark, gpus_per_worker), limit=_ANSWER_SECONDS)
-        return None
+        when, where, found = self._counted.get(gpus_per_worker, (0.0, None, 0))
+        if where is spark and time.monotonic() - when < _FRESH_SECONDS:
+            return found
+        try:
+            found = run_interruptibly(lambda: preflight.slots(spark, gpus_per_worker), limit=_ANSWER_SECONDS)
+        except (OSError, Py4JError, concurrent.futures.TimeoutError):  # it is lost, which the trials in it find out
+            return None
+        self._counted[gpus_per_worker] = (time.monotonic(), spark, found)
+        return found
 
     def let_go_of_lost(self, used: Session | None) -> bool:
         """Whether the session that a job used has ended by itself; whoever asks for one then gets another.
@@ -69,19 +79,21 @@ class SharedSpark:
                 self._stop()
             return True
 
-    @contextlib.contextmanager
-    def crew(self, cluster: ClusterConfig) -> "Iterator[CrewHolder]":
-        """What keeps the ranks' agents of one trial, from a trial before it and for one after it."""
-        if self._pool is None:
-            from distributed_cls.barrier.crew_pool import CrewPool
+    def take_crew(self, cluster: ClusterConfig) -> "CrewHolder":
+        """What keeps the ranks' agents of one trial, from a trial before it and, given back, for one after it."""
+        return self._crews().take(cluster, plugins.load(), self.slots)
 
-            self._pool = CrewPool()
-        pool = self._pool
-        holder = pool.take(cluster, plugins.load(), self.slots)
-        try:
-            yield holder
-        finally:
-            pool.give_back(holder)
+    def give_back(self, holder: "CrewHolder") -> None:
+        """The trial needs its crew no more."""
+        self._crews().give_back(holder)
+
+    def _crews(self) -> "CrewPool":
+        with self._lock:
+            if self._pool is None:
+                from distributed_cls.barrier.crew_pool import CrewPool
+
+                self._pool = CrewPool()
+            return self._pool
 
     def close(self) -> None:
         """End the ranks' processes, and stop Spark."""

@@ -1,4 +1,6 @@
-"""Runs the trials of a sweep side by side, each in a thread of its own; a trial that ends is followed at once.
+"""Runs the trials of a sweep side by side, each in a thread of its own.
+
+A trial is followed as soon as its ranks are through, while its report is written.
 
 Hydra's own state is touched by the calling thread alone: it composes one trial after the other.
 """
@@ -33,11 +35,19 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Running:
-    """A trial that has begun. ``end``: called with its validation accuracy."""
+    """A trial that has begun. ``run`` calls its argument when the slots are free; ``end`` is called with what it gave,
+    the validation accuracy."""
 
     trial: Trial
-    run: Callable[[], float | None]
+    run: Callable[[Callable[[], None]], float | None]
     end: Callable[[float | None], None]
+
+
+class _Free:
+    """The trial goes on without its slots."""
+
+
+_Outcome = float | BaseException | _Free | None
 
 
 class SideBySide:
@@ -46,8 +56,9 @@ class SideBySide:
     def __init__(self, limit: int | None, slots: Slots, fits: Callable[[ClusterConfig], bool], busy: BusySlots) -> None:
         self._admission, self._slots, self._fits, self._busy = Admission(limit), slots, fits, busy
         self._waiting: dict[int, Waiting] = {}
-        self._running: dict[int, tuple[Running, Need]] = {}
-        self._ended: queue.SimpleQueue[tuple[int, float | BaseException | None]] = queue.SimpleQueue()
+        self._running: dict[int, Running] = {}
+        self._held: dict[int, Need] = {}  # by those among them that have not freed their slots
+        self._news: queue.SimpleQueue[tuple[int, _Outcome]] = queue.SimpleQueue()
 
     def run(self, trials: Iterator[Waiting]) -> None:
         """Run all of ``trials``, which are taken from the iterator as they are needed. When a signal ends the wait, the
@@ -65,10 +76,10 @@ class SideBySide:
 
     def _begin_what_fits(self, trials: Iterator[Waiting]) -> None:
         while True:
-            running = [need for _, need in self._running.values()]
-            if self._admission.full(running, self._slots):
+            held = list(self._held.values())
+            if self._admission.full(held, self._slots):
                 return
-            chosen = self._admission.choose(self._needs(), running, self._slots)
+            chosen = self._admission.choose(self._needs(), held, self._slots)
             if chosen is not None:
                 self._begin(self._waiting.pop(chosen))
                 continue
@@ -88,38 +99,42 @@ class SideBySide:
         if running is None:
             return
         self._note()
-        self._running[waiting.number] = (running, waiting.need)
+        self._running[waiting.number], self._held[waiting.number] = running, waiting.need
         arguments = (self._perform, waiting.number, running.run)
         name = f"trial-{waiting.number}"
         threading.Thread(target=contextvars.copy_context().run, args=arguments, daemon=True, name=name).start()
 
-    def _perform(self, number: int, run: Callable[[], float | None]) -> None:
-        outcome: float | BaseException | None
+    def _perform(self, number: int, run: Callable[[Callable[[], None]], float | None]) -> None:
+        outcome: _Outcome
         try:
-            outcome = run()
+            outcome = run(lambda: self._news.put((number, _Free())))
         except BaseException as error:  # raised again by the thread that waits
             outcome = error
-        self._ended.put((number, outcome))
+        self._news.put((number, outcome))
 
     def _await_one(self) -> None:
         try:
-            number, outcome = self._ended.get(timeout=_POLL_SECONDS)
+            number, outcome = self._news.get(timeout=_POLL_SECONDS)
         except queue.Empty:
             return
         self._note()
-        running, _ = self._running.pop(number)
+        self._held.pop(number, None)
+        if isinstance(outcome, _Free):
+            return
+        running = self._running.pop(number)
         if isinstance(outcome, BaseException):
             raise outcome
         running.end(outcome)
 
     def _note(self) -> None:
-        self._busy.note(time.monotonic(), [need for _, need in self._running.values()], self._slots(0))
+        self._busy.note(time.monotonic(), list(self._held.values()), self._slots(0))
 
     def _interrupt(self) -> None:
-        for running, _ in self._running.values():
+        for running in self._running.values():
             running.trial.interrupt()
         until = time.monotonic() + _END_SECONDS
         while self._running and time.monotonic() < until:
             with contextlib.suppress(queue.Empty):
-                number, _ = self._ended.get(timeout=_POLL_SECONDS)
-                self._running.pop(number)
+                number, outcome = self._news.get(timeout=_POLL_SECONDS)
+                if not isinstance(outcome, _Free):
+                    self._running.pop(number)

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from distributed_cls.config import Config
@@ -31,6 +32,7 @@ class Trial:
         self._began = time.monotonic()
         self._interruption = Interruption()
         self._interrupted = False
+        self._is_free = False  # whether its slots are another trial's
         self._row = sweep.begun(job.number, job.overrides, job.folder)
         self._session: Session | None = None  # that it has used last
         self._watch: TrialWatch | None = None
@@ -44,13 +46,16 @@ class Trial:
         except Exception as error:  # told by ``run``: it is how the trial ends
             self._refused = error
 
-    def run(self) -> float | None:
-        """Do the trial, and put its row; the validation accuracy, None when it failed or is to go on later."""
+    def run(self, on_free: Callable[[], None] = lambda: None) -> float | None:
+        """Do the trial, and put its row; the validation accuracy, None when it failed or is to go on later.
+
+        ``on_free`` is called when its slots are free for another trial, before its report is written.
+        """
         number, row, watch = self.job.number, self._row, self._watch
         log.info("Trial %d: %s", number, " ".join(self.job.overrides))
         try:
             with self._interruption.received():
-                row = _measured(row, self._perform())
+                row = _measured(row, self._perform(on_free))
         except EndRequested as ended:
             log.info("Trial %d ends: %s", number, ended)
             state = TrialStatus.UNFINISHED if watch is None or self._interrupted else watch.status
@@ -77,23 +82,35 @@ class Trial:
             self._watch.interrupt()
         self._interruption.request()
 
-    def _perform(self) -> Summary:
+    def _perform(self, on_free: Callable[[], None]) -> Summary:
         """Do it; when Spark was lost under it, go on with it in another session, ``sweep.retries`` times."""
         if self._refused is not None:
             raise self._refused
         assert self._config is not None
-        config = self._config
-        with self._home.spark.crew(config.cluster) as crews:
-            for left in range(config.sweep.retries, -1, -1):
-                try:
-                    return self._home.perform(self.job, config, self._get_spark, self._watch, crews)
-                except Exception as error:
-                    if not self._home.spark.let_go_of_lost(self._session) or not left or self._interrupted:
-                        raise
-                    crews.close()
-                    log.warning("%s", error)
-                    log.warning("Spark was lost; the trial goes on in a new session (sweep.retries)")
+        for left in range(self._config.sweep.retries, -1, -1):
+            try:
+                return self._perform_once(self._config, on_free)
+            except Exception as error:
+                lost = self._home.spark.let_go_of_lost(self._session)
+                if not lost or not left or self._is_free or self._interrupted:
+                    raise
+                log.warning("%s", error)
+                log.warning("Spark was lost; the trial goes on in a new session (sweep.retries)")
         raise AssertionError("the last start returns or raises")
+
+    def _perform_once(self, config: Config, on_free: Callable[[], None]) -> Summary:
+        spark = self._home.spark
+        crews = spark.take_crew(config.cluster)
+
+        def free() -> None:
+            spark.give_back(crews)
+            self._is_free = True
+            on_free()
+
+        try:
+            return self._home.perform(self.job, config, self._get_spark, self._watch, crews, free)
+        finally:
+            spark.give_back(crews)
 
     def _get_spark(self) -> "SparkSession":
         assert self._config is not None

@@ -137,8 +137,9 @@ class Launcher:
         get_spark: Callable[[], "SparkSession"],
         watch: Callable[[Event], None] | None = None,
         crews: "CrewHolder | None" = None,
+        on_free: Callable[[], None] | None = None,
     ) -> Summary:
-        """Do a job, in whichever thread. ``watch`` and ``crews`` are those of a trial."""
+        """Do a job, in whichever thread. ``watch``, ``crews`` and ``on_free`` are those of a trial."""
         submission.check_places(config, job.place)
         work = Run(
             config,
@@ -151,6 +152,8 @@ class Launcher:
         )
         if watch is not None:
             work.watch = watch
+        if on_free is not None:
+            work.on_free = on_free
         name = f"#{job.number}" if self.side_by_side else ""
         if self._view is not None and self._view.table:
             work.display = Unseen(name)

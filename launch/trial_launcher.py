@@ -19,7 +19,7 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from distributed_cls.config.sweep import AUTO
+from distributed_cls.config import SweepConfig
 from distributed_cls.contracts import summary
 from distributed_cls.contracts.trials_table import TrialRow
 from distributed_cls.errors import UserError
@@ -115,8 +115,8 @@ class TrialLauncher(BasicLauncher):
             put = functools.partial(returned.__setitem__, place)
             return hydra_trials.compose(number, asked[place], lambda: self._is_late(sweep), put)
 
-        wanted, spark = self.config.sweep.parallel, self.home.spark
-        runner = SideBySide(None if wanted == AUTO else int(wanted), spark.slots, spark.fits, self.home.busy)
+        limit, spark = SweepConfig(parallel=self.config.sweep.parallel).at_once, self.home.spark
+        runner = SideBySide(limit, spark.slots, spark.fits, self.home.busy)
         runner.run(compose(place, number) for place, number in numbers.items())
 
     def _is_late(self, sweep: Sweep) -> bool:

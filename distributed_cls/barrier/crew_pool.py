@@ -84,10 +84,10 @@ class CrewPool:
         return holder
 
     def give_back(self, holder: CrewHolder) -> None:
-        """The trial has ended; its crew waits for the next one."""
+        """The trial needs its crew no more, which waits for the next one. Nothing, when it was given back before."""
         with self._lock:
-            self._taken.pop(holder, None)
-            self._idle.append(holder)
+            if self._taken.pop(holder, None) is not None:
+                self._idle.append(holder)
 
     def end_idle(self) -> None:
         """End the crews that wait, and give Spark their slots."""

@@ -52,3 +52,8 @@ class SweepConfig(Section):
         super().__post_init__()
         if self.parallel != AUTO and not (self.parallel.isdecimal() and int(self.parallel) >= 1):
             self.refuse("parallel", self.parallel, f"{AUTO} or a whole number >= 1")
+
+    @property
+    def at_once(self) -> int | None:
+        """The most trials that run at once; None: as many as there are slots for."""
+        return None if self.parallel == AUTO else int(self.parallel)

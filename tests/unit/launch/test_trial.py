@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
@@ -14,6 +15,7 @@ from distributed_cls.contracts.trials_table import TrialRow, TrialStatus
 from distributed_cls.errors import RunError, UserError
 from launch import schema
 from launch.composition import compose
+from launch.shared_spark import SharedSpark
 from launch.sweep_state import Sweep
 from launch.sweep_trial import Trial
 from launch.trial import HydraJob, Launcher
@@ -65,7 +67,7 @@ def test_a_trial_that_failed_has_its_reason_and_no_accuracy(
 def test_a_trial_that_was_ended_has_its_reason_and_its_best_accuracy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, composed: DictConfig
 ) -> None:
-    def report(job: HydraJob, config: Config, get_spark: object, watch: Watch, crews: object) -> Summary:
+    def report(job: HydraJob, config: Config, get_spark: object, watch: Watch, *_: object) -> Summary:
         for epoch, accuracy in enumerate((0.5, 0.25), start=1):
             watch(EpochEnded(split="val", epoch=epoch, step=epoch, values=Metrics(1.0, accuracy)))
         raise AssertionError("the second rung ends it")
@@ -105,6 +107,18 @@ def test_a_trial_under_which_spark_was_lost_goes_on_in_another_session(
     assert trial(launcher, 1, never, tmp_path, "train.seed=2").run() is None
     assert [row.status.value for row in sweep.rows] == ["done", "failed"]
     assert launcher.spark.session is None  # the trials after it get another
+
+
+def test_a_session_that_was_lost_under_several_trials_is_given_up_once() -> None:
+    spark = SharedSpark()
+    lost: Any = _LostSession()
+    spark.session = lost
+    assert spark.let_go_of_lost(lost) and spark.session is None
+    another: Any = _LostSession()
+    another.lost = False
+    spark.session = another
+    assert spark.let_go_of_lost(lost) and spark.session is another  # each goes on in the one that is there now
+    assert not spark.let_go_of_lost(another) and not spark.let_go_of_lost(None)
 
 
 class _LostSession:

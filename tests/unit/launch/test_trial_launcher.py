@@ -23,7 +23,9 @@ def test_trials_that_ended_give_their_accuracy_and_those_beyond_the_time_nothing
     home.sweep_in(tmp_path).put(TrialRow(0, {"train.seed": "1"}, "", status, 0.75))
     trial_launcher.register(home)
     launcher = TrialLauncher()
-    launcher.config = OmegaConf.create({"sweep": {"time_budget": 1e-9}, "hydra": {"sweep": {"dir": str(tmp_path)}}})
+    launcher.config = OmegaConf.create(
+        {"sweep": {"time_budget": 1e-9, "parallel": "1"}, "hydra": {"sweep": {"dir": str(tmp_path)}}}
+    )
     returned = launcher.launch([["train.seed=2"], ["train.seed=1"], ["train.seed=1"]], 0)
     assert [job.return_value for job in returned] == [None, 0.75, None]
     assert home.sweep is not None and home.sweep.left_out == 2 and len(home.sweep.rows) == 1
@@ -41,7 +43,7 @@ def test_the_best_trial_is_asked_for_again_with_other_seeds(tmp_path: Path, monk
     sweep.put(repeated)  # by the command before this one; better than its own, and not the best trial
     trial_launcher.register(home)
     launcher = TrialLauncher()
-    settings = {"time_budget": None, "refit": 3}
+    settings = {"time_budget": None, "refit": 3, "parallel": "1"}
     launcher.config = OmegaConf.create({"sweep": settings, "hydra": {"sweep": {"dir": str(tmp_path)}}})
     ran = []
 
