@@ -33,8 +33,8 @@ class HydraTrials:
         self._home, self._config, self._context = home, config, context
         if config.hydra.job.chdir or config.hydra.job.env_set:
             raise UserError(
-                "Expected no hydra.job.chdir and no hydra.job.env_set, which are of the whole process, for trials side "
-                f"by side. Received: sweep.parallel={config.sweep.parallel}. Leave them out, or set sweep.parallel=1."
+                "Expected no hydra.job.chdir and no hydra.job.env_set for trials side by side, which share a process. "
+                f"Received: sweep.parallel={config.sweep.parallel}. Leave them out, or set sweep.parallel=1."
             )
 
     def compose(
