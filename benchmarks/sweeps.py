@@ -46,10 +46,12 @@ class Sweep:
 
 
 def _command(root: Path, folder: Path, *more: str) -> list[str]:
+    flags = [item for item in more if item.startswith("-")]  # before the settings
     return [
-        *(sys.executable, "-m", "launch", "job=train", "model=dense", "train.epochs=2", "cluster.master='local[2]'"),
-        *("cluster.workers=1", "cluster.cores_per_worker=1", "job.console=lines", f"dataset_root={root / 'datasets'}"),
-        *(f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}", *more),
+        *(sys.executable, "-m", "launch", *flags),
+        *("job=train", "model=dense", "train.epochs=2", "cluster.master='local[2]'", "cluster.workers=1"),
+        *("cluster.cores_per_worker=1", "job.console=lines", f"dataset_root={root / 'datasets'}"),
+        *(f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}", *(item for item in more if item not in flags)),
     ]
 
 
@@ -73,10 +75,11 @@ def _cold(root: Path) -> float:
 def _sweep(root: Path, name: str, trials: int, *more: str) -> Sweep:
     """Run a sweep of ``trials`` seeds to its end."""
     found, began = Sweep(root / name), time.monotonic()
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     seeds = ",".join(map(str, range(trials)))
     with (root / f"{name}.txt").open("w+", encoding="utf-8") as output:
         command = _command(root, found.folder, "-m", f"train.seed={seeds}", *more)
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
         try:
             while process.poll() is None and time.monotonic() - began < _LIMIT_SECONDS:
                 if _ended(found.folder) > len(found.memory):

@@ -38,6 +38,11 @@ class CrewHolder:
         return crew.slots if crew is not None else 0
 
     @property
+    def has_gpus(self) -> bool:
+        """Whether the agents of its crew have GPUs."""
+        return self._of is not None and self._of[0].gpus_per_worker > 0
+
+    @property
     def starting(self) -> bool:
         """Whether the crew waits for Spark to begin its agents."""
         crew = self._crew
@@ -61,11 +66,11 @@ class CrewPool:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._idle: list[CrewHolder] = []  # in the order in which they were given back
-        self._taken: dict[CrewHolder, int] = {}  # and the slots that each may use
+        self._taken: dict[CrewHolder, ClusterConfig] = {}  # and what each is for
         self._turn = threading.RLock()
 
     def take(self, cluster: ClusterConfig, plugins: tuple[str, ...], slots: Callable[[], int | None]) -> CrewHolder:
-        """A holder for one trial, with a warm crew where one fits. Idle crews end whose slots the trial needs.
+        """A holder for one trial, with a warm crew where one fits. Idle crews end whose slots or GPUs the trial needs.
 
         slots: all those of the session, None while there is none.
         """
@@ -75,8 +80,9 @@ class CrewPool:
             holder = fitting[-1] if fitting else self._new()
             if fitting:
                 self._idle.remove(holder)
-            self._taken[holder] = cluster.workers
-            unneeded = []
+            self._taken[holder] = cluster
+            unneeded = [other for other in self._idle if other.has_gpus and cluster.gpus_per_worker and not fitting]
+            self._idle = [other for other in self._idle if other not in unneeded]
             while self._idle and there is not None and self._held() > there:
                 unneeded.append(self._idle.pop(0))
         for other in unneeded:
@@ -108,7 +114,7 @@ class CrewPool:
         return others.holder
 
     def _held(self) -> int:
-        return sum(self._taken.values()) + sum(holder.slots for holder in self._idle)
+        return sum(cluster.workers for cluster in self._taken.values()) + sum(holder.slots for holder in self._idle)
 
 
 class _Others(Neighbours):
@@ -121,8 +127,16 @@ class _Others(Neighbours):
 
     def slots(self) -> int:
         with self._pool._lock:
-            taken = sum(slots for holder, slots in self._pool._taken.items() if holder is not self.holder)
-            return taken + sum(holder.slots for holder in self._pool._idle if holder is not self.holder)
+            own = self._pool._taken.get(self.holder)
+            # Slots with GPUs are counted apart, and crews without any take none of these.
+            wants_gpus = own is not None and own.gpus_per_worker > 0
+            taken = [
+                cluster.workers
+                for holder, cluster in self._pool._taken.items()
+                if holder is not self.holder and (cluster.gpus_per_worker or not wants_gpus)
+            ]
+            idle = [holder.slots for holder in self._pool._idle if holder is not self.holder]
+            return sum(taken) + (0 if wants_gpus else sum(idle))
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:

@@ -70,6 +70,21 @@ def test_a_crew_is_told_the_slots_of_the_others_and_not_its_own() -> None:
     assert Neighbours().slots() == 0
 
 
+def test_gpus_are_counted_apart_and_no_crew_that_waits_keeps_them() -> None:
+    one_gpu, two_gpus = ClusterConfig(workers=1, gpus_per_worker=1), ClusterConfig(workers=1, gpus_per_worker=2)
+    pool = CrewPool()
+    waits, plain, holder = (pool.take(cluster, (), lambda: 8) for cluster in (one_gpu, ONE, two_gpus))
+    _, stage = at_work(waits, one_gpu)
+    assert plain.crew(ONE, ())._neighbours.slots() == 2
+    crew = holder.crew(two_gpus, ())
+    assert crew._neighbours.slots() == 1  # the one without GPUs holds no slot that this crew could have
+    pool.give_back(waits)
+    pool.give_back(holder)
+    assert pool.take(two_gpus, (), lambda: 8) is holder and stage.alive
+    pool.take(ClusterConfig(workers=2, gpus_per_worker=1), (), lambda: 8)
+    assert not stage.alive
+
+
 def test_other_tasks_wait_for_crews_that_start_and_end_those_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = CrewPool()
     mine, starts, waits = (pool.take(ONE, (), lambda: 4) for _ in range(3))
