@@ -62,8 +62,8 @@ def _pipeline(run: Run, display: Display) -> Summary:
     job_checks.check_resume(run.config, run.folder)
     start_weights = weights_file.provide(run.config, run.folder)
     with _crew(run) as crew:
-        spark = run.start_cluster(display, idle=not crew.at_work)
-        dataset = _prepare(run, lambda: crew.with_slots(spark), display)
+        spark = run.start_cluster(display, idle=crew.alone)
+        dataset = _prepare_between(run, spark, crew, display)
         task = _task(run, dataset, (Step.TRAIN, Step.EVALUATE, Step.EXPORT), start_weights=start_weights)
         summary = _run_ranks(run, spark, crew, dataset, display, task)
     return _report(run, summary, display)
@@ -79,8 +79,8 @@ def _train_only(run: Run, display: Display) -> Summary:
     job_checks.check_resume(run.config, run.folder)
     start_weights = weights_file.provide(run.config, run.folder)
     with _crew(run) as crew:
-        spark = run.start_cluster(display, idle=not crew.at_work)
-        dataset = _prepare(run, lambda: crew.with_slots(spark), display)
+        spark = run.start_cluster(display, idle=crew.alone)
+        dataset = _prepare_between(run, spark, crew, display)
         task = _task(run, dataset, (Step.TRAIN,), start_weights=start_weights)
         return _run_ranks(run, spark, crew, dataset, display, task)
 
@@ -94,8 +94,8 @@ def _evaluate(run: Run, display: Display) -> Summary:
     run.config = earlier_run.evaluated_config(run.config, earlier, run.given)
     job_checks.check_paths(run.config)
     with _crew(run) as crew:
-        spark = run.start_cluster(display, idle=not crew.at_work)
-        dataset = _prepare(run, lambda: crew.with_slots(spark), display)
+        spark = run.start_cluster(display, idle=crew.alone)
+        dataset = _prepare_between(run, spark, crew, display)
         earlier_run.check_data(earlier, dataset)
         confidence = earlier_run.confidence_of(earlier, run.given)
         task = _task(run, dataset, (Step.EVALUATE,), checkpoint=str(earlier.checkpoint), confidence=confidence)
@@ -109,8 +109,8 @@ def _suspects(run: Run, display: Display) -> Summary:
 
     start_weights = weights_file.provide(run.config, run.folder)
     with _crew(run) as crew:
-        spark = run.start_cluster(display, idle=not crew.at_work)
-        dataset = _prepare(run, lambda: crew.with_slots(spark), display)
+        spark = run.start_cluster(display, idle=crew.alone)
+        dataset = _prepare_between(run, spark, crew, display)
         job_checks.check_enough_images(run.config, dataset)
         suspects_job.perform(run, spark, crew, dataset, display, start_weights)
     workers = run.config.cluster.workers
@@ -193,16 +193,23 @@ def _prepare(run: Run, get_spark: Callable[[], "SparkSession"], display: Display
     return dataset
 
 
+def _prepare_between(run: Run, spark: "SparkSession", crew: "Crew", display: Display) -> Dataset:
+    """Prepare for the ranks of ``crew``, which gives its slots to the preparation when there is something to do."""
+    with crew.turn():
+        return _prepare(run, lambda: crew.with_slots(spark), display)
+
+
 @contextlib.contextmanager
 def _crew(run: Run) -> Iterator["Crew"]:
     """The agents of this job's ranks: what of them can start before Spark starts now. A sweep keeps them."""
-    from distributed_cls.barrier.crew import CrewHolder
+    from distributed_cls.barrier.crew_pool import CrewHolder
 
     crews = run.crews or CrewHolder()
     try:
         crew = crews.crew(run.config.cluster, plugins.load())
         crew.warm_up()
         yield crew
+        run.on_free()
     finally:
         if run.crews is None:
             crews.close()
@@ -226,7 +233,8 @@ def _run_ranks(
     job_checks.check_enough_images(run.config, dataset)
     if Step.TRAIN in task.steps:
         job_checks.check_resumed_data(run.folder, dataset)
-        stored = feature_cache.provide(run, dataset, task.start_weights, lambda: crew.with_slots(spark), display)
+        with crew.turn():
+            stored = feature_cache.provide(run, dataset, task.start_weights, lambda: crew.with_slots(spark), display)
         task = dataclasses.replace(task, features=stored)
     run.tracking.begin()
     performed = phases.perform(run, spark, crew, task, display)

@@ -19,11 +19,15 @@ from distributed_cls.run.status_file import StatusFile
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from distributed_cls.barrier.crew import CrewHolder
+    from distributed_cls.barrier.crew_pool import CrewHolder
 
 
 def _watches_nothing(event: Event) -> None:
     """What watches a run by itself."""
+
+
+def _frees_nothing() -> None:
+    """What follows the ranks of a run by itself."""
 
 
 @dataclass
@@ -35,7 +39,8 @@ class Run:
     get_spark: Callable[[], "SparkSession"]
     command: str = ""
     versions: dict[str, str] = field(default_factory=dict)
-    crews: "CrewHolder | None" = None  # of a sweep, whose trials share a crew
+    crews: "CrewHolder | None" = None  # of a sweep, whose trials follow each other on the same crew
+    on_free: Callable[[], None] = _frees_nothing  # of a sweep, whose next trial takes the crew; a report may be left
     watch: Callable[[Event], None] = _watches_nothing  # sees every event of the ranks; may raise EndRequested
     display: Display | None = None  # of a sweep, which shows its trials by itself
     given: frozenset[str] = frozenset()  # settings and groups of the command line, by dotted name

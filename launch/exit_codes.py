@@ -20,6 +20,7 @@ from distributed_cls.errors import RunError, UserError
 from distributed_cls.run.progress import console
 from distributed_cls.spark import yarn_attempts
 from launch import earlier_settings
+from launch.admission import BusySlots
 from launch.composition_errors import one_line
 from launch.resume import command_for
 from launch.sweep_state import Sweep
@@ -66,7 +67,7 @@ def _run(command: Callable[[], object], launcher: Launcher) -> int:
         yarn_attempts.refuse_again()
         _do(command, launcher)
         if launcher.sweep is not None:
-            return _end_sweep(launcher.sweep, launcher.errors)
+            return _end_sweep(launcher.sweep, launcher.errors, launcher.busy)
         for error in launcher.errors:
             raise error
         return DONE
@@ -134,7 +135,7 @@ def _say_interrupted(how: str, launcher: Launcher) -> None:
             console.print(f"go on with  {command}", highlight=False, soft_wrap=True, markup=False)
 
 
-def _end_sweep(sweep: Sweep, errors: Sequence[Exception]) -> int:
+def _end_sweep(sweep: Sweep, errors: Sequence[Exception], busy: BusySlots) -> int:
     """Print and save the table of trials. 0 when any trial was done; otherwise the code of what went wrong."""
     from distributed_cls.evaluation import trials, trials_page
 
@@ -144,6 +145,9 @@ def _end_sweep(sweep: Sweep, errors: Sequence[Exception]) -> int:
     if refit is not None:
         console.print(trials.refit_words(refit), highlight=False, soft_wrap=True)
     console.print(f"report  {page}", highlight=False, soft_wrap=True)
+    if busy.share is not None:
+        at_once = f"up to {busy.most} trials at once" if busy.most > 1 else "one trial at a time"
+        console.print(f"slots   busy {busy.share:.0%} of the time, with {at_once}", highlight=False, soft_wrap=True)
     _say_what_is_left(sweep)
     if not errors or len(errors) < len(sweep.rows):
         return DONE

@@ -1,9 +1,7 @@
 """A driver that spark-submit has put onto the cluster: what is different there from where the command was given."""
 
+from collections.abc import Mapping
 from pathlib import Path
-
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 
 from distributed_cls import storage
 from distributed_cls.config import Config
@@ -19,13 +17,11 @@ def in_cluster_mode() -> bool:
     return environment.is_submitted() and internals.submitted_properties().get("spark.submit.deployMode") == "cluster"
 
 
-def check_places(config: Config, folder: Path) -> None:
-    """Refuse folders that would be lost with the driver's container."""
+def check_places(config: Config, given: Mapping[str, str]) -> None:
+    """Refuse folders that would be lost with the driver's container. given: that of the run, by its setting."""
     if not in_cluster_mode():
         return
-    hydra = HydraConfig.get()
-    setting = "hydra.sweep.dir" if hydra.mode is RunMode.MULTIRUN else "hydra.run.dir"
-    places = {setting: hydra.sweep.dir if hydra.mode is RunMode.MULTIRUN else hydra.run.dir}
+    places = dict(given)
     if config.job.name in (*PREPARING, "verify"):
         places["dataset_root"] = config.dataset_root
     for name, place in places.items():

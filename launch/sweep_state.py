@@ -1,9 +1,11 @@
 """The trials of a sweep, as its folder holds them: which are done, and which number the next one gets."""
 
 import contextlib
+import dataclasses
 import logging
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -44,6 +46,7 @@ class Sweep:
         self.folder = folder
         self.left_out = 0  # trials that did not begin within sweep.time_budget
         self._began = time.monotonic()
+        self._lock = threading.RLock()  # trials side by side end in threads of their own
         self._rows = {row.trial: row for row in _read(folder)}
         self._asked: set[int] = set()  # trials that this command has asked for
         self._refit_of: dict[int, int] = {}  # of those among them that repeat another
@@ -67,12 +70,13 @@ class Sweep:
         Each row is given out once: a sampler may draw the same settings again. refit_of: the trial that it repeats.
         """
         settings = settings_of(overrides)
-        free = [row for row in self.rows if row.trial not in self._asked and row.refit_of == refit_of]
-        known = [row for row in free if row.overrides == settings]
-        number = known[0].trial if known else max([*self._rows, *self._asked], default=-1) + 1
-        self._asked.add(number)
-        if refit_of is not None:
-            self._refit_of[number] = refit_of
+        with self._lock:
+            free = [row for row in self.rows if row.trial not in self._asked and row.refit_of == refit_of]
+            known = [row for row in free if row.overrides == settings]
+            number = known[0].trial if known else max([*self._rows, *self._asked], default=-1) + 1
+            self._asked.add(number)
+            if refit_of is not None:
+                self._refit_of[number] = refit_of
         return known[0] if known and known[0].ended else number
 
     def begun(self, number: int, overrides: Iterable[str], run: Path) -> TrialRow:
@@ -82,12 +86,20 @@ class Sweep:
         self.put(row)
         return row
 
+    def follow(self, number: int, curve: Sequence[float]) -> None:
+        """The validation accuracies of a trial so far, by which those beside it are judged; written when one ends."""
+        with self._lock:
+            row = self._rows.get(number)
+            if row is not None and row.status is TrialStatus.UNFINISHED:
+                self._rows = {**self._rows, number: dataclasses.replace(row, curve=list(curve))}
+
     def put(self, row: TrialRow) -> None:
         """Add the row of a trial, or put it in the place of what it was."""
-        self._rows = {**self._rows, row.trial: row}  # another thread may be reading the rows as they were
-        self.folder.mkdir(parents=True, exist_ok=True)
-        best = trials.best(self.rows)
-        trials_table.write(self.folder, TrialsTable(best.trial if best else None, trials.ranked(self.rows)))
+        with self._lock:
+            self._rows = {**self._rows, row.trial: row}  # another thread may be reading the rows as they were
+            self.folder.mkdir(parents=True, exist_ok=True)
+            best = trials.best(self.rows)
+            trials_table.write(self.folder, TrialsTable(best.trial if best else None, trials.ranked(self.rows)))
 
 
 def _read(folder: Path) -> list[TrialRow]:

@@ -1,7 +1,6 @@
 """One run of the launcher: a single job, or one trial of a sweep, which shares its Spark session with the others."""
 
 import contextlib
-import dataclasses
 import logging
 import os
 import shlex
@@ -9,7 +8,8 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,24 +21,24 @@ from omegaconf import DictConfig
 
 from distributed_cls.config import Config
 from distributed_cls.contracts import status
+from distributed_cls.contracts.events import Event
 from distributed_cls.contracts.summary import Summary
-from distributed_cls.contracts.trials_table import TrialRow, TrialStatus
-from distributed_cls.errors import EndRequested
-from distributed_cls.evaluation import trials
 from distributed_cls.jobs import perform, show
-from distributed_cls.run.progress import Unseen, is_bar
+from distributed_cls.run.progress import Display, Unseen, is_bar
 from distributed_cls.run_context import Run
-from distributed_cls.spark.session import Session, versions
+from distributed_cls.spark.session import versions
 from launch import schema, submission
+from launch.admission import BusySlots
 from launch.composition import settings_given
+from launch.shared_spark import SharedSpark
 from launch.sweep_state import Sweep, folder_of_command
 from launch.sweep_view import SweepView
-from launch.trial_watch import TrialWatch
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from distributed_cls.barrier.crew import CrewHolder
+    from distributed_cls.barrier.crew_pool import CrewHolder
+    from launch.sweep_trial import Trial
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,28 @@ class SweepBegins(Callback):
         HydraConfig.instance().set_config(config)
 
 
+@dataclass(frozen=True)
+class HydraJob:
+    """A job as Hydra has composed it, with all that its own state tells of it: the next job replaces that."""
+
+    composed: DictConfig
+    folder: Path
+    overrides: tuple[str, ...]
+    place: dict[str, str]  # the setting of its folder, or of its sweep's, and the value
+    sweep: Path | None = None  # folder
+    number: int = 0  # in the sweep
+
+    @classmethod
+    def current(cls, composed: DictConfig) -> "HydraJob":
+        """The job that Hydra is in."""
+        hydra = HydraConfig.get()
+        folder, overrides = Path(hydra.runtime.output_dir), tuple(hydra.overrides.task)
+        if hydra.mode is not RunMode.MULTIRUN:
+            return cls(composed, folder, overrides, {"hydra.run.dir": hydra.run.dir})
+        place = hydra.sweep.dir
+        return cls(composed, folder, overrides, {"hydra.sweep.dir": place}, Path(place), int(hydra.job.num))
+
+
 class Launcher:
     """What Hydra calls for each job, and what outlives it: the Spark session, and the trials of a sweep."""
 
@@ -60,23 +82,24 @@ class Launcher:
         self.errors: list[Exception] = []
         self.folder: Path | None = None  # of the job that runs or ran last
         self.sweep: Sweep | None = None
+        self.spark = SharedSpark()
+        self.side_by_side = False  # whether several trials run at once
+        self.busy = BusySlots()  # of such trials
         self._began = False  # whether a job has
-        self._session: Session | None = None
-        self._crews: CrewHolder | None = None  # of a sweep
         self._view: SweepView | None = None  # of a sweep
 
     def run(self, composed: DictConfig) -> float | None:
         """Do the job of ``composed``. In a sweep: the validation accuracy, None for a trial that failed."""
-        hydra = HydraConfig.get()
-        self.folder = folder = Path(hydra.runtime.output_dir)
-        if hydra.mode is RunMode.MULTIRUN:
-            sweep = self.sweep_in(Path(hydra.sweep.dir))
-            return self._trial(sweep, int(hydra.job.num), composed, folder, list(hydra.overrides.task))
+        job = HydraJob.current(composed)
+        self.folder = job.folder
+        if job.sweep is not None:
+            return self.trial(job).run()
         try:
-            _warn_of_sweep_settings(hydra.overrides.task)
-            summary = self._perform(schema.to_config(composed), folder)
-            show(summary, folder)
-            _link_latest(folder)
+            _warn_of_sweep_settings(job.overrides)
+            config = schema.to_config(composed)
+            summary = self.perform(job, config, lambda: self.spark.get(config.cluster, job.folder).spark)
+            show(summary, job.folder)
+            _link_latest(job.folder)
         except Exception as error:  # raised again by launch.exit_codes: Hydra would print a line of its own about it
             self.errors.append(error)
         return None
@@ -87,37 +110,16 @@ class Launcher:
             self.sweep = Sweep(folder)
         return self.sweep
 
-    def _trial(
-        self, sweep: Sweep, number: int, composed: DictConfig, folder: Path, overrides: list[str]
-    ) -> float | None:
-        began = time.monotonic()
-        row = sweep.begun(number, overrides, folder)
-        log.info("Trial %d: %s", row.trial, " ".join(overrides))
-        watch = None
-        try:
-            config = schema.to_config(composed)
-            self._show_sweep(sweep, config)
-            watch = TrialWatch(config, sweep, number, folder)
-            row = _measured(row, self._perform_again(config, folder, watch))
-        except EndRequested as ended:
-            assert watch is not None, "it is what asks for the end"
-            log.info("Trial %d ends: %s", number, ended)
-            row = dataclasses.replace(
-                row, status=watch.status, reason=str(ended), val_accuracy=max(watch.curve, default=None)
-            )
-        except Exception as error:  # a failed trial is a row with its reason; the sweep goes on
-            self.errors.append(error)
-            log.warning("Trial %d failed: %s", number, error)
-            row = dataclasses.replace(row, status=TrialStatus.FAILED, reason=str(error))
-        seconds = round(time.monotonic() - began, 1)
-        row = dataclasses.replace(row, seconds=seconds, curve=watch.curve if watch else [])
-        sweep.put(row)
-        if row.done:
-            validation, _, took = trials.measures(row)
-            log.info("Trial %d is done: validation %s, %s", number, validation, took)
-        return None if row.status is TrialStatus.UNFINISHED else row.val_accuracy
+    def trial(self, job: HydraJob) -> "Trial":
+        """The trial that ``job`` is; it has begun."""
+        from launch.sweep_trial import Trial
 
-    def _show_sweep(self, sweep: Sweep, config: Config) -> None:
+        assert job.sweep is not None
+        self.folder = job.folder
+        return Trial(self, self.sweep_in(job.sweep), job)
+
+    def show_sweep(self, sweep: Sweep, config: Config) -> None:
+        """Show the trials of ``sweep`` from now on, once."""
         if self._view is None:
             self._view = SweepView(sweep, table=is_bar(config.job.console))
             self._view.begin()
@@ -128,70 +130,44 @@ class Launcher:
             self._view.end()
         self._view = None
 
-    def _perform_again(self, config: Config, folder: Path, watch: TrialWatch) -> Summary:
-        """Do a trial; when Spark was lost under it, go on with it in another session, ``sweep.retries`` times."""
-        for left in range(config.sweep.retries, -1, -1):
-            try:
-                return self._perform(config, folder, watch)
-            except Exception as error:
-                if not self._let_go_of_lost_session() or not left:
-                    raise
-                log.warning("%s", error)
-                log.warning("Spark was lost; the trial goes on in a new session (sweep.retries)")
-        raise AssertionError("the last start returns or raises")
-
-    def _let_go_of_lost_session(self) -> bool:
-        """Whether Spark has ended by itself; the next job then gets a new session."""
-        if self._session is None or not self._session.lost:
-            return False
-        self.close()
-        return True
-
-    def _perform(self, config: Config, folder: Path, watch: TrialWatch | None = None) -> Summary:
-        submission.check_places(config, folder)
+    def perform(
+        self,
+        job: HydraJob,
+        config: Config,
+        get_spark: Callable[[], "SparkSession"],
+        watch: Callable[[Event], None] | None = None,
+        crews: "CrewHolder | None" = None,
+        on_free: Callable[[], None] | None = None,
+    ) -> Summary:
+        """Do a job, in whichever thread. ``watch``, ``crews`` and ``on_free`` are those of a trial."""
+        submission.check_places(config, job.place)
         work = Run(
             config,
-            folder,
-            lambda: self._get_spark(config, folder),
+            job.folder,
+            get_spark,
             command=shlex.join(["python", "-m", "launch", *sys.argv[1:]]),
             versions=versions(),
-            crews=self._kept_crews(),
-            given=settings_given(HydraConfig.get().overrides.task),
+            crews=crews,
+            given=settings_given(job.overrides),
         )
         if watch is not None:
             work.watch = watch
+        if on_free is not None:
+            work.on_free = on_free
+        name = f"#{job.number}" if self.side_by_side else ""
         if self._view is not None and self._view.table:
-            work.display = Unseen()
+            work.display = Unseen(name)
+        elif name:  # a bar for each would be too much
+            work.display = Display(None, name)
         if not self._began:
             # The interpreter's own start and its imports count as well: the user waits for them.
             work.seconds["launch"] = round(time.time() - psutil.Process().create_time(), 3)
         self._began = True
         return perform(work)
 
-    def _kept_crews(self) -> "CrewHolder | None":
-        """In a sweep, what keeps the ranks' agents from trial to trial."""
-        if self._crews is None and self.sweep is not None:
-            from distributed_cls.barrier.crew import CrewHolder
-
-            self._crews = CrewHolder()
-        return self._crews
-
-    def _get_spark(self, config: Config, folder: Path) -> "SparkSession":
-        """The session of ``config.cluster``: the one that runs, when it has the same properties."""
-        if self._session is not None and not self._session.fits(config.cluster):
-            self._session.stop()
-            self._session = None
-        if self._session is None:
-            self._session = Session(config.cluster, self.sweep.folder if self.sweep else folder)
-        return self._session.spark
-
     def close(self) -> None:
         """End the ranks' processes, and stop Spark."""
-        if self._crews is not None:
-            self._crews.close()
-        if self._session is not None:
-            self._session.stop()
-        self._session = None
+        self.spark.close()
 
     def remove_empty_folder(self) -> None:
         """Remove the folder of a command that was refused before it did anything."""
@@ -213,28 +189,6 @@ def _warn_of_sweep_settings(overrides: Iterable[str]) -> None:
     ignored = sorted(name for name in settings_given(overrides) if name.startswith("sweep."))
     if ignored:
         log.warning("This is a single run, of which %s says nothing: that is for a sweep (-m)", ", ".join(ignored))
-
-
-def _measured(row: TrialRow, summary: Summary) -> TrialRow:
-    """The row of a trial that is done."""
-    test = summary.test.accuracy if summary.test else None
-    counts = summary.dataset.counts if summary.dataset else {}
-    images = {split: sum(classes.values()) for split, classes in counts.items()}
-    return dataclasses.replace(
-        row,
-        status=TrialStatus.DONE,
-        val_accuracy=_val_accuracy(summary),
-        test_accuracy=test,
-        val_images=images.get("val"),
-        test_images=images.get("test"),
-    )
-
-
-def _val_accuracy(summary: Summary) -> float | None:
-    """Of the evaluation, or of the best epoch when the job only trained."""
-    if summary.val is not None:
-        return summary.val.accuracy
-    return summary.train.val_accuracy if summary.train is not None else None
 
 
 def _link_latest(folder: Path) -> None:

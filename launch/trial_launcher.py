@@ -1,26 +1,31 @@
-"""``hydra/launcher=trials``: Hydra's own launcher, which leaves out the trials that have ended already.
+"""``hydra/launcher=trials``: Hydra's own launcher, which leaves out the trials that have ended already, and runs those
+that are left one after the other or side by side (``sweep.parallel``).
 
 Whatever the sweeper is, it asks for the same trials again when a sweep goes on, and is told the same accuracies: a
 sampler with a seed then stands where it stood.
 """
 
+import functools
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from distributed_cls.config import SweepConfig
 from distributed_cls.contracts import summary
 from distributed_cls.contracts.trials_table import TrialRow
 from distributed_cls.errors import UserError
 from distributed_cls.evaluation import trials
+from launch.hydra_trials import HydraTrials
+from launch.side_by_side import SideBySide, Waiting
 from launch.sweep_state import Sweep, settings_of
 from launch.trial import Launcher
 
@@ -30,7 +35,7 @@ _REMEDY = "Leave the folders of the trials in that of the sweep, or set sweep.re
 
 
 class TrialLauncher(BasicLauncher):
-    """Runs the trials of a sweep one after the other, in this process."""
+    """Runs the trials of a sweep in this process."""
 
     __module__ = "hydra_plugins.distributed_cls"  # Hydra takes launchers from packages of this name alone
 
@@ -47,7 +52,7 @@ class TrialLauncher(BasicLauncher):
         TrialLauncher.latest = self
         for overrides in job_overrides[-1:]:
             self._of_all = [item for item in overrides if not settings_of([item])]
-        return [self._ended_or_run(sweep, overrides) for overrides in job_overrides]
+        return self._run_all(sweep, job_overrides)
 
     def refit(self) -> None:
         """Train the best trial again with the ``sweep.refit`` seeds after its own. Raises UserError when the folder of
@@ -61,11 +66,10 @@ class TrialLauncher(BasicLauncher):
         assert isinstance(train, dict) and isinstance(train["seed"], int), train
         seed = train["seed"]
         log.info("Trial %d is the best; it is trained again with %d other seeds (sweep.refit)", best.trial, count)
-        for number in range(seed + 1, seed + 1 + count):
-            overrides = trials.as_given(best.overrides | {trials.SEED: str(number)})
-            # A repetition is trained to its end: it measures, and competes with no other trial.
-            kept = [item for item in self._of_all if item.partition("=")[0] != "sweep.stop"]
-            self._ended_or_run(sweep, [*overrides, *kept, "sweep.stop=null"], best.trial)
+        # A repetition is trained to its end: it measures, and competes with no other trial.
+        kept = [item for item in self._of_all if item.partition("=")[0] != "sweep.stop"]
+        seeds = [best.overrides | {trials.SEED: str(number)} for number in range(seed + 1, seed + 1 + count)]
+        self._run_all(sweep, [[*trials.as_given(given), *kept, "sweep.stop=null"] for given in seeds], best.trial)
 
     def _sweep(self) -> Sweep:
         assert self.config is not None
@@ -76,15 +80,52 @@ class TrialLauncher(BasicLauncher):
         OmegaConf.save(self.config, folder / "multirun.yaml")
         return sweep
 
-    def _ended_or_run(self, sweep: Sweep, overrides: Sequence[str], refit_of: int | None = None) -> JobReturn:
+    def _run_all(
+        self, sweep: Sweep, asked: Sequence[Sequence[str]], refit_of: int | None = None
+    ) -> Sequence[JobReturn]:
         assert self.config is not None
-        found, budget = sweep.ask(overrides, refit_of), self.config.sweep.time_budget
-        if isinstance(found, TrialRow):
-            return _returned(overrides, found.val_accuracy)
-        if budget is not None and sweep.seconds >= budget:
-            sweep.left_out += 1
-            return _returned(overrides, None)
-        return super().launch([overrides], found)[0]
+        returned: list[JobReturn] = []
+        numbers: dict[int, int] = {}  # of the trials that are to run, by their places in ``asked``
+        for place, overrides in enumerate(asked):
+            found = sweep.ask(overrides, refit_of)
+            if isinstance(found, TrialRow):
+                returned.append(_returned(overrides, found.val_accuracy))
+            else:
+                returned.append(_returned(overrides, None))  # unless it begins in time
+                numbers[place] = found
+        if self.config.sweep.parallel != "1":
+            self._run_side_by_side(sweep, asked, numbers, returned)
+            return returned
+        for place, number in numbers.items():
+            if not self._is_late(sweep):
+                returned[place] = super().launch([asked[place]], number)[0]
+        return returned
+
+    def _run_side_by_side(
+        self, sweep: Sweep, asked: Sequence[Sequence[str]], numbers: Mapping[int, int], returned: list[JobReturn]
+    ) -> None:
+        """Run the trials of these ``numbers``, and put what Hydra gets for each in its place."""
+        assert self.config is not None and self.hydra_context is not None
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        hydra_trials = HydraTrials(self.home, self.config, self.hydra_context)
+        self.home.side_by_side = True
+
+        def compose(place: int, number: int) -> Waiting:
+            put = functools.partial(returned.__setitem__, place)
+            return hydra_trials.compose(number, asked[place], lambda: self._is_late(sweep), put)
+
+        limit, spark = SweepConfig(parallel=self.config.sweep.parallel).at_once, self.home.spark
+        runner = SideBySide(limit, spark.slots, spark.fits, self.home.busy)
+        runner.run(compose(place, number) for place, number in numbers.items())
+
+    def _is_late(self, sweep: Sweep) -> bool:
+        """Whether no further trial begins; it is then one more that is left out."""
+        assert self.config is not None
+        budget = self.config.sweep.time_budget
+        late = budget is not None and sweep.seconds >= budget
+        sweep.left_out += late
+        return late
 
 
 class SweepEnds(Callback):

@@ -25,7 +25,7 @@ class TrialWatch:
         self._epochs = config.train.epochs + config.train.fine_tune_epochs
         self._accuracies = _accuracies_before(folder)  # of the val split, by epoch
         self._judged = False
-        self._asked_to_end = False
+        self._asked_to_end = self._interrupted = False
         self.status = TrialStatus.STOPPED
 
     @property
@@ -41,14 +41,21 @@ class TrialWatch:
     def __call__(self, event: Event) -> None:
         if self._asked_to_end:  # what the ranks still report while they end
             return
+        if self._interrupted:
+            self._end(TrialStatus.UNFINISHED, "interrupted")
         if isinstance(event, TrainProgressed) and self._config.train.time_budget is not None:
             self._epochs = event.epochs  # which the ranks have measured
         if isinstance(event, EpochEnded) and event.split == "val" and self._config.job.name in _TRAINING:
             self._accuracies[event.epoch] = event.values.accuracy
             self._judged = False
+            self._sweep.follow(self._number, self.curve)
         if not self._judged:  # also what a killed driver saw last and did not come to judge
             self._judge()
         self._check_time()
+
+    def interrupt(self) -> None:
+        """End the trial at its next event; another thread may ask for it."""
+        self._interrupted = True
 
     def _judge(self) -> None:
         self._judged, curve = True, self.curve

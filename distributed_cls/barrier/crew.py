@@ -10,6 +10,7 @@ import queue
 import socket
 import threading
 import uuid
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from distributed_cls.barrier import warm_process
@@ -34,14 +35,36 @@ _END_SECONDS = 20.0  # for a stage to end that was told to
 _LEAVE_SECONDS = 5.0  # for its agents to leave by themselves
 
 
+class Neighbours:
+    """What a crew must know of the others in its session; as it is here, there are none."""
+
+    def slots(self) -> int:
+        """The slots that they hold."""
+        return 0
+
+    def turn(self) -> contextlib.AbstractContextManager[None]:
+        """For a block in which other tasks than ranks may run: none of the neighbours starts or does the same."""
+        return contextlib.nullcontext()
+
+    def make_room(self) -> None:
+        """Wait, within the turn, until those that have just started have their slots: other tasks would take them."""
+
+
 class Stage:
     """One barrier stage, from its start to its end."""
 
     def __init__(
-        self, spark: "SparkSession", cluster: ClusterConfig, workers: int, plugins: tuple[str, ...], warm: str | None
+        self,
+        spark: "SparkSession",
+        cluster: ClusterConfig,
+        workers: int,
+        plugins: tuple[str, ...],
+        warm: str | None,
+        held: Callable[[], int] = preflight.none_held,
     ) -> None:
-        """``workers``: the agents of this stage, fewer than the cluster's own where slots are missing."""
-        self._spark, self._cluster, self.workers = spark, cluster, workers
+        """``workers``: the agents of this stage, fewer than the cluster's own where slots are missing. ``held``: the
+        slots that others hold."""
+        self._spark, self._cluster, self.workers, self._held = spark, cluster, workers, held
         self._group = f"distributed_cls-{uuid.uuid4().hex}"
         self.error: Exception | None = None
         driver = DriverAddress.of(spark.sparkContext.getConf())
@@ -76,7 +99,7 @@ class Stage:
 
     def can_grow(self) -> bool:
         """Whether this stage has fewer agents than the cluster has workers, and the slots for all are back."""
-        return self.workers < self._cluster.workers and preflight.has_all_slots(self._spark, self._cluster)
+        return self.workers < self._cluster.workers and preflight.has_all_slots(self._spark, self._cluster, self._held)
 
     def agents(self) -> set[int]:
         """The ranks whose agents have been heard of and are not lost."""
@@ -142,8 +165,11 @@ class _SharedWarmProcess:
 class Crew:
     """The agents that do a job's ranks, and those of the jobs after it. ``close`` ends everything of them."""
 
-    def __init__(self, cluster: ClusterConfig, plugins: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, cluster: ClusterConfig, plugins: tuple[str, ...] = (), neighbours: Neighbours | None = None
+    ) -> None:
         self._cluster, self._plugins = cluster, plugins
+        self._neighbours = neighbours or Neighbours()
         self._stage: Stage | None = None
         self._warm: _SharedWarmProcess | None = None
         self._attempts = 0
@@ -165,19 +191,38 @@ class Crew:
         """The stage that runs, or a new one: with as many agents as there are slots for."""
         if self._stage is None or not self._stage.alive or self._stage.can_grow():
             self.leave()
-            workers = preflight.wait_for_slots(spark, self._cluster)
+            held = self._neighbours.slots
+            workers = preflight.wait_for_slots(spark, self._cluster, held)
             warm = self._warm.address if self._warm else None
-            self._stage = Stage(spark, self._cluster, workers, self._plugins, warm)
+            with self._neighbours.turn():
+                self._stage = Stage(spark, self._cluster, workers, self._plugins, warm, held)
         return self._stage
 
     @property
-    def at_work(self) -> bool:
-        """Whether its stage runs, and holds the slots."""
-        return self._stage is not None and self._stage.alive
+    def slots(self) -> int:
+        """The slots that its stage holds."""
+        stage = self._stage
+        return stage.workers if stage is not None and stage.alive else 0
+
+    @property
+    def starting(self) -> bool:
+        """Whether its stage has begun, and not all of its agents have been heard of."""
+        stage = self._stage
+        return stage is not None and stage.alive and len(stage.agents()) < stage.workers
+
+    @property
+    def alone(self) -> bool:
+        """Whether every slot is free: neither this crew nor another one of the session has any."""
+        return self.slots + self._neighbours.slots() == 0
+
+    def turn(self) -> contextlib.AbstractContextManager[None]:
+        """For a block in which ``with_slots`` may be called."""
+        return self._neighbours.turn()
 
     def with_slots(self, spark: "SparkSession") -> "SparkSession":
         """``spark`` for another stage than the crew's, which would wait for its slots for ever."""
         self.leave()
+        self._neighbours.make_room()
         return spark
 
     def leave(self) -> None:
@@ -192,24 +237,3 @@ class Crew:
         if self._warm is not None:
             self._warm.close()
         self._warm = None
-
-
-class CrewHolder:
-    """Keeps a crew from one job to the next, for as long as they are of the same cluster."""
-
-    def __init__(self) -> None:
-        self._crew: Crew | None = None
-        self._of: tuple[ClusterConfig, tuple[str, ...]] | None = None
-
-    def crew(self, cluster: ClusterConfig, plugins: tuple[str, ...]) -> Crew:
-        """The crew that is there, or a new one in the place of another."""
-        if self._crew is None or self._of != (cluster, plugins):
-            self.close()
-            self._crew, self._of = Crew(cluster, plugins), (cluster, plugins)
-        return self._crew
-
-    def close(self) -> None:
-        """End all processes of the crew."""
-        if self._crew is not None:
-            self._crew.close()
-        self._crew = None

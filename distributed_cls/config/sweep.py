@@ -4,13 +4,20 @@ from dataclasses import dataclass
 
 from distributed_cls.config.section import Section, setting
 
+AUTO = "auto"
+
 
 @dataclass
 class SweepConfig(Section):
-    """A sweep (``-m``): which trials end early, and how long it may take."""
+    """A sweep (``-m``): how many trials run at once, which end early, and how long it may take."""
 
     section = "sweep"
 
+    parallel: str = setting(
+        "1",
+        "how many trials run at once: a whole number, or auto, as many as there are slots for; each has its "
+        "cluster.workers for itself",
+    )
     stop: str | None = setting(
         None,
         "which trials end early: asha, all but the best part (1/reduction) at each rung of epochs; median, those below "
@@ -27,7 +34,7 @@ class SweepConfig(Section):
     )
     time_budget: float | None = setting(
         None,
-        "seconds after which the sweep ends: the trial in progress with a checkpoint, the others do not begin; null: "
+        "seconds after which the sweep ends: the trials in progress with a checkpoint, the others do not begin; null: "
         "no limit",
         above=0,
     )
@@ -40,3 +47,13 @@ class SweepConfig(Section):
     retries: int = setting(
         1, "how often a trial is started again, in a new Spark session, after the one it ran in was lost", at_least=0
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.parallel != AUTO and not (self.parallel.isdecimal() and int(self.parallel) >= 1):
+            self.refuse("parallel", self.parallel, f"{AUTO} or a whole number >= 1")
+
+    @property
+    def at_once(self) -> int | None:
+        """The most trials that run at once; None: as many as there are slots for."""
+        return None if self.parallel == AUTO else int(self.parallel)

@@ -7,6 +7,7 @@ dark page and paper. Matplotlib is imported inside the functions: it costs the d
 import functools
 import io
 import re
+import threading
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -48,6 +49,9 @@ _STYLE: Any = {
 }
 
 
+# Matplotlib's settings and Python's warnings are those of the process; trials side by side draw one after the other.
+_drawing = threading.RLock()
+
 _Inputs = ParamSpec("_Inputs")
 _Output = TypeVar("_Output")
 
@@ -59,7 +63,7 @@ def styled(draw: Callable[_Inputs, _Output]) -> Callable[_Inputs, _Output]:
     def drawn(*args: _Inputs.args, **kwargs: _Inputs.kwargs) -> _Output:
         from matplotlib import rc_context
 
-        with rc_context(_STYLE), warnings.catch_warnings():
+        with _drawing, rc_context(_STYLE), warnings.catch_warnings():
             # Matplotlib only measures text; the browser draws it, with fonts for scripts that Matplotlib has none for.
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
             return draw(*args, **kwargs)
@@ -84,7 +88,7 @@ def to_svg(figure: "Figure", name: str, description: str) -> str:
 
     buffer = io.StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    with rc_context({"svg.hashsalt": name}):  # the same ids for the same figure, every time
+    with _drawing, rc_context({"svg.hashsalt": name}):  # the same ids for the same figure, every time
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     root = ElementTree.fromstring(buffer.getvalue())
     for element in root.iter():

@@ -46,8 +46,9 @@ class _Facts(ProgressColumn):
 class Display:
     """Progress of one stage after the other, as a bar or as lines. Use it inside ``showing``."""
 
-    def __init__(self, bar: Progress | None) -> None:
-        self._bar = bar
+    def __init__(self, bar: Progress | None, name: str = "") -> None:
+        """``name``: of the trial, before each line, where several run at once."""
+        self._bar, self._name = bar, f"{name}  " if name else ""
         self._task: Any = None
         self._last_line = 0.0
         self._counted: tuple[float, float] | None = None  # done and the time, at the first count of a stage
@@ -87,8 +88,8 @@ class Display:
     def line(self, text: str) -> None:
         """A line that stays."""
         stamp = time.strftime("%H:%M:%S")
-        console.print(f"[dim]{stamp}[/dim]  ", end="", highlight=False)
-        console.print(text, highlight=False, markup=False)
+        # In one piece: another thread's line must not come between.
+        console.print(Text.assemble((stamp, "dim"), "  ", self._name, text))
 
     def epoch(self, text: str) -> None:
         """The metrics of an epoch that has ended."""
@@ -104,8 +105,8 @@ class Display:
 class Unseen(Display):
     """Progress of a trial that its sweep shows in a table of all trials; what a person must know still has its line."""
 
-    def __init__(self) -> None:
-        super().__init__(None)
+    def __init__(self, name: str = "") -> None:
+        super().__init__(None, name)
 
     def begin(self, title: str, total: float | None = None, brief: bool = False) -> None:
         """Nothing: the table has the stage."""

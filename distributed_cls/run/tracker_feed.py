@@ -1,6 +1,7 @@
 """Passes the metrics and the result of a run on to an experiment tracker, without ever holding up the training."""
 
 import contextlib
+import contextvars
 import importlib.util
 import logging
 import queue
@@ -73,7 +74,9 @@ class Tracking:
         if self._open is None or self._opened is not None:
             return
         self._opened = Future()
-        threading.Thread(target=self._work, args=(self._open, self._opened), daemon=True, name="tracking").start()
+        mine = contextvars.copy_context()  # by which a log line is known to be of this run
+        arguments = (self._work, self._open, self._opened)
+        threading.Thread(target=mine.run, args=arguments, daemon=True, name="tracking").start()
         try:
             self._opened.result(self._timeout)
         except Exception as error:

@@ -3,16 +3,62 @@
 Ctrl-C and SIGTERM reach the main thread. When one interrupts a call of that thread into the JVM, the reply to the call
 is still outstanding on the thread's connection, and the thread's next call, such as the one that stops Spark, waits
 behind it: until the whole job is done, or forever when the call was to await the end of a stream.
+
+A thread that does a job of its own is reached by no signal: whoever started it ends its waits by an ``Interruption``.
 """
 
+import contextlib
+import contextvars
 import logging
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from distributed_cls.errors import EndRequested
 
 T = TypeVar("T")
+
+
+class Interruption:
+    """For one thread what a signal is for the main thread: its waits for Spark end with EndRequested."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._requested = False
+        self._waits: set[Future[Any]] = set()
+
+    def request(self) -> None:
+        """End the wait in which the thread is, and all that it begins from now on."""
+        with self._lock:
+            self._requested = True
+            for outcome in self._waits:
+                outcome.cancel()
+
+    @contextlib.contextmanager
+    def received(self) -> Iterator[None]:
+        """Be the interruption of this thread in the block."""
+        token = _interruption.set(self)
+        try:
+            yield
+        finally:
+            _interruption.reset(token)
+
+    @contextlib.contextmanager
+    def _ending(self, outcome: "Future[Any]") -> Iterator[None]:
+        with self._lock:
+            self._waits.add(outcome)
+            if self._requested:
+                outcome.cancel()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waits.discard(outcome)
+
+
+_interruption: contextvars.ContextVar[Interruption | None] = contextvars.ContextVar("interruption", default=None)
 
 
 def silence_py4j() -> None:
@@ -35,22 +81,27 @@ def run_interruptibly(
 
     When a signal ends the wait, ``on_stop`` is called (its calls into the JVM are answered) and the signal's exception
     is raised; the rest of ``work`` is not waited for. After ``limit`` seconds likewise, with
-    ``concurrent.futures.TimeoutError``.
+    ``concurrent.futures.TimeoutError``. Raises EndRequested in a thread whose ``Interruption`` is requested.
     """
     outcome: Future[T] = Future()
 
     def run() -> None:
-        try:
-            outcome.set_result(work())
-        except BaseException as error:  # raised again in the waiting thread, whatever it is
-            outcome.set_exception(error)
+        with contextlib.suppress(InvalidStateError):  # nobody waits any more
+            try:
+                outcome.set_result(work())
+            except BaseException as error:  # raised again in the waiting thread, whatever it is
+                outcome.set_exception(error)
 
+    interruption = _interruption.get()
     try:
-        # A daemon: it may be in a call that ends only with the JVM, and must not keep the process alive.
-        threading.Thread(target=run, name="spark-job", daemon=True).start()
-        return outcome.result(limit)
-    except BaseException:
-        if not outcome.done():
+        with interruption._ending(outcome) if interruption else contextlib.nullcontext():
+            # A daemon: it may be in a call that ends only with the JVM, and must not keep the process alive.
+            threading.Thread(target=contextvars.copy_context().run, args=(run,), name="spark-job", daemon=True).start()
+            return outcome.result(limit)
+    except BaseException as error:
+        if not outcome.done() or outcome.cancelled():
             silence_py4j()
             on_stop()
+        if isinstance(error, CancelledError):
+            raise EndRequested("interrupted") from None
         raise

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from distributed_cls.config import ClusterConfig
@@ -50,13 +51,18 @@ def _is_on(conf: "SparkConf", name: str) -> bool:
     return str(conf.get(name, "false")).lower() == "true"
 
 
-def wait_for_slots(spark: "SparkSession", cluster: ClusterConfig) -> int:
-    """Wait until the executors offer a slot for each worker; how many workers there can be.
+def none_held() -> int:
+    """The slots that other crews hold, where there are none."""
+    return 0
+
+
+def wait_for_slots(spark: "SparkSession", cluster: ClusterConfig, held: Callable[[], int] = none_held) -> int:
+    """Wait until the executors offer a slot for each worker, besides those ``held``; how many workers there can be.
 
     Before every stage: an executor that was lost takes up to a minute to be replaced, and Spark gives up sooner. When
     the wait is over fewer will do, down to ``cluster.min_workers``. Raises UserError when there are not even these.
     """
-    found = _await_slots(spark, cluster, cluster.workers)
+    found = _await_slots(spark, cluster, cluster.workers, held)
     if found >= cluster.workers:
         return cluster.workers
     if found < cluster.least_workers:
@@ -69,13 +75,19 @@ def wait_for_slots(spark: "SparkSession", cluster: ClusterConfig) -> int:
     return found
 
 
-def has_all_slots(spark: "SparkSession", cluster: ClusterConfig) -> bool:
-    """Whether the executors offer a slot for each worker now."""
-    profile = resources.rank_profile(spark, cluster.gpus_per_worker)
-    return internals.max_concurrent_tasks(spark, profile) >= cluster.workers
+def has_all_slots(spark: "SparkSession", cluster: ClusterConfig, held: Callable[[], int] = none_held) -> bool:
+    """Whether the executors offer a slot for each worker now, besides those ``held``."""
+    return slots(spark, cluster.gpus_per_worker) - held() >= cluster.workers
 
 
-def _await_slots(spark: "SparkSession", cluster: ClusterConfig, wanted: int) -> int:
+def slots(spark: "SparkSession", gpus_per_worker: int) -> int:
+    """How many workers with so many GPUs each the executors that are there now can have in all."""
+    return internals.max_concurrent_tasks(spark, resources.rank_profile(spark, gpus_per_worker))
+
+
+def _await_slots(
+    spark: "SparkSession", cluster: ClusterConfig, wanted: int, held: Callable[[], int] = none_held
+) -> int:
     """The slots once there are as many as ``wanted``, or ``cluster.slot_timeout`` is over.
 
     A local master has all of its slots at once.
@@ -84,8 +96,7 @@ def _await_slots(spark: "SparkSession", cluster: ClusterConfig, wanted: int) -> 
     began = time.monotonic()
     limit = 0.0 if master.is_local(used) else cluster.slot_timeout
     look_at, told = _QUIET_SECONDS, ""
-    profile = resources.rank_profile(spark, cluster.gpus_per_worker)
-    while (found := internals.max_concurrent_tasks(spark, profile)) < wanted:
+    while (found := max(0, slots(spark, cluster.gpus_per_worker) - held())) < wanted:
         waited = time.monotonic() - began
         if waited >= limit:
             break

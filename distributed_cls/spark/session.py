@@ -71,6 +71,11 @@ class Session:
                 raise
         return self._spark
 
+    @property
+    def running(self) -> "SparkSession | None":
+        """The ``SparkSession``; None before it has been started."""
+        return self._spark
+
     def fits(self, cluster: ClusterConfig) -> bool:
         """Whether ``cluster`` would get the same session: the same properties, and the same Python on executors."""
         if self._found and self._spark is not None:

@@ -1,5 +1,6 @@
 """One stage of Spark tasks, which a signal ends at once."""
 
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,15 +20,16 @@ def run(
 ) -> list[Result]:
     """Run ``task`` over ``items``, one Spark task of one core each; what they yield, in the order of the items."""
     context = spark.sparkContext
+    group = f"distributed_cls-{uuid.uuid4().hex}"  # other jobs of the session are not ours to cancel
 
     def collect() -> list[Result]:
-        context.setJobDescription(name)  # of this thread only
+        context.setJobGroup(group, name)  # of this thread only
         tasks = context.parallelize(items, len(items))
         if needs_cpu_profile(dict(context.getConf().getAll()), context.master):
             tasks = tasks.withResources(_one_core())
         return tasks.mapPartitions(task).collect()
 
-    return run_interruptibly(collect, on_stop=context.cancelAllJobs)
+    return run_interruptibly(collect, on_stop=lambda: context.cancelJobGroup(group))
 
 
 def needs_cpu_profile(conf: dict[str, str], master: str | None) -> bool:

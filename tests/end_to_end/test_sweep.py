@@ -93,3 +93,50 @@ def test_a_sweep_that_was_killed_goes_on_with_more_trials_and_stops_a_hopeless_o
     assert stopped["reason"].startswith("sweep.stop=asha: accuracy") and len(stopped["curve"]) == 1
     at_end = checkpoint.newest_position(folder / "2" / "checkpoints")
     assert at_end is not None and at_end[1].epoch < 30  # written when it was told to end
+
+
+def test_trials_side_by_side_one_of_which_fails_compute_what_single_runs_do(launch: Launcher) -> None:
+    short = ("job=train", "cluster.workers=1", "cluster.cores_per_worker=1", "model=dense", "train.epochs=2")
+    same = (*short, "data.image_size=16", "train.deterministic=true")
+    ended = launch(
+        "-m", "train.learning_rate=1e-2,1e30,1e-3", "sweep.parallel=auto", "cluster.master='local[2]'", *same
+    )
+    assert ended.code == 0, ended.output
+    assert ended.folder is not None
+    assert [row["status"] for row in ended.trials] == ["done", "failed", "done"]
+    assert "with up to 2 trials at once" in ended.output and ended.output.count("Spark 4") == 1
+    assert ended.output.count("Prepared train") <= 1  # both wanted the same data; one prepared them
+    for number in (0, 1, 2):
+        said = (ended.folder / str(number) / "launch.log").read_text()
+        assert {line.partition("Trial ")[2][0] for line in said.splitlines() if "Trial " in line} == {str(number)}
+
+    alone = launch("train.learning_rate=1e-3", "cluster.master='local[2]'", *same)
+    assert alone.code == 0 and alone.folder is not None, alone.output
+    weights = [checkpoint.read(run / "checkpoints" / "best.npz")[0] for run in (ended.folder / "2", alone.folder)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_trials_side_by_side_all_write_a_checkpoint_on_sigterm(launch: Launcher) -> None:
+    short = ("job=train", "cluster.workers=1", "cluster.cores_per_worker=1", "model=dense", "train.epochs=100000")
+    process, folder = launch.start(
+        "-m", "train.learning_rate=1e-3,1e-4,1e-5", "sweep.parallel=2", "cluster.master='local[2]'", *short
+    )
+
+    def both_train() -> bool:
+        metrics = [folder / trial / "metrics.jsonl" for trial in "01"]
+        return all(path.exists() for path in metrics) or process.poll() is not None
+
+    try:
+        wait_for(both_train, "two trials at once")
+        steps = [checkpoint.newest_position(folder / trial / "checkpoints") for trial in "01"]
+        process.send_signal(signal.SIGTERM)
+        ended = launch.end(process, folder)
+    finally:
+        process.kill()
+        process.communicate()
+    assert ended.code == 143 and f"-m resume={folder.name}" in ended.output, ended.output
+    assert [row["status"] for row in ended.trials] == ["unfinished", "unfinished"]
+    for trial, before in zip("01", steps, strict=True):
+        after = checkpoint.newest_position(folder / trial / "checkpoints")
+        assert after is not None and (before is None or after[1].step > before[1].step)

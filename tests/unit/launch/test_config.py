@@ -96,6 +96,8 @@ def test_values_from_the_command_line_keep_their_types(composed: Composed) -> No
         (["job=evaluate"], "model_dir to be the run folder of a trained model"),
         (["job=predict", "model_dir=/run", "data.path=/images"], "output to be the folder of the results"),
         (["cluster.workers=0"], "cluster.workers to be a value >= 1"),
+        (["sweep.parallel=0"], "sweep.parallel to be auto or a whole number >= 1"),
+        (["sweep.parallel=all"], "sweep.parallel to be auto or a whole number >= 1"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_name_and_what_was_expected(

@@ -51,7 +51,7 @@ def test_each_ending_has_its_code_and_stops_spark(
     launcher: trial.Launcher, capsys: pytest.CaptureFixture[str], error: Any, code: int, said: str
 ) -> None:
     session: Any = _Session()
-    launcher._session = session
+    launcher.spark.session = session
 
     def command() -> None:
         if error is not None:
@@ -67,7 +67,7 @@ def test_sigterm_and_a_closed_terminal_end_the_run_cleanly(
     launcher: trial.Launcher, capsys: pytest.CaptureFixture[str], number: signal.Signals
 ) -> None:
     session: Any = _Session()
-    launcher._session = session
+    launcher.spark.session = session
     before = signal.getsignal(number)
     assert exit_codes.code_of(lambda: os.kill(os.getpid(), number), launcher) == 143
     assert session.stopped == 1

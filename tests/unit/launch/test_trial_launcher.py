@@ -1,6 +1,7 @@
 """What Hydra gets for trials that are not run."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
@@ -10,7 +11,9 @@ from omegaconf import OmegaConf
 from distributed_cls.contracts import summary as summaries
 from distributed_cls.contracts.summary import Summary
 from distributed_cls.contracts.trials_table import TrialRow, TrialStatus
+from distributed_cls.errors import UserError
 from launch import trial_launcher
+from launch.hydra_trials import HydraTrials
 from launch.trial import Launcher
 from launch.trial_launcher import TrialLauncher
 
@@ -23,11 +26,21 @@ def test_trials_that_ended_give_their_accuracy_and_those_beyond_the_time_nothing
     home.sweep_in(tmp_path).put(TrialRow(0, {"train.seed": "1"}, "", status, 0.75))
     trial_launcher.register(home)
     launcher = TrialLauncher()
-    launcher.config = OmegaConf.create({"sweep": {"time_budget": 1e-9}, "hydra": {"sweep": {"dir": str(tmp_path)}}})
+    launcher.config = OmegaConf.create(
+        {"sweep": {"time_budget": 1e-9, "parallel": "1"}, "hydra": {"sweep": {"dir": str(tmp_path)}}}
+    )
     returned = launcher.launch([["train.seed=2"], ["train.seed=1"], ["train.seed=1"]], 0)
     assert [job.return_value for job in returned] == [None, 0.75, None]
     assert home.sweep is not None and home.sweep.left_out == 2 and len(home.sweep.rows) == 1
     assert OmegaConf.load(tmp_path / "multirun.yaml") == launcher.config
+
+
+@pytest.mark.parametrize("of_process", [{"chdir": True, "env_set": {}}, {"chdir": None, "env_set": {"A": "b"}}])
+def test_trials_side_by_side_do_not_change_the_process_for_one_of_them(of_process: dict[str, Any]) -> None:
+    config = OmegaConf.create({"sweep": {"parallel": "auto"}, "hydra": {"job": of_process}})
+    context: Any = None
+    with pytest.raises(UserError, match=r"no hydra\.job\.chdir.*Received: sweep\.parallel=auto"):
+        HydraTrials(Launcher(), config, context)
 
 
 def test_the_best_trial_is_asked_for_again_with_other_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +54,7 @@ def test_the_best_trial_is_asked_for_again_with_other_seeds(tmp_path: Path, monk
     sweep.put(repeated)  # by the command before this one; better than its own, and not the best trial
     trial_launcher.register(home)
     launcher = TrialLauncher()
-    settings = {"time_budget": None, "refit": 3}
+    settings = {"time_budget": None, "refit": 3, "parallel": "1"}
     launcher.config = OmegaConf.create({"sweep": settings, "hydra": {"sweep": {"dir": str(tmp_path)}}})
     ran = []
 

@@ -42,6 +42,29 @@ def test_a_trial_below_the_rung_ends_once_and_one_above_it_goes_on(sweep: Sweep,
     assert watch.status is TrialStatus.STOPPED and watch.curve == [0.95, 0.4]
 
 
+def test_a_trial_is_judged_by_those_that_run_beside_it_as_well(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path)
+    watches = []
+    for number in range(2):
+        sweep.begun(number, [f"train.seed={number}"], tmp_path / str(number))
+        watches.append(TrialWatch(config(stop="asha", reduction=2), sweep, number, tmp_path / str(number)))
+    watches[0](epoch(1, 0.9))
+    with pytest.raises(EndRequested, match=r"best 1 of 2"):
+        watches[1](epoch(1, 0.8))
+    watches[0](epoch(2, 0.5))  # nobody else has come so far
+    assert [row.curve for row in sweep.rows] == [[0.9, 0.5], [0.8]]
+    assert [row.curve for row in Sweep(tmp_path).rows] == [[], []]  # written when a trial begins or ends
+
+
+def test_a_trial_that_is_interrupted_ends_at_its_next_event_and_is_to_go_on(sweep: Sweep, tmp_path: Path) -> None:
+    watch = TrialWatch(config(), sweep, 1, tmp_path / "1")
+    watch.interrupt()
+    with pytest.raises(EndRequested, match="interrupted"):
+        watch(Heartbeat(step=1))
+    watch(Heartbeat(step=2))
+    assert watch.status is TrialStatus.UNFINISHED
+
+
 def test_a_repetition_of_the_best_trial_is_no_rival(sweep: Sweep, tmp_path: Path) -> None:
     sweep.put(TrialRow(1, {}, "", TrialStatus.DONE, 0.99, curve=[0.99, 0.99], refit_of=0))
     watch = TrialWatch(config(stop="asha", reduction=2), sweep, 2, tmp_path / "2")
