@@ -20,7 +20,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from distributed_cls.config import Config
-from distributed_cls.contracts import status
 from distributed_cls.contracts.events import Event
 from distributed_cls.contracts.summary import Summary
 from distributed_cls.jobs import perform, show
@@ -30,6 +29,7 @@ from distributed_cls.spark.session import versions
 from launch import schema, submission
 from launch.admission import BusySlots
 from launch.composition import settings_given
+from launch.earlier_settings import BEFORE_WORK
 from launch.shared_spark import SharedSpark
 from launch.sweep_state import Sweep, folder_of_command
 from launch.sweep_view import SweepView
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     from launch.sweep_trial import Trial
 
 log = logging.getLogger(__name__)
-
-# What is in a folder before any job has done something.
-_BEFORE_WORK = (".hydra", "launch.log", "multirun.yaml", status.FILE)
 
 
 class SweepBegins(Callback):
@@ -174,9 +171,9 @@ class Launcher:
         folder = self.folder or folder_of_command()  # a sweep has only the latter before its first trial
         if folder is None or not folder.is_dir() or (self.sweep and self.sweep.rows):
             return
-        if any(path.name not in _BEFORE_WORK for path in folder.iterdir()):
+        if any(path.name not in BEFORE_WORK for path in folder.iterdir()):
             return
-        for name in _BEFORE_WORK:
+        for name in BEFORE_WORK:
             shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(missing_ok=True)
         # Folders above a folder that the user has chosen are the user's; rmdir leaves those that hold something.
         ours = folder.absolute().parents[1].name == "runs"
