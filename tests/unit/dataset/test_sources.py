@@ -1,5 +1,6 @@
 """Listing: what counts as an image, how it is named, and what a million of them cost."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -61,6 +62,23 @@ def test_hidden_and_system_files_are_not_images(tmp_path: Path) -> None:
     listed = sources.list_images(config(tmp_path), "").table
     assert listed["path"].to_pylist() == ["a/1.png", "a/deep/2.png", "b/3"]
     assert listed["label"].to_pylist() == ["a", "a", "b"]
+
+
+def test_what_is_left_out_beside_pictures_is_counted_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    thumbnails = [f"Audi/@eaDir/{number}.png/SYNOPHOTO_THUMB_S.jpg" for number in range(3)]
+    touch(tmp_path / "nas", "Audi/1.png", *thumbnails, "Audi/Thumbs.db", "bmw/2.png", "bmw/.DS_Store")
+    assert sources.list_images(config(tmp_path / "nas"), "").table["path"].to_pylist() == ["Audi/1.png", "bmw/2.png"]
+    [line] = caplog.messages
+    told, _, example = line.rpartition(", for example ")
+    assert told.endswith("and what systems and tools leave among pictures, are not read: 3"), "a folder counts once"
+    assert example in ("Audi/@eaDir", "Audi/Thumbs.db", "bmw/.DS_Store")
+    caplog.clear()
+    touch(tmp_path / "clean", "a/1.png", "b/2.png")
+    sources.list_images(config(tmp_path / "clean"), "")
+    assert caplog.messages == []
 
 
 def test_a_layout_with_splits_is_not_taken_for_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
