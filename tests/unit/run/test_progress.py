@@ -1,8 +1,13 @@
 """What a person reads while ranks train, off a terminal."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from distributed_cls.config import Config
 from distributed_cls.contracts.events import (
+    AttemptStarted,
     EpochEnded,
     Metrics,
     Noted,
@@ -13,6 +18,7 @@ from distributed_cls.contracts.events import (
 )
 from distributed_cls.run import progress as progress_module
 from distributed_cls.run.progress import TrainingView
+from distributed_cls.run_context import Run
 
 
 def test_counted_things_have_a_throughput_and_an_end(
@@ -52,6 +58,28 @@ def test_one_line_per_epoch_and_progress_only_now_and_then(
         assert "epoch   3/5" in line and "loss 0.2500" in line and "val loss 0.5000" in line and "2,000" in line
         view(Noted(rank=0, text="global batch 128 = 2 ranks × 64"))
         assert "global batch 128 = 2 ranks × 64" in capsys.readouterr().out
+
+
+def test_each_stage_has_a_line_as_it_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before its work, which takes seconds: nobody shall ask what goes on. Stages of a moment have none."""
+    at_start = ""
+
+    def spark() -> Any:
+        nonlocal at_start
+        at_start = capsys.readouterr().out
+
+    with progress_module.showing("lines") as display:
+        Run(Config(), tmp_path, spark).start_spark(display)
+        view = TrainingView(display, workers=3)
+        view(AttemptStarted(number=1, of=3, workers=2))
+        for phase in Phase:
+            view(PhaseStarted(rank=1, phase=phase))
+            view(PhaseStarted(rank=0, phase=phase))
+    assert at_start.split(maxsplit=1)[1:] == ["starting Spark …\n"]
+    said = [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()]
+    assert said[0] == "starting 2 of 3 workers …"
+    wanted = ("starting TensorFlow …", "tracing the training step …", "evaluating …", "exporting the model …")
+    assert [line for line in said if line in wanted] == list(wanted)
 
 
 def test_what_is_counted_between_the_epochs_is_the_validation(
