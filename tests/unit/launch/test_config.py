@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import yaml
 from distributed_cls.config import Config, DataConfig, TrainConfig, from_dict, to_dict
 from distributed_cls.config.registry import models
 from distributed_cls.errors import UserError
-from launch.composition import CONF
+from launch import schema
+from launch.composition import CONF, compose
 
 from .conftest import Composed
 
@@ -137,3 +139,27 @@ def test_a_cluster_without_a_master_takes_the_submitted_one(
     assert composed("cluster=standalone", "+cluster.spark={spark.master:yarn}").cluster.name == "standalone"
     monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")  # as spark-submit does
     assert composed("cluster=standalone").cluster.master == ""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ([], "digits-cnn"),
+        (["model=dense", "data.name=cars"], "cars-dense"),
+        (["job=train", "model=dense"], "train-digits-dense"),
+        (["job=prepare"], "prepare-digits"),
+        (["job=verify"], "verify-digits"),
+        (["job=predict", "model_dir=runs/cars", "data.path=/images", "output=/out"], "predict-cars"),
+        (["job=evaluate", "model_dir=runs/2026-01-01/cars/"], "evaluate-cars"),
+        (["job=serve", "model_dir=s3://bucket/cars"], "serve-cars"),
+        (["job=doctor"], "doctor"),
+    ],
+)
+def test_a_run_folder_is_named_after_the_job_and_what_it_uses(overrides: list[str], name: str) -> None:
+    schema.register()
+    _, folder = compose(overrides)
+    day, last = folder.parts[-2:]
+    assert folder.parts[:-2] == ("runs",)
+    date.fromisoformat(day)
+    began, _, called = last.partition(f"-{name}")
+    assert (began.count("-"), called) == (3, ""), f"the time, its microseconds, and then the name: {last}"
