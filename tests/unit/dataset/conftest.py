@@ -17,10 +17,11 @@ class Here:
     def __init__(self) -> None:
         self.decoded = 0
         self.started = 0
+        self.slots = 2
 
     def get(self) -> Any:
         self.started += 1
-        return types.SimpleNamespace(sparkContext=types.SimpleNamespace(defaultParallelism=2))
+        return types.SimpleNamespace(sparkContext=types.SimpleNamespace(defaultParallelism=self.slots))
 
     def run(self, _spark: object, name: str, task: Task, items: Sequence[Any]) -> list[Any]:
         if name.endswith("decode"):

@@ -14,12 +14,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from distributed_cls import storage
-from distributed_cls.config import DataConfig
+from distributed_cls import jobs, storage
+from distributed_cls.config import ClusterConfig, Config, DataConfig
 from distributed_cls.contracts import index, manifest
 from distributed_cls.contracts.manifest import Dataset
 from distributed_cls.dataset import prepare, reading, verify, work
 from distributed_cls.errors import UserError
+from distributed_cls.run import progress
+from distributed_cls.run_context import Run
 from distributed_cls.text import printable
 
 from .conftest import Here
@@ -149,6 +151,31 @@ def test_a_wish_for_shards_is_met_once(here: Here, folder: Path, tmp_path: Path,
     for same in (wanted, None):
         assert prepared(here, folder, tmp_path / "out", shards=same).path == first.path
     assert here.started == 1
+
+
+def test_any_number_of_workers_has_one_data_set(
+    here: Here, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the jobs ask for it; also where another number of workers was the first."""
+    said = []
+
+    def spark() -> Any:
+        said.append(capsys.readouterr().out)
+        return here.get()
+
+    def of(workers: int, root: str) -> Dataset:
+        cluster = ClusterConfig(workers=workers)
+        config = Config(data=configured(folder), cluster=cluster, dataset_root=str(tmp_path / root))
+        here.slots = workers
+        with progress.showing("lines") as display:
+            return jobs._prepare(Run(config, tmp_path, spark), spark, display)
+
+    first, second, elsewhere = of(2, "out"), of(4, "out"), of(4, "other")
+    assert (first.reused, second.reused, second.path) == (False, True, first.path)
+    assert here.started == 2 and here.decoded == 32
+    assert elsewhere.manifest.fingerprint == first.manifest.fingerprint
+    assert elsewhere.manifest.shards == first.manifest.shards
+    assert "preparing the images …" in said[0], "told before Spark is asked for, off a terminal too"
 
 
 def test_a_data_set_of_the_earlier_release_is_found(here: Here, folder: Path, tmp_path: Path) -> None:
