@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from distributed_cls.contracts import evaluation_result
 from distributed_cls.contracts import summary as summaries
 from distributed_cls.errors import UserError
 from distributed_cls.evaluation.report import Report, write_report
+from distributed_cls.evaluation.summary_panel import summary_panel
 
 from .support import MakeRun, count
 
@@ -81,6 +84,28 @@ def test_the_page_tells_the_numbers_of_the_run(make_run: MakeRun, digits: dict[s
     assert len(page.all("img")) == min(24, 270 - correct)
     shown = [attributes["aria-label"].split()[0] for attributes in page.all("svg") if attributes["aria-label"]]
     assert shown == ["loss", "accuracy", "learning", "throughput", "F1", "accuracy"]
+
+
+def ringed(page: Page) -> list[int]:
+    """The epochs whose points the accuracy chart marks twice: as one of the curve, and with the ring."""
+    (chart,) = re.findall(r'<svg[^>]*aria-label="accuracy over the epochs.*?</svg>', page.source, re.DOTALL)
+    assert "kept epoch</text>" in chart
+    marks = re.findall(r'<use [^>]*?x="([\d.]+)" y="([\d.]+)"', chart)
+    ticks = [place for place, number in re.findall(r'x="([\d.]+)"[^>]*>(\d)</text>', chart)]
+    return [ticks.index(place) + 1 for place, height in dict.fromkeys(marks) if marks.count((place, height)) == 2]
+
+
+@pytest.mark.parametrize("kept", [1, 3])
+def test_chart_tile_and_panel_agree_on_the_kept_epoch(make_run: MakeRun, kept: int) -> None:
+    """Its accuracy alone does not tell: the last epoch of these has the highest."""
+    trained = {"epochs": 3, "steps": 30, "best_epoch": kept, "loss": 0.1, "accuracy": 0.9}
+    run = make_run(train={**trained, "learning_rate": 0.001, "images_per_second": 2534.2})
+    page = Page(write_report(run))
+    assert ringed(page) == [kept] and f"Kept epoch {kept}" in page.text
+    console = Console(width=160)
+    with console.capture() as panel:
+        console.print(summary_panel(summaries.read(run, ""), evaluation_result.read(run, ""), run))
+    assert f"(kept: {kept})" in panel.get()
 
 
 def test_the_page_needs_nothing_outside_itself(make_run: MakeRun) -> None:
