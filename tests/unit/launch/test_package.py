@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,40 @@ def test_the_command_is_the_launcher(setup: configparser.ConfigParser) -> None:
     name, _, target = setup["options.entry_points"]["console_scripts"].strip().partition(" = ")
     module, _, function = target.partition(":")
     assert name == "distributed-cls" and callable(getattr(importlib.import_module(module), function))
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """What pip gets, built from a copy: the build writes beside its sources. ``build`` calls no network so."""
+    for needed in ("build", "setuptools", "wheel"):
+        pytest.importorskip(needed)
+    source = tmp_path_factory.mktemp("wheel") / "source"
+    for name in ("distributed_cls", "launch", "conf"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    command = ["build", "--wheel", "--no-isolation", "--skip-dependency-check", "--outdir", str(source.parent)]
+    _output("-P", "-m", *command, folder=source)
+    (built,) = source.parent.glob("*.whl")
+    return zipfile.ZipFile(built)
+
+
+def test_the_wheel_has_all_files_the_license_and_the_command(wheel: zipfile.ZipFile) -> None:
+    packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    wanted = {}
+    for name, place in (("distributed_cls", "distributed_cls"), ("launch", "launch"), ("conf", "launch/conf")):
+        files = [path for path in (ROOT / name).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+        wanted |= {f"{place}/{path.relative_to(ROOT / name).as_posix()}": path for path in files}
+    assert packed == set(wanted)
+    assert {".py", ".yaml", ".html", ".css", ".js", ".svg"} <= {Path(name).suffix for name in packed}
+    for name, path in wanted.items():
+        assert wheel.read(name) == path.read_bytes(), name
+    about = {name.rpartition("/")[2]: wheel.read(name).decode() for name in wheel.namelist() if ".dist-info/" in name}
+    assert about["LICENSE"] == (ROOT / "LICENSE").read_text(encoding="utf-8")
+    commands = configparser.ConfigParser()
+    commands.read_string(about["entry_points.txt"])
+    assert dict(commands["console_scripts"]) == {"distributed-cls": "launch.__main__:main"}
+    assert f"Version: {distributed_cls.__version__}" in about["METADATA"].splitlines()
 
 
 @pytest.fixture(scope="module")
