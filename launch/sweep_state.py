@@ -80,8 +80,14 @@ class Sweep:
         return known[0] if known and known[0].ended else number
 
     def begun(self, number: int, overrides: Iterable[str], run: Path) -> TrialRow:
-        """The row of a trial that begins; it is on the disk."""
+        """The row of a trial that begins; it is on the disk. Raises UserError when another one has its folder."""
         settings = settings_of(overrides)
+        taken = next((row.trial for row in self.rows if row.run == str(run) and row.trial != number), None)
+        if taken is not None:
+            raise UserError(
+                f"Expected a folder of its own for each trial. Received: {run} for trials {taken} and {number}. Let "
+                "hydra.sweep.subdir differ, by ${hydra:job.num} or by all that is swept."
+            )
         row = TrialRow(number, settings, str(run), TrialStatus.UNFINISHED, refit_of=self._refit_of.get(number))
         self.put(row)
         return row

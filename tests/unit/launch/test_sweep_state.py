@@ -46,6 +46,16 @@ def test_what_a_sampler_draws_twice_are_two_trials(tmp_path: Path) -> None:
     assert answers[2] == 2
 
 
+def test_two_trials_in_one_folder_are_refused(tmp_path: Path) -> None:
+    """The second would find the first one's run, and have its accuracy."""
+    sweep = Sweep(tmp_path)
+    sweep.begun(0, ["train.epochs=2"], tmp_path / "same")
+    with pytest.raises(UserError, match=r"Received: .*same for trials 0 and 1\. Let hydra\.sweep\.subdir differ"):
+        sweep.begun(1, ["train.epochs=3"], tmp_path / "same")
+    assert [row.trial for row in sweep.rows] == [0]
+    Sweep(tmp_path).begun(0, ["train.epochs=2"], tmp_path / "same")  # it goes on
+
+
 def test_the_settings_of_a_trial() -> None:
     given = [
         "model=cnn",
