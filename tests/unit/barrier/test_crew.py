@@ -58,4 +58,4 @@ def test_no_longer_than_slot_timeout(waited: list[float]) -> None:
     waited.append(0.5)
     with pytest.raises(UserError, match=r"Expected 2 slots .* Received: 1 after 30 s \(cluster\.slot_timeout\)"):
         crew.stage(_spark())
-    assert sum(waited) == 0.5 + 30 and not crew.at_work
+    assert sum(waited) == 0.5 + 30 and crew.slots == 0
