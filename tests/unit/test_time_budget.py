@@ -1,31 +1,22 @@
 """``train.time_budget``: how many epochs fit, that it is decided once, and what the ranks measure for it."""
 
 import dataclasses
-import os
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from distributed_cls import job_checks, time_budget
 from distributed_cls.barrier.supervisor import Outcome
-from distributed_cls.config import Config, DataConfig, TrainConfig
+from distributed_cls.config import Config, TrainConfig
 from distributed_cls.contracts import checkpoint, events
-from distributed_cls.contracts import manifest as manifests
 from distributed_cls.contracts.checkpoint import Position
 from distributed_cls.contracts.events import EpochEnded
 from distributed_cls.contracts.rank_task import RankResult, RankTask, Step, TrainPace
 from distributed_cls.errors import UserError
-from distributed_cls.models.building import build
-from distributed_cls.models.cnn import CnnConfig
 from distributed_cls.training import pace
-from distributed_cls.training.context import RankContext
-from distributed_cls.training.replicated import ReplicatedModel
-from distributed_cls.training.reporter import Reporter
-from distributed_cls.training.start import open_sources
-from tests.shards import records, write_dataset
+
+from .training.one_rank import EVENTS, only_rank
 
 BATCH, STEPS = 12, 5
 PACE = TrainPace(step=0.1, validation=1.0, steps=90, measured=4.0)  # 10 s an epoch
@@ -88,28 +79,8 @@ def test_a_second_phase_has_its_own_epochs() -> None:
 
 
 def test_what_a_rank_measures(tmp_path: Path) -> None:
-    data = str(tmp_path / "data")
-    write_dataset(
-        tmp_path / "data",
-        {"train": [records(BATCH * STEPS)], "val": [records(9, seed=1)], "test": [records(3, seed=2)]},
-    )
     train = TrainConfig(batch_size=BATCH, optimizer="sgd", shuffle_buffer=32, epochs=3, time_budget=9.0)
-    model = CnnConfig(filters=[4], units=8)
-    config, manifest = Config(data=DataConfig(image_size=8), model=model, train=train), manifests.load(data)
-    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
-    keras.utils.set_random_seed(0)
-    ctx = RankContext(
-        config=config,
-        manifest=manifest,
-        sources=open_sources(manifest, data, config, 0, 1, lambda done, total: None),
-        replicated=ReplicatedModel(strategy, lambda: build(model, 8, 3), train, STEPS * train.epochs),
-        reporter=Reporter(os.open(tmp_path / "events.jsonl", os.O_WRONLY | os.O_CREAT)),
-        rank=0,
-        world_size=1,
-        threads=1,
-        run_folder=tmp_path,
-        settings={},
-    )
+    ctx = only_rank(tmp_path, train, STEPS)
     measured = pace.measure(ctx)
     assert measured.steps == STEPS
     assert min(measured.step, measured.validation) > 0
@@ -117,5 +88,5 @@ def test_what_a_rank_measures(tmp_path: Path) -> None:
     total = measured.step * (STEPS * train.epochs - 1) + measured.validation
     assert measured.measured == pytest.approx(total, rel=0.5, abs=0.5)
     assert not (tmp_path / "checkpoints").exists()
-    lines = (tmp_path / "events.jsonl").read_text().splitlines()
+    lines = (tmp_path / EVENTS).read_text().splitlines()
     assert lines and not any(isinstance(events.loads(line), EpochEnded) for line in lines)

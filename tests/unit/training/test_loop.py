@@ -1,6 +1,9 @@
 """The loop on one process: the schedule by its formula, the steps by NumPy."""
 
+import gc
 import math
+import weakref
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,15 +15,18 @@ from scipy.special import log_softmax
 from sklearn.utils.class_weight import compute_class_weight
 
 from distributed_cls.config import Config, EvaluateConfig, TrainConfig
+from distributed_cls.contracts.checkpoint import Position
 from distributed_cls.models.building import build
 from distributed_cls.models.dense import DenseConfig
 from distributed_cls.training.evaluator import Evaluator, exported_model
-from distributed_cls.training.loop import batch_arithmetic
+from distributed_cls.training.loop import batch_arithmetic, train
 from distributed_cls.training.losses import class_weights
 from distributed_cls.training.optimizer import make_optimizer
 from distributed_cls.training.replicated import ReplicatedModel
 from distributed_cls.training.sharding import RankLanes
 from distributed_cls.training.train_graph import TrainGraph
+
+from .one_rank import only_rank
 
 
 def _rate(config: TrainConfig, total: int, step: int) -> float:
@@ -137,6 +143,24 @@ def test_several_steps_in_one_call_are_the_steps_one_by_one(jit_compile: bool) -
         weights.append([np.asarray(v) for v in replicated.model.variables])
     for one, other in zip(*weights, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
+
+
+def test_iterators_outlive_the_training_that_made_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their end waits for threads that prefetch, for seconds, while other ranks stand in the next collective."""
+    made = []
+
+    def noting(self: ReplicatedModel, batches: Any, iterate: Any = ReplicatedModel.iterate) -> Any:
+        iterator = iterate(self, batches)
+        made.append(weakref.ref(iterator))
+        return iterator
+
+    monkeypatch.setattr(ReplicatedModel, "iterate", noting)
+    ctx = only_rank(tmp_path, TrainConfig(batch_size=4, epochs=2, shuffle_buffer=8), steps=3)
+    result = train(ctx, Position())
+    gc.collect()
+    assert (result.epochs, result.steps) == (2, 6)
+    assert len(made) == 3, "of the training, and of each validation"
+    assert [iterator for iterator in made if iterator() is None] == []
 
 
 def test_the_arithmetic_of_the_batch_is_said_once_and_right() -> None:
