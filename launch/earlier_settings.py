@@ -31,11 +31,11 @@ class NotesEarlierSettings(Callback):
 
 def put_back() -> None:
     """After a refusal: what the folder said before, unless this command has worked in it."""
-    if _noted is None:
+    if _noted is None or not _noted[0].is_dir():  # of a folder that held nothing else, nothing is left
         return
     folder, began, files = _noted
-    inside = [path for path in folder.iterdir() if path.name not in BEFORE_WORK] if files else []
+    inside = [path for path in folder.iterdir() if path.name not in BEFORE_WORK]
     # A folder changes when something appears in it: checkpoints/, logs/.
-    if files and all(path.stat().st_mtime < began for path in inside):
+    if all(path.stat().st_mtime < began for path in inside):
         for path, content in files.items():
             storage.write_bytes(path, content)
