@@ -25,14 +25,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def digits(home: Path, datasets: Path) -> Ended:
-    """``python -m launch``, nothing chosen, with the java of the wheel because no other can be found."""
+    """``python -m launch``, nothing chosen, with the java of the wheel because no other can be found, in a shell with a
+    proxy that does not answer: nothing of a run may go through it."""
     tools = home / "bin"
     tools.mkdir()
     for name in ("sh", "bash", "env", "dirname", "uname", "ps", "cat", "hostname", "readlink", "basename", "nproc"):
         found = shutil.which(name)
         if found:
             (tools / name).symlink_to(found)
-    environment = {"PATH": str(tools), "JAVA_HOME": "", "XDG_CACHE_HOME": str(home / "cache")}
+    proxy = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    environment = {"PATH": str(tools), "JAVA_HOME": "", "XDG_CACHE_HOME": str(home / "cache"), **proxy}
     assert shutil.which("java", path=environment["PATH"]) is None
     return Launcher(home, datasets, environment)()
 
