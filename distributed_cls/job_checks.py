@@ -12,7 +12,8 @@ from distributed_cls.errors import UserError
 log = logging.getLogger(__name__)
 
 TRAINING = ("pipeline", "train")  # one run's: what one of them has begun the other goes on with
-PREPARING = ("pipeline", "prepare", "train", "evaluate", "suspects")
+OF_RANKS = (*TRAINING, "evaluate", "suspects")  # hold a slot of the cluster for each of their workers
+PREPARING = (*OF_RANKS, "prepare")
 # Settings that a resumed run may change; all others would mix two runs into one.
 _MAY_CHANGE = (
     *("train.epochs", "train.patience", "train.fine_tune_epochs", "train.fine_tune_patience"),

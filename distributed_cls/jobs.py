@@ -62,8 +62,7 @@ def _pipeline(run: Run, display: Display) -> Summary:
     job_checks.check_resume(run.config, run.folder)
     start_weights = weights_file.provide(run.config, run.folder)
     with _crew(run) as crew:
-        spark = run.start_cluster(display, idle=crew.alone)
-        dataset = _prepare_between(run, spark, crew, display)
+        spark, dataset = _start_and_prepare(run, crew, display)
         task = _task(run, dataset, (Step.TRAIN, Step.EVALUATE, Step.EXPORT), start_weights=start_weights)
         summary = _run_ranks(run, spark, crew, dataset, display, task)
     return _report(run, summary, display)
@@ -79,8 +78,7 @@ def _train_only(run: Run, display: Display) -> Summary:
     job_checks.check_resume(run.config, run.folder)
     start_weights = weights_file.provide(run.config, run.folder)
     with _crew(run) as crew:
-        spark = run.start_cluster(display, idle=crew.alone)
-        dataset = _prepare_between(run, spark, crew, display)
+        spark, dataset = _start_and_prepare(run, crew, display)
         task = _task(run, dataset, (Step.TRAIN,), start_weights=start_weights)
         return _run_ranks(run, spark, crew, dataset, display, task)
 
@@ -94,8 +92,7 @@ def _evaluate(run: Run, display: Display) -> Summary:
     run.config = earlier_run.evaluated_config(run.config, earlier, run.given)
     job_checks.check_paths(run.config)
     with _crew(run) as crew:
-        spark = run.start_cluster(display, idle=crew.alone)
-        dataset = _prepare_between(run, spark, crew, display)
+        spark, dataset = _start_and_prepare(run, crew, display)
         earlier_run.check_data(earlier, dataset)
         confidence = earlier_run.confidence_of(earlier, run.given)
         task = _task(run, dataset, (Step.EVALUATE,), checkpoint=str(earlier.checkpoint), confidence=confidence)
@@ -109,8 +106,7 @@ def _suspects(run: Run, display: Display) -> Summary:
 
     start_weights = weights_file.provide(run.config, run.folder)
     with _crew(run) as crew:
-        spark = run.start_cluster(display, idle=crew.alone)
-        dataset = _prepare_between(run, spark, crew, display)
+        spark, dataset = _start_and_prepare(run, crew, display)
         job_checks.check_enough_images(run.config, dataset)
         suspects_job.perform(run, spark, crew, dataset, display, start_weights)
     workers = run.config.cluster.workers
@@ -193,10 +189,11 @@ def _prepare(run: Run, get_spark: Callable[[], "SparkSession"], display: Display
     return dataset
 
 
-def _prepare_between(run: Run, spark: "SparkSession", crew: "Crew", display: Display) -> Dataset:
-    """Prepare for the ranks of ``crew``, which gives its slots to the preparation when there is something to do."""
+def _start_and_prepare(run: Run, crew: "Crew", display: Display) -> tuple["SparkSession", Dataset]:
+    """Start Spark, and prepare for the ranks of ``crew``, which gives its slots to the preparation when it has work."""
+    spark = run.start_cluster(display, idle=crew.alone)
     with crew.turn():
-        return _prepare(run, lambda: crew.with_slots(spark), display)
+        return spark, _prepare(run, lambda: crew.with_slots(spark), display)
 
 
 @contextlib.contextmanager

@@ -30,6 +30,11 @@ def first_line(error: BaseException | str) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
+def shortened(text: str, characters: int) -> str:
+    """A text of at most so many characters."""
+    return text if len(text) <= characters else text[: characters - 1] + "…"
+
+
 def nfc(text: str) -> str:
     """One spelling for each name: macOS writes accents apart from their letters, others do not."""
     return unicodedata.normalize("NFC", text)

@@ -16,13 +16,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from distributed_cls.config import ClusterConfig
 from distributed_cls.errors import UserError
+from distributed_cls.job_checks import OF_RANKS
 from launch import logs
 from launch.admission import EVERYTHING, Need
 from launch.side_by_side import Running, Waiting
 from launch.sweep_trial import Trial
 from launch.trial import HydraJob, Launcher
-
-_OF_RANKS = ("pipeline", "train", "evaluate", "suspects")  # jobs that hold a slot for each of their workers
 
 
 class HydraTrials:
@@ -47,7 +46,7 @@ class HydraTrials:
         cluster = _cluster_of(config)
         need = Need(0)
         if cluster is not None:
-            workers = cluster.workers if config.job.name in _OF_RANKS else EVERYTHING
+            workers = cluster.workers if config.job.name in OF_RANKS else EVERYTHING
             need = Need(workers, cluster.gpus_per_worker)
         return Waiting(number, need, cluster, lambda: None if late() else self._begin(config, done))
 

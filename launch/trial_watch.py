@@ -10,10 +10,9 @@ from distributed_cls.contracts.events import EpochEnded, Event, TrainProgressed
 from distributed_cls.contracts.trials_table import TrialStatus
 from distributed_cls.errors import EndRequested
 from distributed_cls.evaluation.history import read_history
+from distributed_cls.job_checks import TRAINING
 from launch import stopping
 from launch.sweep_state import Sweep
-
-_TRAINING = ("pipeline", "train")  # jobs whose epochs are those of one training
 
 
 class TrialWatch:
@@ -45,7 +44,7 @@ class TrialWatch:
             self._end(TrialStatus.UNFINISHED, "interrupted")
         if isinstance(event, TrainProgressed) and self._config.train.time_budget is not None:
             self._epochs = event.epochs  # which the ranks have measured
-        if isinstance(event, EpochEnded) and event.split == "val" and self._config.job.name in _TRAINING:
+        if isinstance(event, EpochEnded) and event.split == "val" and self._config.job.name in TRAINING:
             self._accuracies[event.epoch] = event.values.accuracy
             self._judged = False
             self._sweep.follow(self._number, self.curve)

@@ -37,8 +37,8 @@ def copy_newest(folder: Path, url: str, keep: int) -> None:
         best = stack.enter_context((folder / BEST).open("rb")) if (folder / BEST).exists() else None
         position = checkpoint.position_in(last)
         step = position.step + (position.first_phase.steps if position.first_phase else 0)  # of the whole run
-        for stream in filter(None, (best, last)):
-            _copy_frozen(folder, checkpoint.frozen_in(stream), url)
+        # First: no checkpoint of the store speaks of arrays that are not there.
+        _copy_frozen(folder, {checkpoint.frozen_in(stream) for stream in (best, last) if stream is not None}, url)
         if best is not None:
             _copy(best, storage.join(url, BEST))
         _copy(last, _place(url, step))
@@ -46,8 +46,9 @@ def copy_newest(folder: Path, url: str, keep: int) -> None:
         storage.remove_file(_place(url, old))
 
 
-def _copy_frozen(folder: Path, name: str, url: str) -> None:
-    if name and name not in storage.names(url):
+def _copy_frozen(folder: Path, needed: set[str], url: str) -> None:
+    needed = needed - {""}
+    for name in needed.difference(storage.names(url)) if needed else ():
         with (folder / name).open("rb") as stream:
             _copy(stream, storage.join(url, name))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed_cls.spark import internals
 from distributed_cls.spark.properties import OWN_LOG
+from distributed_cls.text import shortened
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -59,7 +60,7 @@ def what_holds_up(pods: Sequence[Mapping[str, Any]], spark_log: str) -> str | No
     """What keeps one of ``pods`` (JSON objects) from its work, or Spark from making any. Pure."""
     refused = _FORBIDDEN.findall(spark_log)
     if not pods and refused:
-        return f"Spark may not make pods: {_shortened(refused[-1])}."
+        return f"Spark may not make pods: {_one_line(refused[-1])}."
     return next(filter(None, (_held_up(pod["metadata"]["name"], pod.get("status", {})) for pod in pods)), None)
 
 
@@ -80,7 +81,7 @@ def _held_up(name: str, status: Mapping[str, Any]) -> str | None:
     for condition in status.get("conditions", []):
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return (
-                f"No node takes the pod {name}: {_shortened(condition.get('message', ''))} Give the cluster such a "
+                f"No node takes the pod {name}: {_one_line(condition.get('message', ''))} Give the cluster such a "
                 "node, or ask for less (spark.executor.memory, .memoryOverhead, .cores, node selectors)."
             )
     for container in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])):
@@ -98,7 +99,7 @@ def _held_up(name: str, status: Mapping[str, Any]) -> str | None:
 
 
 def _told(state: Mapping[str, Any]) -> str:
-    return _shortened(": ".join(filter(None, [state.get("reason"), state.get("message")])) or "no reason given")
+    return _one_line(": ".join(filter(None, [state.get("reason"), state.get("message")])) or "no reason given")
 
 
 def _remedy(name: str, reason: str) -> str:
@@ -116,6 +117,5 @@ def _end_of(path: str | None) -> str:
         return stream.read().decode("utf-8", errors="replace")
 
 
-def _shortened(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _MAX_CHARACTERS else line[: _MAX_CHARACTERS - 1] + "…"
+def _one_line(text: str) -> str:
+    return shortened(" ".join(text.split()), _MAX_CHARACTERS)

@@ -3,6 +3,7 @@
 import re
 
 from distributed_cls.spark.known_causes import known_cause, lost_executor
+from distributed_cls.text import shortened
 
 _MAX_CHARACTERS = 500
 
@@ -36,7 +37,7 @@ def java_reason(error: BaseException | str | None) -> str:
         first = root = next((line.strip() for line in text.splitlines() if not _NOTE.match(line)), "no reason given")
     # An exception that has no message of its own repeats its cause's.
     repeats = root in first or (": " in root and root.partition(": ")[2] in first)
-    return _shortened(first if repeats else f"{first}; caused by {root}")
+    return shortened(first if repeats else f"{first}; caused by {root}", _MAX_CHARACTERS)
 
 
 def task_reason(error: BaseException | None, limit: str | None = None) -> str:
@@ -48,8 +49,4 @@ def task_reason(error: BaseException | None, limit: str | None = None) -> str:
     if lost:
         return lost
     raised = [match["raised"].strip() for match in _RAISED.finditer(str(error or ""))]
-    return _shortened(raised[-1]) if raised else java_reason(error)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _MAX_CHARACTERS else text[: _MAX_CHARACTERS - 1] + "…"
+    return shortened(raised[-1], _MAX_CHARACTERS) if raised else java_reason(error)

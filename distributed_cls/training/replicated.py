@@ -172,30 +172,31 @@ class ReplicatedModel:
 
 def _synchronise_batch_norm(model: keras.Model) -> None:
     """Let BatchNorm take its moments over all replicas; set here, so that the exported model knows nothing of it."""
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            _synchronise_batch_norm(layer)
-        elif isinstance(layer, keras.layers.BatchNormalization):
+    for layer in _leaves(model):
+        if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
 
 
 def _of_frozen_layers(model: keras.Model) -> list[keras.Variable]:
     """The numbers that frozen layers compute with; the seeds of their random layers may change."""
-    found = []
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            found += _of_frozen_layers(layer)
-        elif not layer.trainable:
-            found += [v for v in layer.variables if v.dtype.startswith(("float", "bfloat"))]
-    return found
+    frozen = (layer for layer in _leaves(model) if not layer.trainable)
+    return [variable for layer in frozen for variable in layer.variables if _is_float(variable)]
 
 
 def _moving_statistics(model: keras.Model) -> list[keras.Variable]:
     """What training changes without the optimizer: BatchNorm's moving statistics, not those of frozen layers."""
-    found = []
+    trained = (layer for layer in _leaves(model) if layer.trainable)
+    return [variable for layer in trained for variable in layer.non_trainable_variables if _is_float(variable)]
+
+
+def _leaves(model: keras.Model) -> Iterator[keras.Layer]:
+    """The layers of ``model`` and of the models in it, in their order."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            found += _moving_statistics(layer)
-        elif layer.trainable:
-            found += [v for v in layer.non_trainable_variables if v.dtype.startswith(("float", "bfloat"))]
-    return found
+            yield from _leaves(layer)
+        else:
+            yield layer
+
+
+def _is_float(variable: keras.Variable) -> bool:
+    return str(variable.dtype).startswith(("float", "bfloat"))

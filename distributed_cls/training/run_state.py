@@ -37,7 +37,7 @@ class Saver:
         since nothing changes them as long as this object lives."""
         self._folder, self._keep, self._note, self._copies = folder, keep, note, copies
         self._frozen = {id(variable) for variable in frozen}
-        self._frozen_arrays: Arrays = {}
+        self._frozen_arrays: Arrays = {}  # until they are written
         self._frozen_file: str | None = None  # once it is written
         self._unwritten_best: tuple[Arrays, Position] | None = None
         self._unwritten: tuple[Arrays, Position] | None = None  # the latest state, lost to a full disk
@@ -59,8 +59,8 @@ class Saver:
         statistics: see ``checkpoint.STATISTICS``. Raises what writing the one before raised.
         """
         self.wait()
-        if not self._frozen_arrays:
-            self._frozen_arrays = arrays_of(variables, lambda variable: id(variable) in self._frozen)
+        if self._frozen_file is None and not self._frozen_arrays:
+            self._frozen_arrays = arrays_of(variables, lambda variable: not self._changes(variable))
         arrays = arrays_of(variables, self._changes)
         if statistics is not None:
             arrays[checkpoint.STATISTICS] = statistics
@@ -77,6 +77,7 @@ class Saver:
             if self._frozen_file is None:
                 frozen = self._frozen_arrays
                 self._frozen_file = checkpoint.write_frozen(self._folder, frozen) if frozen else ""
+                self._frozen_arrays = {}
             if self._unwritten_best:  # first: no latest state speaks of a best one that is not there
                 checkpoint.write(self._folder / checkpoint.BEST, *self._unwritten_best, frozen=self._frozen_file)
                 self._unwritten_best = None
@@ -88,13 +89,7 @@ class Saver:
             self._unwritten = None
             if self._full:
                 lost = len(self._full[2] - {position.step})
-                which = (
-                    f"{lost} before it are lost"
-                    if lost > 1
-                    else "the one before it is lost"
-                    if lost
-                    else "none is lost"
-                )
+                which = {0: "none is lost", 1: "the one before it is lost"}.get(lost, f"{lost} before it are lost")
                 self._note(f"The checkpoint at step {position.step:,} is written; {which} to the full disk")
             self._full = None
             if self._copies:
