@@ -19,10 +19,11 @@ GLOBAL_BATCH = 128
 STEPS_PER_CALL = 50
 
 
-def read(folder: Path, rank: int, world: int) -> tuple[tf.Tensor, tf.Tensor]:
+def read(folder: Path, split: str, rank: int = 0, world: int = 1) -> tuple[tf.Tensor, tf.Tensor]:
+    """A rank's images of a split, uint8 [N, S, S, C], and their labels, int64 [N]."""
     content = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     size, channels = content["image_size"], content["channels"]
-    files = sorted(str(path) for path in folder.glob("train-*.tfrecord"))
+    files = sorted(str(path) for path in folder.glob(f"{split}-*.tfrecord"))
     features = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
 
     def decode(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -44,7 +45,7 @@ def main() -> None:
     tf.config.threading.set_inter_op_parallelism_threads(2)
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     keras.utils.set_random_seed(0)
-    images, labels = read(folder, rank, world)
+    images, labels = read(folder, "train", rank, world)
     batch = GLOBAL_BATCH // world
     steps = sum(shard["records"] for shard in manifest["shards"]["train"]) // world // batch
     with strategy.scope():

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks import measure
+from benchmarks import garments, measure
 from distributed_cls.config import DataConfig
 from distributed_cls.contracts import index
 from distributed_cls.dataset import duplicates
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sheet", type=Path, help="where to write the contact sheet")
     options = parser.parse_args(arguments)
-    train, test = (_split(part) for part in ("train", "t10k"))
+    train, test = (garments.split(part) for part in ("train", "t10k"))
     chosen = np.random.default_rng(0).choice(len(test[0]), COPIES * len(KINDS), replace=False)
     kinds = [name for name in KINDS for _ in range(COPIES)]
     copies = [KINDS[kind](test[0][number]) for kind, number in zip(kinds, chosen, strict=True)]
@@ -87,13 +87,6 @@ def main(arguments: Sequence[str] = ()) -> None:
     measure.show("Copies of test images that were found among the training images", ["kind", "found"], rows)
     if options.sheet:
         cv2.imwrite(str(options.sheet), _sheet([(train[0][row], test[0][other]) for row, other in others.items()]))
-
-
-def _split(part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [N, 28, 28] and labels [N] of a split of the data set (train, t10k)."""
-    files = fashion_mnist.read_files(None)
-    images, labels = (fashion_mnist.idx(files[f"{part}-{kind}-ubyte"]) for kind in ("images-idx3", "labels-idx1"))
-    return images, labels
 
 
 def _write(path: Path, images: np.ndarray, labels: np.ndarray) -> None:

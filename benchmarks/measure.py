@@ -28,19 +28,16 @@ def launch(folder: Path, *arguments: str) -> dict[str, Any]:
     return dict(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
 
 
-def run(command: Sequence[str]) -> str:
-    """Run ``command`` on this machine's CPUs to its end; its standard output. Raises RuntimeError when it fails.
-
-    The processes that Spark starts for it can import ``benchmarks``, from any folder.
-    """
+def environment() -> dict[str, str]:
+    """For a process that computes on CPUs; it and those that Spark starts for it can import ``benchmarks``."""
     paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "CUDA_VISIBLE_DEVICES": "",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-    }
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, env=environment, check=False)
+    own = {"PYTHONPATH": os.pathsep.join(paths), "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    return {**os.environ, **own}
+
+
+def run(command: Sequence[str]) -> str:
+    """Run ``command`` to its end, from any folder; its standard output. Raises RuntimeError when it fails."""
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, env=environment(), check=False)
     if ended.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
     return ended.stdout

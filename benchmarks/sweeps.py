@@ -7,7 +7,6 @@ thread, on ``local[2]``.
 import argparse
 import contextlib
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -75,11 +74,10 @@ def _cold(root: Path) -> float:
 def _sweep(root: Path, name: str, trials: int, *more: str) -> Sweep:
     """Run a sweep of ``trials`` seeds to its end."""
     found, began = Sweep(root / name), time.monotonic()
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     seeds = ",".join(map(str, range(trials)))
     with (root / f"{name}.txt").open("w+", encoding="utf-8") as output:
         command = _command(root, found.folder, "-m", f"train.seed={seeds}", *more)
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=measure.environment())
         try:
             while process.poll() is None and time.monotonic() - began < _LIMIT_SECONDS:
                 if _ended(found.folder) > len(found.memory):
@@ -119,7 +117,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sweeps", description=__doc__)
     parser.add_argument("--trials", type=int, default=10)
     trials = parser.parse_args(arguments).trials
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
     with tempfile.TemporaryDirectory(prefix="sweeps-") as folder:
         root = Path(folder)
         measure.tell("preparing the digits")

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks import measure
+from benchmarks import garments, measure
 from distributed_cls.dataset.sources import fashion_mnist
 
 SEEDS = range(5)
@@ -66,8 +66,7 @@ def _show(transferred: Sequence[float], scratch: Sequence[float]) -> None:
 
 def _pictures(part: str) -> dict[str, np.ndarray]:
     """Class → its images in a split of the data set (train, t10k), uint8 [N, 28, 28]."""
-    files = fashion_mnist.read_files(None)
-    images, labels = (fashion_mnist.idx(files[f"{part}-{kind}-ubyte"]) for kind in ("images-idx3", "labels-idx1"))
+    images, labels = garments.split(part)
     return {name: images[labels == label] for label, name in enumerate(fashion_mnist.CLASSES)}
 
 
