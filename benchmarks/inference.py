@@ -90,7 +90,7 @@ class Loop:
     def call(self, data: bytes) -> float:
         """Seconds of one call with one image: prepare, classify."""
         started = time.perf_counter()
-        self._model.probabilities(self._prepare(data, self._export)[None])
+        self._model.answers(self._prepare(data, self._export)[None])
         return time.perf_counter() - started
 
     def rate(self, paths: list[Path]) -> float:
@@ -98,7 +98,7 @@ class Loop:
         started = time.perf_counter()
         for first in range(0, len(paths), BATCH):
             pixels = [self._prepare(path.read_bytes(), self._export) for path in paths[first : first + BATCH]]
-            self._model.probabilities(np.stack(pixels))
+            self._model.answers(np.stack(pixels))
         return len(paths) / (time.perf_counter() - started)
 
 

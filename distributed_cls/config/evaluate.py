@@ -16,10 +16,16 @@ class EvaluateConfig(Section):
     )
     coverage: float | None = setting(
         None,
-        'share of the val images that get an answer; below the confidence that follows from it: "none of these"; '
+        'share of the val images that get an answer; below the score that follows from it: "none of these"; '
         "null: every image gets one",
         above=0,
         at_most=1,
+    )
+    reject_by: str = setting(
+        "energy",
+        "the score that evaluate.coverage sets a limit to: energy (of all logits) finds what is none of the classes, "
+        "confidence (the highest probability) leaves out more of the mistakes among the classes",
+        choices=("energy", "confidence"),
     )
     mirror: bool = setting(
         False,

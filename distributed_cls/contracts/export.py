@@ -11,7 +11,8 @@ from distributed_cls.contracts.codec import Json
 from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.errors import UserError
 
-SCHEMA_VERSION = 2  # 1 had no channels: they were three; and no confidence: the probabilities are the model's own
+# 1 had no channels: they were three; and no confidence: the probabilities are the model's own. 2 had no energy score.
+SCHEMA_VERSION = 3
 ABOUT = "model.json"  # in the model's folder, written last
 _REMEDY = "Set model_dir=<the run folder of a finished job=pipeline, or the model folder in it>."
 _FIELDS = {"name": str, "created": str, "classes": list, "image_size": int, "resize": str, "files": dict}

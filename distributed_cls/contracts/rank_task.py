@@ -10,7 +10,7 @@ from distributed_cls.contracts import codec
 from distributed_cls.contracts.confidence import Confidence
 from distributed_cls.contracts.evaluation_counts import EvaluationCounts
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 T = TypeVar("T")
 

@@ -15,8 +15,8 @@ from distributed_cls.contracts.rank_task import TrainResult
 from distributed_cls.errors import UserError
 
 # Version 1 had no number, version 2 nothing of ROC AUC, bootstrap and confidence, version 3 no workers of an
-# attempt and no slow ranks.
-SCHEMA_VERSION = 4
+# attempt and no slow ranks, version 4 no threshold but of confidence.
+SCHEMA_VERSION = 5
 FILE = "summary.json"
 
 

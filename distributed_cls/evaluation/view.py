@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from distributed_cls.contracts.confidence import Confidence
+from distributed_cls.contracts.confidence import Confidence, RejectBy
 from distributed_cls.contracts.counts import Counts, Floats, Integers
 from distributed_cls.contracts.evaluation_result import EvaluatedSplit
 from distributed_cls.contracts.events import Mistake
@@ -222,11 +222,19 @@ def confidence_words(split: EvaluatedSplit, confidence: Confidence | None) -> li
         entry = metrics.split_entry(split.counts, counted)
         assert entry.coverage is not None and entry.accepted_accuracy is not None
         sentences.append(
-            f"Below {percent(confidence.threshold)} confidence the answer is “none of these”: the threshold lets "
+            f"{threshold_words(confidence)} the answer is “none of these”: the threshold lets "
             f"{percent(confidence.coverage)} of the validation images have an answer. Here {percent(entry.coverage)} "
             f"have one, and {percent(entry.accepted_accuracy)} of these are correct."
         )
     return sentences
+
+
+def threshold_words(confidence: Confidence) -> str:
+    """Below what the answer is "none of these": "Below 41.00% confidence". Only where there is a threshold."""
+    assert confidence.threshold is not None
+    if confidence.reject_by is RejectBy.ENERGY:
+        return f"Below an energy score of {number(confidence.threshold)}"
+    return f"Below {percent(confidence.threshold)} confidence"
 
 
 def calibration_words(found: Calibration, accuracy: float) -> list[str]:

@@ -137,12 +137,13 @@ def classify(items: Iterable[Item], task: PredictTask) -> Iterator[Prediction]:
     classifier = _classifier(export.folder, export.version, task.threads)
     for batch in prefetch(_batches(items, export, task.batch_size)):
         good = [pixels for _, pixels, _ in batch if pixels is not None]
-        probabilities = iter(classifier.probabilities(np.stack(good)) if good else ())
+        answers = iter(classifier.answers(np.stack(good)) if good else ())
         for item, pixels, error in batch:
             if pixels is None:
                 yield Prediction(item.path, error=error, truth=item.truth)
                 continue
-            likeliest = tuple(top(next(probabilities), export.classes, task.top_k))
+            answer = next(answers)
+            likeliest = tuple(top(answer.probabilities, export.classes, task.top_k))
             label, confidence = likeliest[0]
-            accepted = export.confidence.accepts(confidence)
+            accepted = export.confidence.accepts(confidence, answer.energy)
             yield Prediction(item.path, label, confidence, likeliest, truth=item.truth, accepted=accepted)

@@ -1,10 +1,13 @@
-"""An exported model in memory: prepared pixels in, probabilities out."""
+"""An exported model in memory: prepared pixels in, answers out."""
+
+import math
 
 import numpy as np
 import tensorflow as tf
 
 from distributed_cls.contracts.export import Export
 from distributed_cls.errors import UserError
+from distributed_cls.predictor.likeliest import Answer
 
 
 def bound_threads(threads: int) -> None:
@@ -27,20 +30,22 @@ class Classifier:
         self.export = export
         try:
             self._loaded = tf.saved_model.load(export.saved_model)
-            self._images = self._loaded.signatures["images"]
+            signatures = self._loaded.signatures
+            self._images = signatures["scored_images" if "scored_images" in signatures else "images"]
         except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
             raise UserError(
                 f"Expected {export.saved_model} to be a TensorFlow SavedModel with the signature 'images'. "
                 f"Received: {str(error).splitlines()[0]}. Export the model again."
             ) from error
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Classify ``images``, uint8 [N, T, T, C] as the preparation makes them: float32 [N, K]."""
-        answer: np.ndarray = self._images(images=tf.constant(images))["probabilities"].numpy()
-        return answer
+    def answers(self, images: np.ndarray) -> list[Answer]:
+        """Classify ``images``, uint8 [N, T, T, C] as the preparation makes them: an answer for each."""
+        found = {name: column.numpy() for name, column in self._images(images=tf.constant(images)).items()}
+        energies = found.get("energy", np.full(len(images), math.nan, np.float32))
+        return [Answer(row, float(energy)) for row, energy in zip(found["probabilities"], energies, strict=True)]
 
     def warm_up(self, *batch_sizes: int) -> None:
         """Answer batches of these sizes once, so that no caller pays for the first time."""
         edge, channels = self.export.image_size, self.export.channels
         for size in batch_sizes:
-            self.probabilities(np.zeros((size, edge, edge, channels), np.uint8))
+            self.answers(np.zeros((size, edge, edge, channels), np.uint8))

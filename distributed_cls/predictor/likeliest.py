@@ -1,6 +1,20 @@
-"""What a row of probabilities means in words; the same for every way of use."""
+"""What a model answers for an image, and what its probabilities mean in words; the same for every way of use."""
+
+from typing import NamedTuple
 
 import numpy as np
+
+
+class Answer(NamedTuple):
+    """What a model answers for one image."""
+
+    probabilities: np.ndarray  # float32 [K]
+    energy: float  # ``contracts/confidence.py``; not a number where the model was exported before there was one
+
+    @property
+    def confidence(self) -> float:
+        """The probability of the likeliest class."""
+        return float(self.probabilities.max())
 
 
 def top(probabilities: np.ndarray, classes: list[str], k: int) -> list[tuple[str, float]]:

@@ -166,12 +166,13 @@ def _add_classify(app: FastAPI, service: Service) -> None:
         return Response(png, media_type="image/png")
 
 
-def _result(picture: Picture, answer: Answer, loaded: Loaded, top_k: int) -> dict[str, Any]:
+def _result(picture: Picture, answer: Answer | BadImageError, loaded: Loaded, top_k: int) -> dict[str, Any]:
     if isinstance(answer, BadImageError):
         nothing = dict.fromkeys(("label", "confidence", "accepted"))
         return {"name": picture.name, **nothing, "top": [], "error": str(answer)}
-    guesses = [{"label": label, "confidence": share} for label, share in top(answer, loaded.export.classes, top_k)]
-    accepted = loaded.export.confidence.accepts(float(answer.max()))
+    likeliest = top(answer.probabilities, loaded.export.classes, top_k)
+    guesses = [{"label": label, "confidence": share} for label, share in likeliest]
+    accepted = loaded.export.confidence.accepts(answer.confidence, answer.energy)
     return {"name": picture.name, **guesses[0], "accepted": accepted, "top": guesses, "error": None}
 
 

@@ -11,11 +11,13 @@ from typing import Protocol
 
 import numpy as np
 
+from distributed_cls.predictor.likeliest import Answer
+
 
 class Model(Protocol):
-    """What is batched for: uint8 [N, T, T, C] → float32 [N, K]."""
+    """What is batched for: uint8 [N, T, T, C] → an answer for each."""
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray: ...
+    def answers(self, images: np.ndarray) -> list[Answer]: ...
 
 
 class OverloadedError(Exception):
@@ -30,7 +32,7 @@ class OverloadedError(Exception):
 class _Waiting:
     model: Model
     pixels: np.ndarray
-    answer: "asyncio.Future[np.ndarray]"
+    answer: asyncio.Future[Answer]
 
 
 @dataclass
@@ -84,8 +86,8 @@ class Batcher:
         """One image of this request turned out to be none: nobody need wait for it."""
         self._arrived(admission, 1)
 
-    async def classify(self, admission: Admission, model: Model, pixels: np.ndarray) -> np.ndarray:
-        """The probabilities, float32 [K], of one image, uint8 [T, T, C]. Raises what the model raised."""
+    async def classify(self, admission: Admission, model: Model, pixels: np.ndarray) -> Answer:
+        """The answer for one image, uint8 [T, T, C]. Raises what the model raised."""
         waiting = _Waiting(model, pixels, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._arrived(admission, 1)
@@ -130,7 +132,7 @@ class Batcher:
         started = loop.time()
         images = np.stack([waiting.pixels for waiting in batch])
         try:
-            answers = await loop.run_in_executor(self._model_thread, batch[0].model.probabilities, images)
+            answers = await loop.run_in_executor(self._model_thread, batch[0].model.answers, images)
         except Exception as error:
             # Whatever went wrong belongs to these requests, and must not end the loop that serves all others.
             for waiting in batch:

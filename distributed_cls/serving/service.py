@@ -11,13 +11,13 @@ import numpy as np
 from distributed_cls.config.inference_sections import ServeConfig
 from distributed_cls.predictor.heat_map import HeatMap
 from distributed_cls.predictor.image_input import BadImageError, colour_map, encode_png, prepare
+from distributed_cls.predictor.likeliest import Answer
 from distributed_cls.serving.batching import Admission, Batcher, OverloadedError
 from distributed_cls.serving.prometheus import Metrics
 from distributed_cls.serving.requests import Picture
 from distributed_cls.serving.versions import Loaded, Versions
 
 T = TypeVar("T")
-Answer = np.ndarray | BadImageError
 
 
 class Service:
@@ -51,8 +51,8 @@ class Service:
         self._decoders.shutdown(wait=False, cancel_futures=True)
         self._explainer.shutdown(wait=False, cancel_futures=True)
 
-    async def classify(self, loaded: Loaded, pictures: list[Picture]) -> list[Answer]:
-        """For each picture its probabilities, float32 [K], or why it is none.
+    async def classify(self, loaded: Loaded, pictures: list[Picture]) -> list[Answer | BadImageError]:
+        """For each picture the model's answer, or why it is none.
 
         Raises OverloadedError when too much is waiting, or the answer is late.
         """
@@ -67,7 +67,7 @@ class Service:
         self.metrics.images.labels("unreadable").inc(bad)
         return answers
 
-    async def _classify_one(self, loaded: Loaded, admission: Admission, picture: Picture) -> Answer:
+    async def _classify_one(self, loaded: Loaded, admission: Admission, picture: Picture) -> Answer | BadImageError:
         loop = asyncio.get_running_loop()
         try:
             pixels = await loop.run_in_executor(self._decoders, prepare, picture.data, loaded.export)
@@ -98,7 +98,7 @@ def _explain(loaded: Loaded, data: bytes, label: str | None) -> bytes:
     pixels = prepare(data, loaded.export)
     heat_map: HeatMap = loaded.heat_map()
     if label is None:
-        index = int(np.argmax(loaded.classifier.probabilities(pixels[None])[0]))
+        index = int(np.argmax(loaded.classifier.answers(pixels[None])[0].probabilities))
     else:
         index = loaded.export.classes.index(label)
     return encode_png(colour_map(heat_map(pixels, index), loaded.export.image_size))

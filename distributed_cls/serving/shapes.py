@@ -119,7 +119,8 @@ class About(BaseModel):
             "image_size": 64,
             "resize": "stretch",
             "heat_map": True,
-            "threshold": 0.41,
+            "threshold": 5.5,
+            "reject_by": "energy",
             "metrics": {"test": {"examples": 180, "accuracy": 0.956}},
             "dataset": {"name": "clothes", "fingerprint": "5d41402a"},
         }
@@ -133,7 +134,8 @@ class About(BaseModel):
     image_size: int
     resize: str
     heat_map: bool
-    threshold: float | None  # of the confidence; below it the answer is none of these; null: there is none
+    threshold: float | None  # of the score; below it the answer is none of these; null: there is none
+    reject_by: str  # the score: energy or confidence
     metrics: dict[str, Any]
     dataset: dict[str, Any]
 

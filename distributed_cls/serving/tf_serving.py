@@ -94,10 +94,9 @@ async def _predicted(service: Service, loaded: Loaded, request: Request) -> JSON
         if isinstance(answer, BadImageError):
             bad.append(f"{picture.name}: {answer}")
             continue
-        rows.append(answer.tolist())
-        label, confidence = top(answer, loaded.export.classes, 1)[0]
-        labels.append(label)
-        accepted.append(loaded.export.confidence.accepts(confidence))
+        rows.append(answer.probabilities.tolist())
+        labels.append(top(answer.probabilities, loaded.export.classes, 1)[0][0])
+        accepted.append(loaded.export.confidence.accepts(answer.confidence, answer.energy))
     if bad:  # rows of probabilities have no place for an error
         raise HTTPException(422, f"{len(bad)} of {len(pictures)} images cannot be read. {bad[0]}")
     return JSONResponse({"predictions": rows, "labels": labels, "accepted": accepted})
@@ -127,6 +126,7 @@ def about(loaded: Loaded, name: str) -> dict[str, Json]:
         "resize": export.resize,
         "heat_map": loaded.can_explain,
         "threshold": export.confidence.threshold,
+        "reject_by": export.confidence.reject_by.value,
         "metrics": metrics,
         "dataset": dict(export.dataset),
     }

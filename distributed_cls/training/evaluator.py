@@ -4,6 +4,7 @@ Counts travel to the driver with the rank's result and the most confident mistak
 each image goes through the run folder (``contracts/rank_predictions.py``).
 """
 
+import dataclasses
 import time
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from distributed_cls.config import Config
 from distributed_cls.contracts import rank_predictions
-from distributed_cls.contracts.confidence import Confidence
+from distributed_cls.contracts.confidence import Confidence, RejectBy
 from distributed_cls.contracts.counts import TOP_K, Counts
 from distributed_cls.contracts.evaluation_counts import EvaluationCounts, ProbabilityCounts
 from distributed_cls.contracts.events import MistakesFound, Phase
@@ -139,15 +140,20 @@ def evaluate(
 
 def _fitted(ctx: RankContext, val: Predictions) -> Confidence:
     """Temperature and threshold as the settings want them."""
-    config, temperature, threshold = ctx.config.evaluate, 1.0, None
+    config, temperature = ctx.config.evaluate, 1.0
     assert val.logits is not None
     if config.calibrate:
         temperature = fit_temperature(val.logits, val.labels, ctx.replicated.sum_over_ranks)
-    if config.coverage is not None:
-        own = val.scaled(temperature).confidence.astype(np.float64)
-        every = ctx.replicated.concatenate(own, ctx.rank, ctx.world_size)
-        threshold = acceptance_threshold(every, config.coverage)
-    return Confidence(temperature, threshold, config.coverage)
+    fitted = Confidence(temperature, None, config.coverage, RejectBy(config.reject_by))
+    if config.coverage is None:
+        return fitted
+    every = ctx.replicated.concatenate(_scores(val.scaled(temperature), fitted), ctx.rank, ctx.world_size)
+    return dataclasses.replace(fitted, threshold=acceptance_threshold(every, config.coverage))
+
+
+def _scores(scaled: Predictions, confidence: Confidence) -> NDArray[np.float64]:
+    """What the threshold is compared with, of each of this rank's examples."""
+    return confidence.score(scaled.confidence.astype(np.float64), scaled.energies())
 
 
 def _counted(ctx: RankContext, unscaled: Counts, scaled: Predictions, confidence: Confidence) -> EvaluationCounts:
@@ -160,7 +166,9 @@ def _counted(ctx: RankContext, unscaled: Counts, scaled: Predictions, confidence
         replicated.concatenate(values.astype(np.float64), ctx.rank, ctx.world_size) for values in (labels, own)
     )
     pairs = ordered_pairs(probabilities, labels, every_label.astype(np.int64), every_true_probability)
-    accepted = np.array([confidence.accepts(float(value)) for value in scaled.confidence], bool)
+    accepted = np.ones(len(labels), bool)
+    if confidence.threshold is not None:
+        accepted = _scores(scaled, confidence) >= confidence.threshold
     right = accepted & (scaled.predicted == labels)
     *pairs_of_all, accepted_of_all, right_of_all = replicated.sum_over_ranks(
         np.array([*pairs, accepted.sum(), right.sum()], np.float64)

@@ -30,7 +30,8 @@ The model reads every image as {{ size }} × {{ size }} pixels in {{ "grey" if c
 {% if card.confidence.threshold is none %}
 It always predicts one of these classes, also for an image that shows none of them.
 {% else %}
-A confidence below {{ "%.4f" | format(card.confidence.threshold) }} means "none of these":
+{% set score = "An energy score" if card.confidence.reject_by == "energy" else "A confidence" %}
+{{ score }} below {{ "%.4f" | format(card.confidence.threshold) }} means "none of these":
 {{ card.confidence.coverage | figure }} of the validation images reach it. The probabilities always add up
 to 1 over these classes.
 {% endif %}

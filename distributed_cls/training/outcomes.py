@@ -45,6 +45,13 @@ class Predictions:
         scaled.losses = np.log(np.exp(shifted).sum(1)) - shifted[rows, self.labels]
         return scaled
 
+    def energies(self) -> NDArray[np.float64]:
+        """The energy score of each example (``contracts/confidence.py``); only where the logits were kept."""
+        assert self.logits is not None
+        highest = self.logits.max(1, keepdims=True)
+        scores: NDArray[np.float32] = highest[:, 0] + np.log(np.exp(self.logits - highest).sum(1))
+        return scores.astype(np.float64)
+
     def all_probabilities(self) -> NDArray[np.float32]:
         """Of every class, float32 [examples, classes]; only where the logits were kept."""
         assert self.logits is not None

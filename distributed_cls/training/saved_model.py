@@ -1,7 +1,7 @@
 """The story of the exported artefact: a trained model becomes a folder that everything else is served from.
 
 model/
-  saved_model/    TensorFlow: encoded image bytes, or prepared pixels, to probabilities
+  saved_model/    TensorFlow: encoded image bytes, or prepared pixels, to probabilities (and to their energy score)
   model.keras     the same as a stock Keras model, its output probabilities
   labels.json     class names in index order
   model.json      what it is, and the size and checksum of every other file
@@ -25,7 +25,7 @@ from distributed_cls.training.model_card import Card
 
 
 class _Classifier(tf.Module):
-    """What is saved: the model's variables, and one traced function that both signatures share."""
+    """What is saved: the model's variables, and one traced function that all signatures share."""
 
     def __init__(self, model: keras.Model, image_size: int, resize: str, channels: int, temperature: float) -> None:
         super().__init__(name="classifier")
@@ -35,16 +35,23 @@ class _Classifier(tf.Module):
         encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
 
         @tf.function(input_signature=[pixels], autograph=False)
-        def images(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        def scored_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
             logits = model(tf.cast(images, tf.float32), training=False)
             # float32 whatever the compute policy, so that every route gives the same digits.
-            return {"probabilities": tf.nn.softmax(tf.cast(logits, tf.float32) / temperature, axis=-1)}
+            scaled = tf.cast(logits, tf.float32) / temperature
+            return {"probabilities": tf.nn.softmax(scaled, axis=-1), "energy": tf.reduce_logsumexp(scaled, axis=-1)}
+
+        # With one output, TensorFlow Serving answers with plain rows of probabilities.
+        @tf.function(input_signature=[pixels], autograph=False)
+        def images(images: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"probabilities": scored_images(images)["probabilities"]}
 
         @tf.function(input_signature=[encoded], autograph=False)
         def serving_default(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
             answered: dict[str, tf.Tensor] = images(decode_images(image_bytes, image_size, resize, channels))
             return answered
 
+        self.scored_images = scored_images
         self.images = images
         self.serving_default = serving_default
 
@@ -90,7 +97,11 @@ def _write(
     tf.saved_model.save(
         classifier,
         str(folder / "saved_model"),
-        signatures={"serving_default": classifier.serving_default, "images": classifier.images},
+        signatures={
+            "serving_default": classifier.serving_default,
+            "images": classifier.images,
+            "scored_images": classifier.scored_images,
+        },
     )
     _with_softmax(model, temperature).save(folder / "model.keras")
     storage.write_json(folder / "labels.json", classes)

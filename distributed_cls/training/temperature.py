@@ -78,14 +78,14 @@ def _moments(logits: NDArray[np.float32], inverse: float) -> NDArray[np.float64]
     return sums
 
 
-def acceptance_threshold(confidences: NDArray[np.float64], coverage: float) -> float:
-    """The confidence that at least the share ``coverage`` of ``confidences`` [examples] reaches; 0 when all must.
+def acceptance_threshold(scores: NDArray[np.float64], coverage: float) -> float | None:
+    """The score that at least the share ``coverage`` of ``scores`` [examples] reaches; None when all must.
 
-    It lies halfway to the next lower one, so that the last digit of a confidence, which depends on the machine, decides
+    It lies halfway to the next lower one, so that the last digit of a score, which depends on the machine, decides
     nothing. Geifman and El-Yaniv (2017), "Selective classification for deep neural networks".
     """
-    ordered = np.sort(confidences)[::-1]
+    ordered = np.sort(scores)[::-1]
     accepted = int(np.ceil(coverage * len(ordered) - 1e-9))  # 0.95 · 20 is no more than 19
     if accepted >= len(ordered):
-        return 0.0
+        return None
     return float((ordered[accepted - 1] + ordered[accepted]) / 2)

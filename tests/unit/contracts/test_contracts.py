@@ -19,7 +19,7 @@ from distributed_cls.contracts import (
     rank_task,
     summary,
 )
-from distributed_cls.contracts.confidence import Confidence
+from distributed_cls.contracts.confidence import Confidence, RejectBy
 from distributed_cls.contracts.counts import BINS, ConfidenceBins, Counts
 from distributed_cls.contracts.evaluation_counts import EvaluationCounts, ProbabilityCounts
 from distributed_cls.contracts.evaluation_result import EvaluatedSplit
@@ -163,14 +163,17 @@ def test_a_task_travels_with_its_configuration() -> None:
         rank_task.load_task(line.replace(f'"schema_version": {rank_task.SCHEMA_VERSION}', '"schema_version": 1', 1))
 
 
+ENERGY = Confidence(2.5, 0.4, 0.95, RejectBy.ENERGY)
+
+
 def test_a_result_travels_with_its_counts() -> None:
-    result = RankResult(TRAINED, {"val": EvaluationCounts(some_counts(1), PROBABILITIES)}, Confidence(2.5, 0.4, 0.95))
+    result = RankResult(TRAINED, {"val": EvaluationCounts(some_counts(1), PROBABILITIES)}, ENERGY)
     attempt, event = orders.load_report(orders.dump_report(3, events.dumps(events.Finished(rank=1, result=result))))
     assert attempt == 3 and isinstance(event, events.Finished)
     assert event.result.train == TRAINED
     assert event.result.counts["val"].counts.to_plain() == some_counts(1).to_plain()
     assert codec.to_plain(event.result.counts["val"].probabilities) == codec.to_plain(PROBABILITIES)
-    assert event.result.confidence == Confidence(2.5, 0.4, 0.95)
+    assert event.result.confidence == ENERGY
 
 
 ORDERS: list[Order] = [
@@ -306,10 +309,17 @@ def test_predictions_of_a_rank_are_read_only_for_their_data_set(tmp_path: Path) 
 
 def test_a_summary_is_the_same_again_and_leaves_out_what_it_does_not_know(tmp_path: Path) -> None:
     made = summary.Summary("train", {"total": 3.5}, {"train": {"seed": 1}}, model="cnn", attempts=2, train=TRAINED)
-    made = dataclasses.replace(made, confidence=Confidence(1.5))
+    made = dataclasses.replace(made, confidence=Confidence(1.5, 5.25, 0.95, RejectBy.ENERGY))
     summary.write(tmp_path, made)
     assert summary.read(tmp_path, "") == made
     assert "verified" not in json.loads((tmp_path / "summary.json").read_text())
+
+
+def test_a_threshold_of_a_summary_of_version_4_is_one_of_confidence(tmp_path: Path) -> None:
+    confidence = {"temperature": 1.5, "threshold": 0.4, "coverage": 0.95}
+    older = {"schema_version": 4, "job": "train", "seconds": {}, "config": {}, "confidence": confidence}
+    (tmp_path / "summary.json").write_text(json.dumps(older))
+    assert summary.read(tmp_path, "").confidence == Confidence(1.5, 0.4, 0.95, RejectBy.CONFIDENCE)
 
 
 def test_a_summary_of_version_3_is_read(tmp_path: Path) -> None:
@@ -329,6 +339,6 @@ def test_a_summary_of_the_first_version_is_read(tmp_path: Path) -> None:
     read = summary.read(tmp_path, "")
     assert read.test is not None and (read.test.top_k, read.test.top_k_accuracy) == (5, 1.0)
     assert read.train is not None and read.train.val_accuracy is None
-    (tmp_path / "summary.json").write_text(json.dumps({**older, "schema_version": 5}))
+    (tmp_path / "summary.json").write_text(json.dumps({**older, "schema_version": 6}))
     with pytest.raises(UserError, match="newer"):
         summary.read(tmp_path, "Use it.")

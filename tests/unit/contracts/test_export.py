@@ -1,12 +1,13 @@
 """What an exported model folder may look like, and how everything else is refused. No TensorFlow."""
 
 import json
+import math
 from pathlib import Path
 
 import google_crc32c
 import pytest
 
-from distributed_cls.contracts.confidence import Confidence
+from distributed_cls.contracts.confidence import Confidence, RejectBy
 from distributed_cls.contracts.export import find_export, load_export
 from distributed_cls.errors import UserError
 
@@ -18,7 +19,7 @@ def write_export(folder: Path, **changes: object) -> Path:
     (folder / "model.keras").write_bytes(data)
     stamp = {"bytes": len(data), "crc32c": google_crc32c.Checksum(data).hexdigest().decode()}
     about = {
-        "schema_version": 2,
+        "schema_version": 3,
         "name": "cnn",
         "created": "2026-01-01T00:00:00+00:00",
         "classes": ["a", "b"],
@@ -42,11 +43,16 @@ def test_a_whole_export_is_read(tmp_path: Path) -> None:
 
 
 def test_confidence_is_read_and_the_first_version_had_none(tmp_path: Path) -> None:
-    confidence = {"temperature": 1.5, "threshold": 0.4, "coverage": 0.95}
-    read = load_export(str(write_export(tmp_path / "new", confidence=confidence))).confidence
-    assert read == Confidence(1.5, 0.4, 0.95) and read.accepts(0.4) and not read.accepts(0.39)
+    second = {"temperature": 1.5, "threshold": 0.4, "coverage": 0.95}
+    read = load_export(str(write_export(tmp_path / "second", schema_version=2, confidence=second))).confidence
+    assert read == Confidence(1.5, 0.4, 0.95, RejectBy.CONFIDENCE)
+    assert read.accepts(0.4, math.nan) and not read.accepts(0.39, math.nan)
+    newest = {**second, "threshold": 5.5, "reject_by": "energy"}
+    read = load_export(str(write_export(tmp_path / "new", confidence=newest))).confidence
+    assert read == Confidence(1.5, 5.5, 0.95, RejectBy.ENERGY)
+    assert read.accepts(0.1, 5.5) and not read.accepts(0.99, 5.4)
     older = load_export(str(write_export(tmp_path / "old", schema_version=1))).confidence
-    assert older == Confidence() and older.accepts(0.0)
+    assert older == Confidence() and older.accepts(0.0, math.nan)
 
 
 def test_a_run_folder_and_numbered_versions_are_found(tmp_path: Path) -> None:
@@ -68,9 +74,10 @@ def test_the_version_changes_exactly_with_the_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema_version": 3}, "schema_version=2 or earlier in .*Received: schema_version=3"),
+        ({"schema_version": 4}, "schema_version=3 or earlier in .*Received: schema_version=4"),
         ({"channels": "three"}, r"channels \(int\)"),
         ({"confidence": {"temperature": "warm"}}, "confidence.temperature: expected a number"),
+        ({"confidence": {"reject_by": "luck"}}, "confidence.reject_by: expected one of energy, confidence"),
         ({"classes": "ab"}, r"classes \(list\)"),
         ({"files": {"saved_model/saved_model.pb": {"bytes": 1, "crc32c": "0"}}}, "saved_model.pb is missing"),
         ({"files": {"model.keras": {"bytes": 7, "crc32c": "00000000"}}}, "model.keras as it was exported"),

@@ -15,6 +15,7 @@ import uvicorn
 
 from distributed_cls.config.inference_sections import ServeConfig
 from distributed_cls.contracts.confidence import Confidence
+from distributed_cls.predictor import likeliest
 from distributed_cls.serving.app import create_app
 from distributed_cls.serving.connections import bounded_protocol
 from distributed_cls.serving.prometheus import Metrics
@@ -25,15 +26,15 @@ SHARES = [0.75, 0.1875, 0.0625]
 
 
 class _Classifier:
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
-        return np.tile(np.float32(SHARES), (len(images), 1))
+    def answers(self, images: np.ndarray) -> list[likeliest.Answer]:
+        return [likeliest.Answer(np.array(SHARES, np.float32), 5.5)] * len(images)
 
 
 async def _watch(_interval: float) -> None:
     await asyncio.Event().wait()
 
 
-def _versions(threshold: float | None) -> Any:
+def _versions(confidence: Confidence) -> Any:
     export = types.SimpleNamespace(
         classes=["cat", "dog", "owl"],
         image_size=16,
@@ -46,7 +47,7 @@ def _versions(threshold: float | None) -> Any:
         metrics={},
         dataset={},
         folder="/models/7",
-        confidence=Confidence(threshold=threshold),
+        confidence=confidence,
     )
     loaded = types.SimpleNamespace(
         export=export, classifier=_Classifier(), can_explain=False, version_names=["abcd1234", "7"]
@@ -73,9 +74,9 @@ class Answer:
 
 
 @contextlib.contextmanager
-def serving(settings: ServeConfig, threshold: float | None = None) -> Iterator[int]:
-    """The port of a server, until the end of the block. ``threshold``: of its model."""
-    app = create_app(lambda: Service(settings, _versions(threshold), Metrics()))
+def serving(settings: ServeConfig, confidence: Confidence = Confidence()) -> Iterator[int]:  # noqa: B008 - frozen
+    """The port of a server, until the end of the block. ``confidence``: of its model."""
+    app = create_app(lambda: Service(settings, _versions(confidence), Metrics()))
     server = uvicorn.Server(
         uvicorn.Config(app, port=0, http=bounded_protocol(50), lifespan="on", log_level="critical", ws="none")
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from distributed_cls.config.inference_sections import ServeConfig
+from distributed_cls.contracts.confidence import Confidence, RejectBy
 
 from .conftest import picture
 from .served import SHARES, ask, send, serving
@@ -131,17 +132,31 @@ def test_an_unusual_body_that_has_one_meaning_is_answered(port: int, body: bytes
     assert json.loads(answer.body) == {"predictions": [SHARES], "labels": ["cat"], "accepted": [True]}
 
 
-@pytest.mark.parametrize(("threshold", "accepted"), [(0.74, True), (0.76, False)])
-def test_an_answer_below_the_models_threshold_says_so_on_every_route(threshold: float, accepted: bool) -> None:
-    with serving(ServeConfig(port=0), threshold) as port:
+_ENERGY, _CONFIDENCE = RejectBy.ENERGY, RejectBy.CONFIDENCE
+
+
+@pytest.mark.parametrize(
+    ("threshold", "reject_by", "accepted", "words"),
+    [
+        (0.74, _CONFIDENCE, True, "Below 74% confidence"),
+        (0.76, _CONFIDENCE, False, "Below 76% confidence"),
+        (5.4, _ENERGY, True, "Below an energy score of 5.4"),
+        (5.6, _ENERGY, False, "Below an energy score of 5.6"),
+    ],
+)
+def test_an_answer_below_the_models_threshold_says_so_on_every_route(
+    threshold: float, reject_by: RejectBy, accepted: bool, words: str
+) -> None:
+    with serving(ServeConfig(port=0), Confidence(1.0, threshold, 0.9, reject_by)) as port:
         form = ask(port, "POST", "/classify", f"content-type: {TYPES[0]}\r\n", FILE + END)
         (result,) = json.loads(form.body)["results"]
         assert (result["label"], result["accepted"], result["confidence"]) == ("cat", accepted, 0.75)
         predicted = json.loads(ask(port, "POST", PREDICT, JSON, WHOLE).body)
         assert predicted == {"predictions": [SHARES], "labels": ["cat"], "accepted": [accepted]}
-        assert json.loads(ask(port, "GET", "/v1/models/pets").body)["threshold"] == threshold
+        about = json.loads(ask(port, "GET", "/v1/models/pets").body)
+        assert (about["threshold"], about["reject_by"]) == (threshold, reject_by.value)
         page = ask(port, "GET", "/").body.decode()
-        assert f"Below {threshold:.0%} confidence the answer is “none of these”" in page
+        assert f"{words} the answer is “none of these”" in page
 
 
 NO_LIST, NO_ROW = "Received: no list of instances.", 'Expected instance 0 to be {"b64": "…"}.'

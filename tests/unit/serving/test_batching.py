@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from distributed_cls.predictor.likeliest import Answer
 from distributed_cls.serving.batching import Batcher, OverloadedError
 
 
@@ -19,12 +20,12 @@ class FakeModel:
         self.free = threading.Event()
         self.free.set()
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
+    def answers(self, images: np.ndarray) -> list[Answer]:
         assert self.free.wait(10)
         self.batches.append([int(image[0]) for image in images])
         if 99 in self.batches[-1]:
             raise RuntimeError("unlucky")
-        return images[:, :1].astype(np.float32)
+        return [Answer(image[:1].astype(np.float32), 0.0) for image in images]
 
 
 def image(value: int) -> np.ndarray:
@@ -48,7 +49,7 @@ def with_batcher(story: Callable[[Batcher], Coroutine[Any, Any, None]], **settin
 
 async def one(batcher: Batcher, model: FakeModel, value: int) -> float:
     with batcher.admit(1) as admission:
-        return float((await batcher.classify(admission, model, image(value)))[0])
+        return float((await batcher.classify(admission, model, image(value))).confidence)
 
 
 def test_a_lone_request_does_not_wait() -> None:

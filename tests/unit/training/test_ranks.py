@@ -17,10 +17,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.special import logsumexp
 from sklearn.metrics import log_loss, roc_auc_score
 
 from distributed_cls.barrier.ports import held_port
-from distributed_cls.config import ClusterConfig, Config, DataConfig, TrainConfig
+from distributed_cls.config import ClusterConfig, Config, DataConfig, EvaluateConfig, TrainConfig
 from distributed_cls.contracts import checkpoint, codec, events
 from distributed_cls.contracts.events import EpochEnded, Event, Finished, MistakesFound
 from distributed_cls.contracts.rank_task import RankResult, RankTask, Step, dump_task
@@ -243,7 +244,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ema=0.9,
     )
     config = Config(
-        data=DataConfig(image_size=8), model=CnnConfig(filters=[4], units=8), train=train, cluster=ClusterConfig()
+        data=DataConfig(image_size=8),
+        model=CnnConfig(filters=[4], units=8),
+        train=train,
+        evaluate=EvaluateConfig(coverage=0.8),
+        cluster=ClusterConfig(),
     )
     for name in ("undisturbed", "resumed"):
         run_folder = folder / f"{name}-run"
@@ -326,7 +331,13 @@ def test_the_counts_are_those_of_a_plain_model_over_the_whole_split(runs: Path) 
         assert counted.correct == int((np.argmax(logits, 1) == labels).sum())
         assert more.unscaled_loss_sum == pytest.approx(float(np.sum(losses)), rel=1e-4)
         assert counted.loss_sum == pytest.approx(log_loss(labels, scaled, normalize=False), rel=1e-4)
-        assert more.accepted == len(part) and more.accepted_correct == counted.correct  # there is no threshold
+        energies = logsumexp(np.asarray(logits, np.float64) / confidence.temperature, axis=1)
+        if split == "val":  # 17 of 21 are the least that is 80 %
+            assert confidence.threshold == pytest.approx(np.sort(energies)[[-17, -18]].mean(), abs=1e-4)
+        assert confidence.threshold is not None
+        accepted = energies >= confidence.threshold
+        right = accepted & (np.argmax(logits, 1) == labels)
+        assert (more.accepted, more.accepted_correct) == (accepted.sum(), right.sum())
         if split == "val":
             alone = fit_temperature(np.asarray(logits), labels)
             assert confidence.temperature == pytest.approx(alone, rel=1e-3)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from scipy.special import softmax
+from scipy.special import logsumexp, softmax
 
-from distributed_cls.contracts.confidence import Confidence
+from distributed_cls.contracts.confidence import Confidence, RejectBy
 from distributed_cls.contracts.export import load_export
 from distributed_cls.errors import UserError
 from distributed_cls.models.mirror_image import with_mirror_image
@@ -50,6 +50,11 @@ def images(count: int = 5) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
 
 
+def probabilities(folder: Path) -> np.ndarray:
+    """What the exported model of ``folder`` answers to ``images()``."""
+    return np.stack([answer.probabilities for answer in Classifier(load_export(str(folder))).answers(images())])
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[keras.Model, Path]:
     model, folder = convolutional(), tmp_path_factory.mktemp("run") / "model"
@@ -66,13 +71,12 @@ def test_every_form_gives_the_softmax_of_the_model(exported: tuple[keras.Model, 
     files = [cv2.imencode(".png", image[..., ::-1])[1].tobytes() for image in images()]
     decoded = loaded.signatures["serving_default"](image_bytes=tf.constant(files))["probabilities"].numpy()
     stock = keras.models.load_model(folder / "model.keras").predict(images().astype(np.float32), verbose=0)
-    ours = Classifier(load_export(str(folder))).probabilities(images())
-    for answer in (prepared, decoded, stock, ours):
+    for answer in (prepared, decoded, stock, probabilities(folder)):
         assert answer == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_temperature_and_the_threshold_travel_with_every_form(tmp_path: Path) -> None:
-    model, confidence = convolutional(), Confidence(temperature=0.2, threshold=0.4, coverage=0.9)
+    model, confidence = convolutional(), Confidence(0.2, 0.4, 0.9, RejectBy.CONFIDENCE)
     card = dataclasses.replace(CARD, confidence=confidence)
     export_model(model, tmp_path / "model", classes=["a", "b", "c"], image_size=SIZE, card=card)
     logits = model(images().astype(np.float32), training=False).numpy()
@@ -80,12 +84,18 @@ def test_the_temperature_and_the_threshold_travel_with_every_form(tmp_path: Path
     assert np.abs(expected - softmax(logits, axis=1)).max() > 0.01
     export = load_export(str(tmp_path))
     stock = keras.models.load_model(export.keras_file).predict(images().astype(np.float32), verbose=0)
-    for answer in (stock, Classifier(export).probabilities(images())):
+    for answer in (stock, probabilities(tmp_path)):
         assert answer == pytest.approx(expected, abs=1e-6)
+    energies = [answer.energy for answer in Classifier(export).answers(images())]
+    assert energies == pytest.approx(logsumexp(logits / 0.2, axis=1), abs=1e-5)
     assert export.confidence == confidence
     assert HeatMap(export)(images()[0], 1).max() <= 1
     text = (tmp_path / "model" / "model_card.md").read_text()
-    assert 'below 0.4000 means "none of these"' in text and "T = 0.2000" in text and "always predicts" not in text
+    assert (
+        'A confidence below 0.4000 means "none of these"' in text
+        and "T = 0.2000" in text
+        and "always predicts" not in text
+    )
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -96,10 +106,26 @@ def test_every_form_of_a_mirrored_model_gives_the_mean_of_both_images(nested: bo
     plain, export = (load_export(str(tmp_path / name)) for name in ("plain", "mirrored"))
     logits = (model(pixels, training=False).numpy() + model(pixels[:, :, ::-1], training=False).numpy()) / 2
     stock = keras.models.load_model(export.keras_file).predict(pixels, verbose=0)
-    for answer in (stock, Classifier(export).probabilities(images())):
+    for answer in (stock, probabilities(tmp_path / "mirrored")):
         assert answer == pytest.approx(softmax(logits, axis=1), abs=1e-6)
     assert can_explain(export)
     assert HeatMap(export)(images()[0], 1) == pytest.approx(HeatMap(plain)(images()[0], 1), abs=1e-5)
+
+
+def test_a_model_of_a_release_without_energy_scores_still_answers(tmp_path: Path) -> None:
+    """Schema 2: the SavedModel had no signature for scores, and the threshold was one of confidence."""
+    model = convolutional()
+    folder = tmp_path / "model"
+    export_model(model, folder, classes=["a", "b", "c"], image_size=SIZE, card=CARD)
+    expected = probabilities(folder)
+    loaded = tf.saved_model.load(str(folder / "saved_model"))
+    tf.saved_model.save(loaded, str(tmp_path / "older"), signatures={"images": loaded.signatures["images"]})
+    export = dataclasses.replace(load_export(str(folder)), folder=str(tmp_path), confidence=Confidence(threshold=0.4))
+    (tmp_path / "older").rename(tmp_path / "saved_model")
+    answers = Classifier(export).answers(images())
+    np.testing.assert_array_equal([answer.probabilities for answer in answers], expected)
+    for answer in answers:
+        assert export.confidence.accepts(answer.confidence, answer.energy) == (answer.probabilities.max() >= 0.4)
 
 
 def test_the_folder_says_what_it_is(exported: tuple[keras.Model, Path]) -> None:
@@ -202,7 +228,7 @@ def test_a_grey_model_makes_a_photo_grey_wherever_it_is_asked(tmp_path: Path) ->
     np.testing.assert_array_equal(prepare(data, export), grey)
     classifier = Classifier(export)
     classifier.warm_up(1, 2)
-    assert classifier.probabilities(prepare(data, export)[None])[0] == pytest.approx(expected, abs=1e-6)
+    assert classifier.answers(prepare(data, export)[None])[0].probabilities == pytest.approx(expected, abs=1e-6)
     served = tf.saved_model.load(export.saved_model).signatures["serving_default"](image_bytes=tf.constant([data]))
     assert served["probabilities"].numpy()[0] == pytest.approx(expected, abs=1e-6)
     assert HeatMap(export)(prepare(data, export), 1).shape == (SIZE - 2, SIZE - 2)
