@@ -67,8 +67,6 @@ Hydra, which reads the command line, has settings of its own. These are the usef
 | `hydra.sweep.dir` | `runs/<date>/<time>-sweep` | folder of a sweep (`-m`) |
 | `hydra.verbose` | `false` | `true`: debug lines in the terminal and in `launch.log` |
 | `hydra.sweeper.n_trials` | `12` | `experiment=search`: number of trials |
-| `hydra.sweeper.storage` | `null` | `experiment=search`: its database, such as `sqlite:///study.db`; null: memory |
-| `hydra.sweeper.study_name` | `null` | `experiment=search`: name of the study in that database |
 | `hydra.sweeper.sampler.seed` | `0` | `experiment=search`: seed of the sampler |
 
 ## Rules across settings

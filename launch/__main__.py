@@ -50,13 +50,26 @@ def _launch(arguments: list[str]) -> int:
     import hydra
     from omegaconf import DictConfig
 
-    from launch import composition, exit_codes, flags, help, logs, resume, schema, text_values, trial, trial_launcher
+    from launch import (
+        ask_tell_sweeper,
+        composition,
+        exit_codes,
+        flags,
+        help,
+        logs,
+        resume,
+        schema,
+        text_values,
+        trial,
+        trial_launcher,
+    )
 
     launcher = trial.Launcher()
 
     def command() -> None:
         schema.register()
         trial_launcher.register(launcher)
+        ask_tell_sweeper.register()
         if help.wanted(arguments):
             help.print_help(arguments)
             return

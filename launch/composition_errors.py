@@ -28,8 +28,8 @@ def one_line(error: Exception) -> str:
 def _worded(error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, MissingConfigException) and error.options:
-        return _unknown_choice(str(error.missing_cfg_file), error.options)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _unknown_choice(str(error.missing_cfg_file), error.options or ())
     if isinstance(error, OverrideParseException):
         return _unreadable(str(error.override))
     # Hydra says which override failed, its cause says why.
@@ -57,8 +57,9 @@ def _worded(error: Exception) -> str:
 
 def _unknown_choice(missing: str, options: Sequence[str]) -> str:
     group, _, chosen = missing.rpartition("/")
-    received = f"Expected {group} to be one of {', '.join(options)}. Received: {group}={chosen}."
-    if missing == "hydra/sweeper/optuna":
+    known = f"one of {', '.join(options)}" if options else "one that is installed"
+    received = f"Expected {group} to be {known}. Received: {group}={chosen}."
+    if missing == "hydra/sweeper/optuna" or (group == "hydra/sweeper/sampler" and not options):
         return f"{received} Install Optuna's sweeper: pip install 'distributed-cls[sweep]'."
     return f"{received} Set one of them."
 

@@ -51,10 +51,19 @@ _Outcome = float | BaseException | _Free | None
 
 
 class SideBySide:
-    """Runs trials until all have ended. ``fits``: whether a trial can run in the session that is there."""
+    """Runs trials until all have ended. ``fits``: whether a trial can run in the session that is there. ``look_ahead``:
+    how many trials are taken before there is room for them, to find one that fits."""
 
-    def __init__(self, limit: int | None, slots: Slots, fits: Callable[[ClusterConfig], bool], busy: BusySlots) -> None:
+    def __init__(
+        self,
+        limit: int | None,
+        slots: Slots,
+        fits: Callable[[ClusterConfig], bool],
+        busy: BusySlots,
+        look_ahead: int = _LOOK_AHEAD,
+    ) -> None:
         self._admission, self._slots, self._fits, self._busy = Admission(limit), slots, fits, busy
+        self._look_ahead = look_ahead
         self._waiting: dict[int, Waiting] = {}
         self._running: dict[int, Running] = {}
         self._held: dict[int, Need] = {}  # by those among them that have not freed their slots
@@ -83,7 +92,7 @@ class SideBySide:
             if chosen is not None:
                 self._begin(self._waiting.pop(chosen))
                 continue
-            more = next(trials, None) if len(self._waiting) < _LOOK_AHEAD else None
+            more = next(trials, None) if len(self._waiting) < self._look_ahead else None
             if more is None:
                 return
             self._waiting[more.number] = more

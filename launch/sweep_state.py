@@ -50,6 +50,7 @@ class Sweep:
         self._rows = {row.trial: row for row in _read(folder)}
         self._asked: set[int] = set()  # trials that this command has asked for
         self._refit_of: dict[int, int] = {}  # of those among them that repeat another
+        self._told: dict[int, list[int]] = {}  # what their sampler was told before
         ended = sum(row.ended for row in self.rows)
         if self._rows:
             log.info("Going on with the sweep in %s: %d of its %d trials have ended", folder, ended, len(self._rows))
@@ -64,10 +65,13 @@ class Sweep:
         """All trials, in the order in which they began."""
         return [self._rows[number] for number in sorted(self._rows)]
 
-    def ask(self, overrides: Iterable[str], refit_of: int | None = None) -> TrialRow | int:
+    def ask(
+        self, overrides: Iterable[str], refit_of: int | None = None, told: Sequence[int] | None = None
+    ) -> TrialRow | int:
         """The row of the trial with these settings, when it has ended; otherwise the number under which it runs.
 
         Each row is given out once: a sampler may draw the same settings again. refit_of: the trial that it repeats.
+        told: the trials of which a sampler that is told as they end has been told since the one before.
         """
         settings = settings_of(overrides)
         with self._lock:
@@ -75,6 +79,8 @@ class Sweep:
             known = [row for row in free if row.overrides == settings]
             number = known[0].trial if known else max([*self._rows, *self._asked], default=-1) + 1
             self._asked.add(number)
+            if told is not None:
+                self._told[number] = list(told)
             if refit_of is not None:
                 self._refit_of[number] = refit_of
         return known[0] if known and known[0].ended else number
@@ -88,7 +94,8 @@ class Sweep:
                 f"Expected a folder of its own for each trial. Received: {run} for trials {taken} and {number}. Let "
                 "hydra.sweep.subdir differ, by ${hydra:job.num} or by all that is swept."
             )
-        row = TrialRow(number, settings, str(run), TrialStatus.UNFINISHED, refit_of=self._refit_of.get(number))
+        refit_of, told = self._refit_of.get(number), self._told.get(number)
+        row = TrialRow(number, settings, str(run), TrialStatus.UNFINISHED, refit_of=refit_of, told=told)
         self.put(row)
         return row
 

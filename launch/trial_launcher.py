@@ -8,7 +8,7 @@ sampler with a seed then stands where it stood.
 import functools
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -24,6 +24,7 @@ from distributed_cls.contracts import summary
 from distributed_cls.contracts.trials_table import TrialRow
 from distributed_cls.errors import UserError
 from distributed_cls.evaluation import trials
+from launch.ask_tell import AskTell, Sampler
 from launch.hydra_trials import HydraTrials
 from launch.side_by_side import SideBySide, Waiting
 from launch.sweep_state import Sweep, settings_of
@@ -51,8 +52,28 @@ class TrialLauncher(BasicLauncher):
         sweep = self._sweep()
         TrialLauncher.latest = self
         for overrides in job_overrides[-1:]:
-            self._of_all = [item for item in overrides if not settings_of([item])]
+            self._note_of_all(overrides)
         return self._run_all(sweep, job_overrides)
+
+    def search(self, sampler: Sampler, count: int) -> None:
+        """Run ``count`` trials that ``sampler`` draws: each is asked for when there is room for it."""
+        sweep = self._sweep()
+        TrialLauncher.latest = self
+        talk = AskTell(sampler, sweep, count)
+
+        def asked() -> Iterator[tuple[int, Sequence[str]]]:
+            while talk.left and not self._is_late(sweep, talk.left) and (following := talk.next()) is not None:
+                self._note_of_all(following[1])
+                yield following
+
+        if self._one_at_a_time:
+            for number, overrides in asked():
+                super().launch([overrides], number)
+                talk.end(number)
+        else:
+            trials = self._side_by_side(sweep, asked(), lambda number, _: talk.end(number))
+            self._runner(look_ahead=1).run(trials)
+        talk.end_all()
 
     def refit(self) -> None:
         """Train the best trial again with the ``sweep.refit`` seeds after its own. Raises UserError when the folder of
@@ -93,38 +114,51 @@ class TrialLauncher(BasicLauncher):
             else:
                 returned.append(_returned(overrides, None))  # unless it begins in time
                 numbers[place] = found
-        if self.config.sweep.parallel != "1":
-            self._run_side_by_side(sweep, asked, numbers, returned)
+        if self._one_at_a_time:
+            for place, number in numbers.items():
+                if not self._is_late(sweep):
+                    returned[place] = super().launch([asked[place]], number)[0]
             return returned
-        for place, number in numbers.items():
-            if not self._is_late(sweep):
-                returned[place] = super().launch([asked[place]], number)[0]
+        places = {number: place for place, number in numbers.items()}
+        wanted = ((number, asked[place]) for place, number in numbers.items())
+        trials = self._side_by_side(sweep, wanted, lambda number, got: returned.__setitem__(places[number], got))
+        self._runner().run(trials)
         return returned
 
-    def _run_side_by_side(
-        self, sweep: Sweep, asked: Sequence[Sequence[str]], numbers: Mapping[int, int], returned: list[JobReturn]
-    ) -> None:
-        """Run the trials of these ``numbers``, and put what Hydra gets for each in its place."""
+    @property
+    def _one_at_a_time(self) -> bool:
+        assert self.config is not None
+        return bool(self.config.sweep.parallel == "1")
+
+    def _side_by_side(
+        self,
+        sweep: Sweep,
+        wanted: Iterator[tuple[int, Sequence[str]]],
+        done: Callable[[int, JobReturn], None],
+    ) -> Iterator[Waiting]:
+        """The trials of these numbers and overrides, composed when they are taken; ``done`` gets what Hydra gets."""
         assert self.config is not None and self.hydra_context is not None
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         hydra_trials = HydraTrials(self.home, self.config, self.hydra_context)
         self.home.side_by_side = True
+        for number, overrides in wanted:
+            yield hydra_trials.compose(number, overrides, lambda: self._is_late(sweep), functools.partial(done, number))
 
-        def compose(place: int, number: int) -> Waiting:
-            put = functools.partial(returned.__setitem__, place)
-            return hydra_trials.compose(number, asked[place], lambda: self._is_late(sweep), put)
-
+    def _runner(self, **settings: int) -> SideBySide:
+        assert self.config is not None
         limit, spark = SweepConfig(parallel=self.config.sweep.parallel).at_once, self.home.spark
-        runner = SideBySide(limit, spark.slots, spark.fits, self.home.busy)
-        runner.run(compose(place, number) for place, number in numbers.items())
+        return SideBySide(limit, spark.slots, spark.fits, self.home.busy, **settings)
 
-    def _is_late(self, sweep: Sweep) -> bool:
-        """Whether no further trial begins; it is then one more that is left out."""
+    def _note_of_all(self, overrides: Sequence[str]) -> None:
+        self._of_all = [item for item in overrides if not settings_of([item])]
+
+    def _is_late(self, sweep: Sweep, trials: int = 1) -> bool:
+        """Whether no further trial begins; so many ``trials`` more are then left out."""
         assert self.config is not None
         budget = self.config.sweep.time_budget
         late = budget is not None and sweep.seconds >= budget
-        sweep.left_out += late
+        sweep.left_out += trials * late
         return late
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from distributed_cls import storage
 from distributed_cls.contracts import codec
 
-SCHEMA_VERSION = 4  # 1 had no number; 2 knew only trials that were done or had failed; 3 did not train any again
+# 1 had no number; 2 knew only trials that were done or had failed; 3 did not train any again;
+# 4 had no order of results.
+SCHEMA_VERSION = 5
 FILE = "trials.json"
 
 
@@ -38,6 +40,8 @@ class TrialRow:
     reason: str | None = None  # why it is not done
     curve: list[float] = field(default_factory=list)  # val accuracy at the end of each epoch
     refit_of: int | None = None  # the trial that this one repeats with another seed (sweep.refit)
+    # The trials of which its sampler was told after the trial before this one; None: not noted.
+    told: list[int] | None = None
 
     @property
     def failed(self) -> bool:

@@ -128,7 +128,10 @@ def test_a_command_composes(command: Command, monkeypatch: pytest.MonkeyPatch, t
     trials = [chosen]
     if "-m" in rest:
         overrides = OverridesParser.create().parse_overrides(overrides=chosen)
-        trials = [trial for batch in BasicSweeper.split_arguments(overrides, None) for trial in batch]
+        # What a sampler draws from an interval is a number like its start.
+        ends = [f"{each.key_or_group}={each.value().start}" for each in overrides if each.is_interval_sweep()]
+        lists = [each for each in overrides if not each.is_interval_sweep()]
+        trials = [[*trial, *ends] for batch in BasicSweeper.split_arguments(lists, None) for trial in batch]
     for trial in trials:
         composed, _ = compose(trial)
         schema.to_config(composed)
