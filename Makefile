@@ -18,6 +18,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	@echo "Installing TensorFlow, Spark and the tools into $(VENV): about 4 GB, some minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[sweep,serve,dev]'
+	@$(BIN)/python -m launch --prepare-java || true
 	@touch $@
 
 run: $(READY) ## Train, evaluate, export and report on the digits (ARGS="model=dense …" for another run)

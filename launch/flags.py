@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from distributed_cls.errors import UserError
 from launch.suggestions import GROUPS, nearest
 
-_OURS = ("--help", "--version", "--main-file", "--archive", "--json")
+_OURS = ("--help", "--version", "--main-file", "--archive", "--prepare-java", "--json")
 
 
 def check(arguments: Sequence[str]) -> None:

@@ -28,6 +28,7 @@ _EXAMPLES = """[bold]python -m launch[/bold] trains and evaluates an image class
   python -m launch data=folder --help data          defaults of that choice
   python -m launch --cfg job                        prints the configuration
   python -m launch --version                        prints the release
+  python -m launch --prepare-java                   lets Spark start faster
   spark-submit $(distributed-cls --main-file) …     on a cluster, after pip
 """
 _HYDRA = [

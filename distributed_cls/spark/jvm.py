@@ -9,8 +9,6 @@ from distributed_cls.spark import internals
 if TYPE_CHECKING:
     from py4j.java_gateway import JavaGateway
 
-_END_SECONDS = 30.0
-
 
 def start(properties: dict[str, str], output: Path) -> "JavaGateway":
     """Start a JVM with ``properties`` and connect to it. Its standard output and error are appended to ``output``.
@@ -29,15 +27,15 @@ def start(properties: dict[str, str], output: Path) -> "JavaGateway":
     return gateway
 
 
-def end(gateway: "JavaGateway") -> None:
-    """End a JVM that ``start`` has started, and wait for it; killed after 30 s."""
+def end(gateway: "JavaGateway", seconds: float) -> None:
+    """End a JVM that ``start`` has started, and wait for it; killed after so many seconds."""
     process: subprocess.Popen[bytes] = gateway.proc
     if process.poll() is None:
         gateway.shutdown()
     if process.stdin is not None:
         process.stdin.close()  # end of file is the JVM's sign to exit
     try:
-        process.wait(_END_SECONDS)
+        process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -15,7 +15,7 @@ GPU_SCRIPT = "find_gpus.sh"
 LOG4J_FILE = "log4j2.properties"
 
 OWN_LOG = "spark.distributed_cls.log"  # the file that a JVM of ours writes its log to
-_JAVA_OPTIONS = "spark.driver.extraJavaOptions"
+JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
 
 def chosen_master(cluster: ClusterConfig) -> str | None:
@@ -70,19 +70,23 @@ def job_properties(cluster: ClusterConfig, master: str | None) -> dict[str, str]
     return wanted | _own(cluster)
 
 
-def jvm_properties(cluster: ClusterConfig, master: str | None, scratch: Path) -> dict[str, str]:
+def jvm_properties(
+    cluster: ClusterConfig, master: str | None, scratch: Path, class_archive: Path | None = None
+) -> dict[str, str]:
     """Of a driver's JVM that is started here: they take effect only when it starts. The user's options come last.
 
-    ``scratch`` has no spaces or quotes (``scratch.make``), so the options need none either.
+    ``class_archive``: one that has been made (``class_archive.py``). ``scratch`` has no spaces or quotes
+    (``scratch.make``), so the options need none either.
     """
     options = [
         *([LOCAL_JAVA] if on_this_machine(master) else []),
         "-XX:-UsePerfData",  # no files in the machine's temporary folder
         f"-Djava.io.tmpdir={scratch}",
         f"-Dlog4j2.configurationFile=file:{scratch / LOG4J_FILE}",
-        *filter(None, [cluster.spark.get(_JAVA_OPTIONS)]),
+        *([f"-XX:SharedArchiveFile={class_archive}"] if class_archive else []),
+        *filter(None, [cluster.spark.get(JAVA_OPTIONS)]),
     ]
-    return {_JAVA_OPTIONS: " ".join(options)}
+    return {JAVA_OPTIONS: " ".join(options)}
 
 
 def _own(cluster: ClusterConfig) -> dict[str, str]:

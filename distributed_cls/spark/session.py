@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from distributed_cls.config import ClusterConfig
 from distributed_cls.errors import RunError, UserError
-from distributed_cls.spark import environment, internals, java_errors, jvm, local_gpus, scratch
+from distributed_cls.spark import class_archive, environment, internals, java_errors, jvm, local_gpus, scratch
 from distributed_cls.spark.environment import is_submitted
 from distributed_cls.spark.interruptible import run_interruptibly, silence_py4j
 from distributed_cls.spark.master import with_slots
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 120.0
+_JAVA_SECONDS = 30.0  # for its JVM to end after that
 # What Spark 4 does without the properties that jobs set.
 _SPARK_DEFAULTS = {
     "spark.dynamicAllocation.enabled": "false",
@@ -90,13 +91,13 @@ class Session:
             return False
         return (self._jvm is not None and self._jvm.proc.poll() is not None) or internals.is_stopped(self._spark)
 
-    def stop(self) -> None:
-        """Stop Spark when it is ours, wait for its JVM to end, and remove its temporary files."""
+    def stop(self, java_seconds: float = _JAVA_SECONDS) -> None:
+        """Stop Spark when it is ours, wait for its JVM to end (killed then), and remove its temporary files."""
         if self._spark is not None and not self._found:
             _stop(self._spark)
         self._spark = None
         if self._jvm is not None:
-            jvm.end(self._jvm)
+            jvm.end(self._jvm, java_seconds)
         self._jvm = None
         self._environment.close()
         if self._scratch is not None:
@@ -166,8 +167,11 @@ class Session:
         variables = environment.of_driver(self._python(self.cluster))
         starts_jvm = internals.gateway() is None
         if starts_jvm:
-            wanted |= jvm_properties(self.cluster, master, self._scratch) | {OWN_LOG: str(spark_log)}
-            variables |= environment.of_own_jvm(master, self._scratch)
+            own = environment.of_own_jvm(master, self._scratch)
+            archive = class_archive.find(Path(str(own["JAVA_HOME"])), Path(str(own["SPARK_HOME"])))
+            wanted |= jvm_properties(self.cluster, master, self._scratch, archive)
+            wanted[OWN_LOG] = str(spark_log)
+            variables |= own
         self._environment.enter_context(environment.changed(variables))
         if not starts_jvm:
             return _create(wanted, f"Spark did not start on {master}")

@@ -16,7 +16,9 @@ import pytest
 from distributed_cls import __version__
 from distributed_cls.config import ClusterConfig
 from distributed_cls.errors import RunError
-from distributed_cls.spark import stage
+from distributed_cls.spark import class_archive, stage
+from distributed_cls.spark import environment as environment_of_spark
+from distributed_cls.spark.java import java_home
 from distributed_cls.spark.session import Session
 from tests.patience import PATIENCE
 from tests.spark.prepare_support import small_spark
@@ -95,6 +97,8 @@ with progress.showing("bar") as display:
     display.begin("Spark starts")
     spark = session.spark
 Path("Ünï.txt").touch()
+java = spark._jvm.java.lang.ProcessHandle.current().pid()
+told["mapped"] = [line.split()[-1] for line in Path(f"/proc/{java}/maps").read_text().splitlines() if "/spark-" in line]
 found = spark._jvm.java.io.File(os.getcwd()).list()
 told["seen"] = sorted(found)
 told["temporary"] = str(spark._jvm.java.lang.System.getProperty("java.io.tmpdir"))
@@ -141,6 +145,8 @@ def test_any_folder_locale_and_environment_will_do(tmp_path: Path) -> None:
     told = json.loads(facts.read_text(encoding="utf-8"))
     assert told["refused"].endswith("Invalid maximum heap size: -Xmxnonsense")
     assert told["count"] == 7
+    archive = class_archive.find(Path(java_home()), environment_of_spark.spark_home())  # None before --prepare-java
+    assert set(told["mapped"]) == ({str(archive)} if archive else set())
     assert told["seen"] == ["run", "Ünï.txt"], "Java reads names as Python does"
     assert Path(told["temporary"]).parent == tmp_path and not told["left"]
     assert told["environment"], "nothing of a session stays in the environment"

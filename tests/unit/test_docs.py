@@ -113,7 +113,7 @@ def test_a_command_composes(command: Command, monkeypatch: pytest.MonkeyPatch, t
     words = ["job.json=true" if word == "--json" else word for word in command.words]  # as launch.__main__ does
     schema.register()
     monkeypatch.chdir(tmp_path)
-    if {"--version", "--main-file", "--archive"} & set(words):
+    if {"--version", "--main-file", "--archive", "--prepare-java"} & set(words):
         assert len(words) == 1
         return
     if help.wanted(words):

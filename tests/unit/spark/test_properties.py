@@ -54,6 +54,16 @@ def test_the_users_own_properties_win() -> None:
     assert found["spark.master"] == "yarn" and "spark.driver.host" not in found
 
 
+def test_an_archive_of_classes_is_used_unless_the_user_names_another() -> None:
+    cluster = ClusterConfig(spark={"spark.driver.extraJavaOptions": "-XX:SharedArchiveFile=/mine.jsa"})
+    found = jvm_properties(cluster, "local[2]", SCRATCH, Path("/cache/spark.jsa"))["spark.driver.extraJavaOptions"]
+    archives = [option for option in found.split() if option.startswith("-XX:SharedArchiveFile=")]
+    assert archives == [
+        "-XX:SharedArchiveFile=/cache/spark.jsa",
+        "-XX:SharedArchiveFile=/mine.jsa",
+    ]  # the last one wins
+
+
 def test_the_users_java_options_are_added_to_ours() -> None:
     cluster = ClusterConfig(spark={"spark.driver.extraJavaOptions": "-Dmine=1"})
     options = jvm_properties(cluster, "yarn", SCRATCH)["spark.driver.extraJavaOptions"].split()
