@@ -1,5 +1,6 @@
 """spark-tensorflow-distributor's runner, whose tasks ask for what they need by a resource profile of their own."""
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from spark_tensorflow_distributor import MirroredStrategyRunner
@@ -13,7 +14,8 @@ class ProfiledRunner(MirroredStrategyRunner):
     """A barrier stage of ``world_size`` tasks with ``gpus_per_worker`` GPUs each, which ``profile`` asks for.
 
     The distributor itself knows only ``spark.task.resource.gpu.amount``, which would hold every stage of the session to
-    as many tasks as there are GPUs.
+    as many tasks as there are GPUs. Its tasks first tell each other their addresses by Spark's ``allGather``, which
+    looks for the answer once a second; ranks meet over our own line (``barrier/rendezvous.py``), so ours do without.
     """
 
     sc: Any  # the distributor's name for its SparkContext
@@ -28,6 +30,26 @@ class ProfiledRunner(MirroredStrategyRunner):
     def get_num_tasks(self) -> int:
         """The number of tasks, one for each rank."""
         return self._world_size
+
+    def _get_spark_task_program(self, train_fn: Callable[..., str], **arguments: object) -> Callable[..., list[str]]:
+        """What each task runs. Pickled by value: it refers to nothing of this module."""
+        uses_gpus, gpus, resource = self._use_gpu, self._num_slots // self._num_tasks, self._gpu_resource_name
+
+        def program(_: Iterator[int]) -> list[str]:
+            import os
+
+            from pyspark import BarrierTaskContext
+
+            visible: list[str] = []
+            if uses_gpus:
+                from spark_tensorflow_distributor import MirroredStrategyRunner
+
+                owned = MirroredStrategyRunner._get_gpus_owned(BarrierTaskContext.get().resources(), resource)
+                visible = [str(gpu) for gpu in owned[:gpus]]
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible)
+            return [train_fn(**arguments)]
+
+        return program
 
 
 class _WithProfile:
