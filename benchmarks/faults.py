@@ -46,7 +46,7 @@ class Observed:
     restarted: float | None = None  # the next attempt began
     training: float | None = None  # the ranks train again
     finished: bool = False  # a rank has its result
-    stepped: float | None = None  # a step that had not been taken before
+    stepped: float | None = None  # a step after that which had not been taken before
 
     @property
     def trained_seconds(self) -> float:
@@ -59,7 +59,8 @@ class Observed:
             case ProcessStarted():
                 self.pids[event.rank] = event.pid
             case TrainProgressed():
-                if self.struck and not self.stepped and event.step > max((s for _, s in self.trained), default=0):
+                # Steps of ranks that have not heard of the fault yet are no recovery.
+                if self.training and not self.stepped and event.step > max(step for _, step in self.trained):
                     self.stepped = now
                 self.trained.append((now, event.step))
             case Preempted():
@@ -102,14 +103,18 @@ def _signal_executor(number: signal.Signals) -> Callable[[Observed, random.Rando
     return send
 
 
-def _damage_checkpoint(seen: Observed, chosen: random.Random) -> None:
-    """Change bytes of the newest checkpoint, and take the states in memory along: the one before must do."""
-    newest = seen.checkpoints / checkpoint.LAST
-    if newest.exists():
-        with newest.open("r+b") as stream:
-            stream.seek(newest.stat().st_size // 2)
-            stream.write(b"\0damaged\0" * 8)
-    _kill_worker(seen, chosen)
+def _damage(count: int | None) -> Callable[[Observed, random.Random], None]:
+    """Change bytes of the ``count`` newest checkpoints (None: of all), and take the states in memory along: the one
+    before must do, or the beginning."""
+
+    def damage(seen: Observed, chosen: random.Random) -> None:
+        for path in checkpoint.kept(seen.checkpoints)[:count]:
+            with contextlib.suppress(FileNotFoundError), path.open("r+b") as stream:  # it is being moved on
+                stream.seek(path.stat().st_size // 2)
+                stream.write(b"\0damaged\0" * 8)
+        _kill_worker(seen, chosen)
+
+    return damage
 
 
 def _cut_line(seconds: float) -> Callable[[Observed, random.Random], None]:
@@ -147,7 +152,8 @@ FAULTS: dict[str, Callable[[Observed, random.Random], None]] = {
     "SIGTERM of an executor": _signal_executor(signal.SIGTERM),
     "SIGTERM of a rank": _signal_rank(signal.SIGTERM),
     "SIGSTOP of a rank": _signal_rank(signal.SIGSTOP),
-    "damaged newest checkpoint": _damage_checkpoint,
+    "damaged newest checkpoint": _damage(1),
+    "all checkpoints damaged": _damage(None),
     FULL_DISK: _fill_disk,
     f"control line cut for {_CUT_SECONDS:g} s": _cut_line(_CUT_SECONDS),
     "control line cut for good": _cut_line(3600.0),

@@ -9,12 +9,14 @@ import logging
 import time
 import uuid
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distributed_cls.barrier import policy
 from distributed_cls.barrier.attempt import Attempt, AttemptFailed, Job, Listener
 from distributed_cls.barrier.crew import Crew
 from distributed_cls.barrier.policy import AttemptStatus, Decision
+from distributed_cls.contracts import checkpoint
 from distributed_cls.contracts.events import AttemptStarted, FailureKind
 from distributed_cls.contracts.rank_task import RankResult, RankTask
 from distributed_cls.contracts.summary import FailedAttempt
@@ -44,7 +46,8 @@ def run_ranks(spark: "SparkSession", task: RankTask, crew: Crew, listen: Listene
     """
     cluster = task.config.cluster
     preflight.check_properties(spark, cluster)
-    task = dataclasses.replace(task, threads=preflight.threads_per_rank(spark, cluster))
+    threads = preflight.threads_per_rank(spark, cluster)
+    task = dataclasses.replace(task, threads=threads, began_here=_begins_here(task))
     job = Job(uuid.uuid4().hex, task)
     history: list[AttemptStatus] = []
     while True:
@@ -62,6 +65,11 @@ def run_ranks(spark: "SparkSession", task: RankTask, crew: Crew, listen: Listene
         history.append(status)
         if status.kind is FailureKind.INTERRUPTED:
             crew.leave()  # whoever ends a rank by SIGTERM mostly wants its place
+
+
+def _begins_here(task: RankTask) -> bool:
+    """Whether no command before this one has left a checkpoint: a copy in a store counts as one."""
+    return not (task.config.train.checkpoint_dir or checkpoint.kept(Path(task.run_folder, "checkpoints")))
 
 
 def _continue_or_raise(status: AttemptStatus, history: list[AttemptStatus], max_attempts: int) -> None:

@@ -42,6 +42,8 @@ class RankTask:
     every_class: bool = False  # predictions with the probability of every class, not of the most probable ones
     threads: int = 1  # CPU threads of each rank
     plugins: tuple[str, ...] = ()  # modules that register models from outside the package
+    # Whether this command has found no checkpoint: if then all that it wrote are damaged, it begins again.
+    began_here: bool = False
 
 
 @dataclass(frozen=True)

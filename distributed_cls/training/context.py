@@ -40,6 +40,7 @@ class RankContext:
     settings: dict[str, Json]  # of the run, both phases: what its checkpoints say
     first_phase: TrainResult | None = None  # in the second phase: what the first one came to
     images: dict[str, Source] = field(default_factory=dict)  # of evaluated splits, where ``sources`` has features
+    began_here: bool = False  # whether a run whose checkpoints are all damaged begins again
     latest: LatestState | None = None  # states in memory, of this attempt and those before it
     # tf.data iterators that must live as long as the process: see ``loop.train``.
     kept_alive: list[object] = field(default_factory=list)

@@ -52,7 +52,9 @@ def _from_checkpoint(ctx: RankContext) -> tuple[Position, Path]:
     settings, path = ctx.settings, ctx.checkpoints / checkpoint.LAST
     position = _beginning(ctx)
     damaged: list[str] = []
-    found = run_state.load_newest(ctx.checkpoints, ctx.replicated.variables, damaged, ctx.first_phase is not None)
+    found = run_state.load_newest(
+        ctx.checkpoints, ctx.replicated.variables, damaged, ctx.first_phase is not None, ctx.began_here
+    )
     if found:
         path, saved, statistics = found
         # What was changed on purpose, such as more epochs, is what the next checkpoint says.

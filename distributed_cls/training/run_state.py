@@ -150,19 +150,24 @@ def load(path: Path, variables: Sequence[keras.Variable]) -> Position:
 
 
 def load_newest(
-    folder: Path, variables: Sequence[keras.Variable], passed_over: list[str], second_phase: bool = False
+    folder: Path,
+    variables: Sequence[keras.Variable],
+    passed_over: list[str],
+    second_phase: bool = False,
+    or_none: bool = False,
 ) -> tuple[Path, Position, np.ndarray[Any, Any] | None] | None:
     """Load the newest checkpoint of ``folder`` that is whole: its path, its position, the ranks' statistics.
 
-    None when there is none of this phase. What was wrong with those ``passed_over`` is put there. Raises UserError when
-    all are damaged, or the one that is whole was written for another model.
+    None when there is none of this phase; with ``or_none`` also when all are damaged, for which otherwise UserError is
+    raised. What was wrong with those ``passed_over`` is put there. Raises UserError when the one that is whole was
+    written for another model.
     """
     candidates = checkpoint.kept(folder)
     for path in candidates:
         try:
             arrays, position = checkpoint.read(path)
         except DamagedCheckpoint as error:
-            if path == candidates[-1]:
+            if path == candidates[-1] and not or_none:
                 raise
             passed_over.append(str(error))
             continue

@@ -84,6 +84,7 @@ def perform(assignment: RankAssignment, reporter: Reporter, latest: LatestState 
         run_folder=Path(task.run_folder),
         settings=checkpoint.settings_of(assignment.task.config),
         first_phase=task.first_phase,
+        began_here=task.began_here,
         images=images,
         latest=latest,
     )

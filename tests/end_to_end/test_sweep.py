@@ -58,10 +58,13 @@ def test_optuna_looks_for_the_best_val_accuracy(launch: Launcher) -> None:
 
     # The search goes on where its sampler stood: the two trials that are done are asked for again, and not run again.
     written = [(ended.folder / trial / "summary.json").read_bytes() for trial in ("0", "1")]
-    longer = launch("-m", f"resume={ended.folder}", "hydra.sweeper.n_trials=3")
+    longer = launch("-m", f"resume={ended.folder}", "hydra.sweeper.n_trials=4", "sweep.parallel=2")
     assert longer.code == 0, longer.output
-    assert longer.trials[:2] == rows and longer.trials[2]["status"] == "done"
-    assert longer.trials[2]["overrides"] not in [row["overrides"] for row in rows]
+    assert longer.trials[:2] == rows and [row["status"] for row in longer.trials[2:]] == ["done", "done"]
+    drawn = [row["overrides"]["train.learning_rate"] for row in longer.trials]
+    assert len(set(drawn)) == 4
+    told = [row["told"] for row in longer.trials]
+    assert told[:3] == [[], [0], [1]] and told[3] in ([], [2])  # the last one was asked for when there was room
     assert written == [(ended.folder / trial / "summary.json").read_bytes() for trial in ("0", "1")]
 
 

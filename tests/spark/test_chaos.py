@@ -22,7 +22,7 @@ def undisturbed(made: Arena) -> str:
 
 @pytest.mark.parametrize(
     "fault",
-    ["SIGKILL of a rank", "SIGKILL of a Python worker", "control line cut for 5 s", "control line cut for good"],
+    ["SIGKILL of a rank", "all checkpoints damaged", "control line cut for 5 s", "control line cut for good"],
 )
 def test_a_disturbed_run_has_the_weights_of_an_undisturbed_one(made: Arena, undisturbed: str, fault: str) -> None:
     seen = made.run(once(fault, random.Random(fault), after=0.5))

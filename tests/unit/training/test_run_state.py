@@ -144,6 +144,9 @@ def test_the_latest_states_are_kept_and_of_a_damaged_one_the_one_before_is_used(
     (tmp_path / "last-2.npz").write_bytes(b"")
     with pytest.raises(UserError, match="last-2"):
         load_newest(tmp_path, variables, [])
+    passed_over = []
+    assert load_newest(tmp_path, variables, passed_over, or_none=True) is None
+    assert len(passed_over) == len(checkpoint.kept(tmp_path)) > 0
     with pytest.raises(UserError, match=r"last\.npz"):
         checkpoint.newest_position(tmp_path)
     assert load_newest(tmp_path / "absent", variables, []) is None
