@@ -32,12 +32,7 @@ class AskTellSweeper(Sweeper):
     __module__ = "hydra_plugins.distributed_cls_ask_tell"  # Hydra takes sweepers from packages of this name alone
 
     def __init__(self, sampler: Any, n_trials: Any, params: DictConfig | None, custom_search_space: str | None) -> None:
-        """``sampler``: Optuna's, or what makes one of a search space. Raises UserError for a number that is none."""
-        if not isinstance(n_trials, int) or n_trials < 1:
-            raise UserError(
-                f"Expected hydra.sweeper.n_trials to be a whole number >= 1. Received: {n_trials}. Set how many trials "
-                "are drawn."
-            )
+        """``sampler``: Optuna's, or what makes one of a search space."""
         self._sampler, self._trials, self._params = sampler, n_trials, params
         self._custom = custom_search_space
         self._launcher: Launcher | None = None
@@ -62,6 +57,11 @@ class AskTellSweeper(Sweeper):
     def _reader(self) -> "OptunaSweeperImpl":
         from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
 
+        if not isinstance(self._trials, int) or self._trials < 1:
+            raise UserError(
+                f"Expected hydra.sweeper.n_trials to be a whole number >= 1. Received: {self._trials}. Set how many "
+                "trials are drawn."
+            )
         return OptunaSweeperImpl(
             self._sampler, "maximize", None, None, self._trials, 1, 1.0, None, self._custom, self._params
         )

@@ -68,7 +68,7 @@ class TrialLauncher(BasicLauncher):
 
         if self._one_at_a_time:
             for number, overrides in asked():
-                super().launch([overrides], number)
+                _ = super().launch([overrides], number)[0].return_value  # raises what is no failure of the trial's
                 talk.end(number)
         else:
             trials = self._side_by_side(sweep, asked(), lambda number, _: talk.end(number))

@@ -154,4 +154,4 @@ def test_a_grid_ends_with_its_last_point(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [0, -1, "many", 2.5, None])
 def test_a_number_of_trials_that_is_none(number: object) -> None:
     with pytest.raises(UserError, match=r"n_trials to be a whole number >= 1. Received"):
-        AskTellSweeper(None, number, None, None)
+        AskTellSweeper(None, number, None, None)._reader()
