@@ -362,12 +362,15 @@ def test_the_most_confident_mistakes_of_the_ranks_are_the_images_that_were_misre
     assert all(item.true == labels[item.key] != item.predicted for item in items)
 
 
-def _resuming(rank: int, total: "SumOfThreads", checkpoints: Path, fingerprint: str) -> Any:
+def _resuming(rank: int, total: "SumOfThreads", checkpoints: Path, fingerprint: str, began_here: bool = False) -> Any:
     """As much of a rank as resuming looks at."""
-    replicated = SimpleNamespace(variables=[], gather=total.gather, set_statistics=lambda values: None)
+    replicated = SimpleNamespace(
+        variables=[], gather=total.gather, set_statistics=lambda values: None, vary_dropout=lambda rank: None
+    )
     return SimpleNamespace(
         settings=checkpoint.settings_of(Config()),
         first_phase=None,
+        began_here=began_here,
         latest=None,
         is_chief=False,
         checkpoints=checkpoints,
@@ -381,6 +384,16 @@ def _resuming(rank: int, total: "SumOfThreads", checkpoints: Path, fingerprint: 
 def test_a_checkpoint_of_another_data_set_is_refused(runs: Path) -> None:
     with pytest.raises(UserError, match=r"data set another. Received: [0-9a-f]{8}\. Choose an empty run folder"):
         resuming.resume(_resuming(0, SumOfThreads(1), runs / "undisturbed-run" / "checkpoints", "another"))
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_begins_again_only_under_the_command_that_began_it(
+    tmp_path: Path,
+) -> None:
+    for name in ("last.npz", "last-1.npz"):
+        (tmp_path / name).write_bytes(b"damaged")
+    assert resuming.resume(_resuming(0, SumOfThreads(1), tmp_path, "1", began_here=True)).step == 0
+    with pytest.raises(UserError, match=r"last-1\.npz.*Remove the file to start over"):
+        resuming.resume(_resuming(0, SumOfThreads(1), tmp_path, "1"))
 
 
 def test_ranks_that_see_different_checkpoints_refuse_to_go_on(runs: Path, tmp_path: Path) -> None:
