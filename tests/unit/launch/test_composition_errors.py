@@ -52,6 +52,7 @@ from .conftest import Composed
         ("~train.epochs", ["train.epochs cannot be removed."]),
         ("data.path=${nothing}", ["data.path refers to another setting", "'nothing' not found"]),
         ("data.path=range(1,2)", ["Add -m for several trials, or write \"data.path='range(1,2)'\"."]),
+        ("hydra.sweeper.n_jobs=4", ["Unknown setting hydra.sweeper.n_jobs. Did you mean sweep.parallel?"]),
         ("hydra/sweeper=basik", ["Expected hydra/sweeper to be one of ask_tell, basic"]),
         ("modell=cnn", ["Unknown setting modell. Did you mean model?"]),
         ("dataset_rot=/data", ["Unknown setting dataset_rot. Did you mean dataset_root?"]),
