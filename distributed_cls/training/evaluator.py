@@ -5,6 +5,7 @@ each image goes through the run folder (``contracts/rank_predictions.py``).
 """
 
 import dataclasses
+import functools
 import time
 from typing import Any
 
@@ -52,10 +53,17 @@ class Evaluator:
                 steps=self._steps * ctx.replicated.local_replicas,
                 cache_megabytes=ctx.config.train.cache_megabytes,
                 threads=ctx.threads,
-            )
+            ).repeat()
         )
         self.evaluate_call = tf.function(self._evaluate_call, autograph=False)
         self.predictions: Predictions | None = None
+
+    @functools.cached_property
+    def _iterator(self) -> tf.distribute.DistributedIterator:
+        """One for all runs: it lives as long as the process (see ``loop.train``), and has nine threads."""
+        iterator = self._ctx.replicated.iterate(self._batches)
+        self._ctx.kept_alive.append(iterator)
+        return iterator
 
     def run(self) -> Counts:
         """The counts of the split over all ranks; this rank's predictions stay in ``predictions``."""
@@ -70,11 +78,9 @@ class Evaluator:
     def _columns(self) -> tuple[NDArray[Any], ...]:
         """Every result of this rank, each [steps, rank batch, …]: in several calls, each of which reports progress."""
         size, done, parts = StepsPerCall(self._ctx.config.train.steps_per_call), 0, []
-        iterator = self._ctx.replicated.iterate(self._batches)
-        self._ctx.kept_alive.append(iterator)  # see ``loop.train``
         while done < self._steps:
             number, began = size.next(self._steps - done), time.perf_counter()
-            parts.append([column.numpy() for column in self.evaluate_call(iterator, tf.constant(number))])
+            parts.append([column.numpy() for column in self.evaluate_call(self._iterator, tf.constant(number))])
             # The first call may have traced the graph; there is no collective, so a rank may use its own clock.
             if done:
                 size.calibrate((time.perf_counter() - began) / number)

@@ -25,6 +25,7 @@ from distributed_cls.training.optimizer import make_optimizer
 from distributed_cls.training.replicated import ReplicatedModel
 from distributed_cls.training.sharding import RankLanes
 from distributed_cls.training.train_graph import TrainGraph
+from tests.shards import records
 
 from .one_rank import only_rank
 
@@ -155,12 +156,24 @@ def test_iterators_outlive_the_training_that_made_them(tmp_path: Path, monkeypat
         return iterator
 
     monkeypatch.setattr(ReplicatedModel, "iterate", noting)
-    ctx = only_rank(tmp_path, TrainConfig(batch_size=4, epochs=2, shuffle_buffer=8), steps=3)
+    ctx = only_rank(tmp_path, TrainConfig(batch_size=4, epochs=3, shuffle_buffer=8), steps=3)
     result = train(ctx, Position())
     gc.collect()
-    assert (result.epochs, result.steps) == (2, 6)
-    assert len(made) == 3, "of the training, and of each validation"
+    assert (result.epochs, result.steps) == (3, 9)
+    assert len(made) == 2, "of the training, and one of all validations: each has threads"
     assert [iterator for iterator in made if iterator() is None] == []
+
+
+@pytest.mark.parametrize("cache_megabytes", [0, 64])
+def test_every_validation_sees_the_same_images_in_the_same_order(cache_megabytes: int, tmp_path: Path) -> None:
+    ctx = only_rank(tmp_path, TrainConfig(batch_size=4, cache_megabytes=cache_megabytes), steps=1)
+    evaluator, seen = Evaluator(ctx, "val"), []
+    for _ in range(3):
+        counts = evaluator.run()
+        assert counts.examples == 9 and evaluator.predictions is not None
+        seen.append((evaluator.predictions.labels.tolist(), evaluator.predictions.losses.tolist()))
+    assert seen[0] == seen[1] == seen[2]
+    assert seen[0][0] == [label for _, label, _ in records(9, seed=1)]
 
 
 def test_the_arithmetic_of_the_batch_is_said_once_and_right() -> None:
