@@ -7,7 +7,7 @@ from pathlib import Path
 from distributed_cls.config import ClusterConfig
 from distributed_cls.errors import UserError
 from distributed_cls.spark import barrier, class_archive, environment, stage
-from distributed_cls.spark.java import java_home
+from distributed_cls.spark.java import cache_folder, java_home
 from distributed_cls.spark.properties import JAVA_OPTIONS
 from distributed_cls.spark.session import Session
 
@@ -30,7 +30,13 @@ def make() -> Path:
                 f"JAVA_HOME={java} and SPARK_HOME={spark}, of which no archive was made. Use others, or go without: "
                 "Spark then takes some seconds longer to start."
             )
-        return class_archive.keep(made, java, spark)
+        try:
+            return class_archive.keep(made, java, spark)
+        except OSError as error:
+            raise UserError(
+                f"Expected a folder with room for 120 MB at {cache_folder()}. Received: {error.strerror or error}. Set "
+                "XDG_CACHE_HOME to another one."
+            ) from error
 
 
 def _use_spark(folder: Path, options: str) -> None:
