@@ -41,23 +41,9 @@ def main() -> None:
 
         print(write())
         return
-    if "--prepare-java" in arguments:
-        sys.exit(_prepare_java())
     # Hydra then raises what went wrong instead of printing it, and launch.exit_codes says it in one line.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.exit(_launch(arguments))
-
-
-def _prepare_java() -> int:
-    from distributed_cls.errors import RunError, UserError
-    from launch import prepare_java
-
-    try:
-        print(f"Spark starts faster from now on, with {prepare_java.make()}")
-    except (UserError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
 
 
 def _launch(arguments: list[str]) -> int:
@@ -86,6 +72,11 @@ def _launch(arguments: list[str]) -> int:
         ask_tell_sweeper.register()
         if help.wanted(arguments):
             help.print_help(arguments)
+            return
+        if "--prepare-java" in arguments:
+            from launch import prepare_java
+
+            print(f"Spark starts faster from now on, with {prepare_java.make()}")
             return
         flags.check(arguments)
         logs.quiet_sweepers(arguments)

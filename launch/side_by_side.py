@@ -19,7 +19,7 @@ from launch.admission import Admission, BusySlots, Need, Slots
 from launch.sweep_trial import Trial
 
 _POLL_SECONDS = 0.5  # between two looks at the slots, while trials wait for Spark or for executors
-_LOOK_AHEAD = 16  # trials that are composed while they wait, to find one that fits
+LOOK_AHEAD = 16  # trials that are composed while they wait, to find one that fits
 _END_SECONDS = 40.0  # for the trials to write their checkpoints and end
 
 
@@ -60,7 +60,7 @@ class SideBySide:
         slots: Slots,
         fits: Callable[[ClusterConfig], bool],
         busy: BusySlots,
-        look_ahead: int = _LOOK_AHEAD,
+        look_ahead: int = LOOK_AHEAD,
     ) -> None:
         self._admission, self._slots, self._fits, self._busy = Admission(limit), slots, fits, busy
         self._look_ahead = look_ahead

@@ -33,8 +33,8 @@ _SYNONYMS = {
     "out": "output",
     "output_dir": "output",
     "checkpoint": "model_dir",
+    "hydra.sweeper.n_jobs": "sweep.parallel",  # of Hydra's Optuna sweeper
 }
-_SYNONYMS_OF_HYDRA = {"hydra.sweeper.n_jobs": "sweep.parallel"}  # that of Hydra's Optuna sweeper
 GROUPS = ("data", "model", "train", "cluster", "job", "experiment")
 _OF_HYDRA = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweeper.n_trials")  # as --help lists them
 _MOST = 3  # suggestions in one line
@@ -83,8 +83,8 @@ def _names(section: str, kind: Any) -> set[str]:
 def nearest(path: str) -> list[str]:
     """The settings that ``path`` may stand for, at most three of them."""
     section, _, name = path.rpartition(".")
-    if path in _SYNONYMS_OF_HYDRA:
-        return [_SYNONYMS_OF_HYDRA[path]]
+    if path in _SYNONYMS:
+        return [_SYNONYMS[path]]
     if section.partition(".")[0] == "hydra":
         return difflib.get_close_matches(path, _OF_HYDRA, n=1)
     if name.lower() in _SYNONYMS:

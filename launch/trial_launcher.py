@@ -26,7 +26,7 @@ from distributed_cls.errors import UserError
 from distributed_cls.evaluation import trials
 from launch.ask_tell import AskTell, Sampler
 from launch.hydra_trials import HydraTrials
-from launch.side_by_side import SideBySide, Waiting
+from launch.side_by_side import LOOK_AHEAD, SideBySide, Waiting
 from launch.sweep_state import Sweep, settings_of
 from launch.trial import Launcher
 
@@ -71,8 +71,8 @@ class TrialLauncher(BasicLauncher):
                 _ = super().launch([overrides], number)[0].return_value  # raises what is no failure of the trial's
                 talk.end(number)
         else:
-            trials = self._side_by_side(sweep, asked(), lambda number, _: talk.end(number))
-            self._runner(look_ahead=1).run(trials)
+            # A trial that waits is drawn already, with what was known before it waited: one at most.
+            self._run_side_by_side(sweep, asked(), lambda number, _: talk.end(number), look_ahead=1)
         talk.end_all()
 
     def refit(self) -> None:
@@ -106,23 +106,24 @@ class TrialLauncher(BasicLauncher):
     ) -> Sequence[JobReturn]:
         assert self.config is not None
         returned: list[JobReturn] = []
-        numbers: dict[int, int] = {}  # of the trials that are to run, by their places in ``asked``
+        places: dict[int, int] = {}  # in ``asked``, of the trials that are to run, by their numbers
         for place, overrides in enumerate(asked):
             found = sweep.ask(overrides, refit_of)
             if isinstance(found, TrialRow):
                 returned.append(_returned(overrides, found.val_accuracy))
             else:
                 returned.append(_returned(overrides, None))  # unless it begins in time
-                numbers[place] = found
+                places[found] = place
         if self._one_at_a_time:
-            for place, number in numbers.items():
+            for number, place in places.items():
                 if not self._is_late(sweep):
                     returned[place] = super().launch([asked[place]], number)[0]
             return returned
-        places = {number: place for place, number in numbers.items()}
-        wanted = ((number, asked[place]) for place, number in numbers.items())
-        trials = self._side_by_side(sweep, wanted, lambda number, got: returned.__setitem__(places[number], got))
-        self._runner().run(trials)
+
+        def put(number: int, got: JobReturn) -> None:
+            returned[places[number]] = got
+
+        self._run_side_by_side(sweep, ((number, asked[place]) for number, place in places.items()), put)
         return returned
 
     @property
@@ -130,25 +131,28 @@ class TrialLauncher(BasicLauncher):
         assert self.config is not None
         return bool(self.config.sweep.parallel == "1")
 
-    def _side_by_side(
+    def _run_side_by_side(
         self,
         sweep: Sweep,
         wanted: Iterator[tuple[int, Sequence[str]]],
         done: Callable[[int, JobReturn], None],
-    ) -> Iterator[Waiting]:
-        """The trials of these numbers and overrides, composed when they are taken; ``done`` gets what Hydra gets."""
+        look_ahead: int = LOOK_AHEAD,
+    ) -> None:
+        """Run the trials of these numbers and overrides, composed as they are taken. ``done`` gets what Hydra gets."""
         assert self.config is not None and self.hydra_context is not None
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         hydra_trials = HydraTrials(self.home, self.config, self.hydra_context)
         self.home.side_by_side = True
-        for number, overrides in wanted:
-            yield hydra_trials.compose(number, overrides, lambda: self._is_late(sweep), functools.partial(done, number))
 
-    def _runner(self, **settings: int) -> SideBySide:
-        assert self.config is not None
+        def compose(number: int, overrides: Sequence[str]) -> Waiting:
+            return hydra_trials.compose(
+                number, overrides, lambda: self._is_late(sweep), functools.partial(done, number)
+            )
+
         limit, spark = SweepConfig(parallel=self.config.sweep.parallel).at_once, self.home.spark
-        return SideBySide(limit, spark.slots, spark.fits, self.home.busy, **settings)
+        runner = SideBySide(limit, spark.slots, spark.fits, self.home.busy, look_ahead)
+        runner.run(compose(number, overrides) for number, overrides in wanted)
 
     def _note_of_all(self, overrides: Sequence[str]) -> None:
         self._of_all = [item for item in overrides if not settings_of([item])]

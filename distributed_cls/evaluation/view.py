@@ -222,14 +222,14 @@ def confidence_words(split: EvaluatedSplit, confidence: Confidence | None) -> li
         entry = metrics.split_entry(split.counts, counted)
         assert entry.coverage is not None and entry.accepted_accuracy is not None
         sentences.append(
-            f"{threshold_words(confidence)} the answer is “none of these”: the threshold lets "
+            f"{_threshold_words(confidence)} the answer is “none of these”: the threshold lets "
             f"{percent(confidence.coverage)} of the validation images have an answer. Here {percent(entry.coverage)} "
             f"have one, and {percent(entry.accepted_accuracy)} of these are correct."
         )
     return sentences
 
 
-def threshold_words(confidence: Confidence) -> str:
+def _threshold_words(confidence: Confidence) -> str:
     """Below what the answer is "none of these": "Below 41.00% confidence". Only where there is a threshold."""
     assert confidence.threshold is not None
     if confidence.reject_by is RejectBy.ENERGY:

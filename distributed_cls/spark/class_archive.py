@@ -8,6 +8,7 @@ archive has its size.
 
 import contextlib
 import hashlib
+import shutil
 from pathlib import Path
 
 from distributed_cls.spark.java import cache_folder
@@ -25,11 +26,10 @@ def find(java_home: Path, spark_home: Path) -> Path | None:
 
 def keep(made: Path, java_home: Path, spark_home: Path) -> Path:
     """Put the archive ``made`` where ``find`` finds it."""
-    content = made.read_bytes()
-    archive = cache_folder() / f"{_name(java_home, spark_home)}-{len(content)}.jsa"
+    archive = cache_folder() / f"{_name(java_home, spark_home)}-{made.stat().st_size}.jsa"
     archive.parent.mkdir(parents=True, exist_ok=True)
     with replacing(archive) as temporary:
-        temporary.write_bytes(content)
+        shutil.copyfile(made, temporary)
     return archive
 
 

@@ -1,5 +1,6 @@
 """The Spark properties of a cluster: what its jobs need, and what belongs to a JVM that is started here. Pure."""
 
+import shlex
 from pathlib import Path
 
 from distributed_cls.config import ClusterConfig
@@ -83,7 +84,7 @@ def jvm_properties(
         "-XX:-UsePerfData",  # no files in the machine's temporary folder
         f"-Djava.io.tmpdir={scratch}",
         f"-Dlog4j2.configurationFile=file:{scratch / LOG4J_FILE}",
-        *([f"-XX:SharedArchiveFile={class_archive}"] if class_archive else []),
+        *([f"-XX:SharedArchiveFile={shlex.quote(str(class_archive))}"] if class_archive else []),
         *filter(None, [cluster.spark.get(JAVA_OPTIONS)]),
     ]
     return {JAVA_OPTIONS: " ".join(options)}

@@ -41,23 +41,27 @@ class Predictions:
         probabilities, rows = scaled.all_probabilities(), np.arange(len(self.labels))
         scaled.probabilities = np.take_along_axis(probabilities, self.classes, 1)
         scaled.confidence = scaled.probabilities[:, 0]
-        shifted = scaled.logits - scaled.logits.max(1, keepdims=True)  # a probability may be 0, its logarithm is not
+        shifted = scaled._shifted()  # a probability may be 0, its logarithm is not
         scaled.losses = np.log(np.exp(shifted).sum(1)) - shifted[rows, self.labels]
         return scaled
 
     def energies(self) -> NDArray[np.float64]:
         """The energy score of each example (``contracts/confidence.py``); only where the logits were kept."""
         assert self.logits is not None
-        highest = self.logits.max(1, keepdims=True)
-        scores: NDArray[np.float32] = highest[:, 0] + np.log(np.exp(self.logits - highest).sum(1))
+        scores: NDArray[np.float32] = self.logits.max(1) + np.log(np.exp(self._shifted()).sum(1))
         return scores.astype(np.float64)
 
     def all_probabilities(self) -> NDArray[np.float32]:
         """Of every class, float32 [examples, classes]; only where the logits were kept."""
-        assert self.logits is not None
-        shifted = np.exp(self.logits - self.logits.max(1, keepdims=True))
+        shifted = np.exp(self._shifted())
         shares: NDArray[np.float32] = shifted / shifted.sum(1, keepdims=True)
         return shares
+
+    def _shifted(self) -> NDArray[np.float32]:
+        """The logits, each less its row's highest."""
+        assert self.logits is not None
+        shifted: NDArray[np.float32] = self.logits - self.logits.max(1, keepdims=True)
+        return shifted
 
     def counts(self, num_classes: int) -> Counts:
         """The counts of this rank's examples."""
